@@ -1,0 +1,35 @@
+"""Silence: what CNTK writes to the terminal by itself, and how it is kept quiet.
+
+Three sources, each stopped where it starts and nowhere else:
+
+* Importing the wheel raises two UserWarnings (an unsupported distribution, no GPU). ``make setup``
+  writes FILTER into the environment's ``sitecustomize.py``; it names that one module.
+* "Selected CPU as the process wide default device." comes from C++ on file descriptor 2 at the
+  first use of a device: ``select_device`` makes that first use with the descriptor set aside.
+* The "Build info" banner is ``ProgressPrinter``'s, and wanted.
+"""
+import os
+import sys
+
+FILTER = '''\
+"""Written by make setup: CNTK's import warns of the distribution and of a missing GPU."""
+import warnings
+
+warnings.filterwarnings("ignore", category=UserWarning, module=r"cntk\\.cntk_py_init")
+'''
+
+
+def select_device():
+    """Has CNTK choose its default device without a word, and returns it."""
+    import cntk
+
+    sys.stderr.flush()
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        return cntk.device.use_default_device()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
