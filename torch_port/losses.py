@@ -1,0 +1,73 @@
+"""CNTK's log, sigmoid and rectifiers, and the two losses of the GAN made of them.
+
+    cntk_log(z)    log(z), but -85.1 where z < 1e-37; gradient exp(-output): 1/z, or 9.0878e36
+    sigmoid(x)     (1 if x > 0 else q) / (1 + q), q = exp(-|x|);  gradient y * (1 - y)
+    leaky_relu(x)  x if x >= 0 else 0.2 * x;  gradient 1 at exactly 0
+    relu(x)        max(x, 0);  gradient 0 at exactly 0
+"""
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_OF_TINY = -85.1
+SMALLEST_IN_LOG = 1e-37
+
+
+class _Log(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        output = torch.where(z < SMALLEST_IN_LOG, LOG_OF_TINY, torch.log(z))
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (output,) = ctx.saved_tensors
+        return upstream * torch.exp(-output)
+
+
+class _LeakyReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return F.leaky_relu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return torch.where(x < 0, upstream * ctx.slope, upstream), None
+
+
+def cntk_log(z: Tensor) -> Tensor:
+    return _Log.apply(z)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    if torch.onnx.is_in_onnx_export() or not (torch.is_grad_enabled() and x.requires_grad):
+        return F.leaky_relu(x, slope)  # the same numbers, and one LeakyRelu node when exported
+    return _LeakyReLU.apply(x, slope)
+
+
+def discriminator_loss(d_real: Tensor, d_fake: Tensor) -> Tensor:
+    """-log D(x) - log(1 - D(G(z))) of each sample: N values, from N outputs of D in (0, 1) each.
+
+    ``.sum().backward()`` gives the gradients that CNTK gives its learner; ``.mean()`` is the loss
+    that CNTK prints.
+    """
+    return -cntk_log(d_real).flatten() - cntk_log(1 - d_fake).flatten()
+
+
+def generator_loss(d_fake: Tensor) -> Tensor:
+    """-log D(G(z)) of each sample; sum it for the gradient, average it to print, as above."""
+    return -cntk_log(d_fake).flatten()
