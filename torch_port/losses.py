@@ -15,17 +15,39 @@ LOG_OF_TINY = -85.1
 SMALLEST_IN_LOG = 1e-37
 
 
+def _exp(x: Tensor) -> Tensor:
+    return torch.exp(x.double()).to(x.dtype)
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x.double()).to(x.dtype)
+
+
 class _Log(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
-        output = torch.where(z < SMALLEST_IN_LOG, LOG_OF_TINY, torch.log(z))
+        output = torch.where(z < SMALLEST_IN_LOG, LOG_OF_TINY, _log(z))
         ctx.save_for_backward(output)
         return output
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
         (output,) = ctx.saved_tensors
-        return upstream * torch.exp(-output)
+        return upstream * _exp(-output)
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        q = _exp(-x.abs())
+        output = torch.where(x > 0, 1.0, q) / (1 + q)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (output,) = ctx.saved_tensors
+        return upstream * (output * (1 - output))
 
 
 class _LeakyReLU(torch.autograd.Function):
@@ -46,7 +68,9 @@ def cntk_log(z: Tensor) -> Tensor:
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    return torch.sigmoid(x)
+    if torch.onnx.is_in_onnx_export():
+        return torch.sigmoid(x)  # one Sigmoid node
+    return _Sigmoid.apply(x)
 
 
 def relu(x: Tensor) -> Tensor:

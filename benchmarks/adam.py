@@ -1,0 +1,78 @@
+"""Time of one CNTKAdam step against torch.optim.Adam(foreach=True), on the article's parameters.
+
+    python -m benchmarks.adam [--repetitions 15] [--json PATH]
+
+The two take turns in one process, so that a busy machine slows both; medians and their ratio are
+reported.
+"""
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from torch_port.adam import CNTKAdam
+
+GENERATOR = [(100, 1024, 4, 4), (1024, 512, 5, 5), (512, 256, 5, 5), (256, 128, 5, 5),
+             (128, 64, 5, 5), (64, 32, 5, 5), (32, 3, 5, 5), (3,)]
+GENERATOR += [(c,) for c in (1024, 512, 256, 128, 64, 32) for _ in ("scale", "bias")]
+DISCRIMINATOR = [(32, 3, 3, 3), (32,), (64, 32, 3, 3), (128, 64, 3, 3), (256, 128, 3, 3),
+                 (512, 256, 3, 3), (1024, 512, 3, 3), (1, 1024, 4, 4), (1,)]
+DISCRIMINATOR += [(c,) for c in (64, 128, 256, 512, 1024) for _ in ("scale", "bias")]
+SAMPLES = 16
+
+
+def parameters() -> list[torch.nn.Parameter]:
+    random = torch.Generator().manual_seed(1)
+    made = []
+    for shape in GENERATOR + DISCRIMINATOR:
+        p = torch.nn.Parameter(torch.randn(shape, generator=random) * 0.02)
+        p.grad = torch.randn(shape, generator=random) * 0.01
+        made.append(p)
+    return made
+
+
+def measure(repetitions: int) -> dict:
+    ours, theirs = parameters(), parameters()
+    cntk = CNTKAdam(ours, 1e-4, clip_per_sample=16.0)
+    ordinary = torch.optim.Adam(theirs, 1e-4 / SAMPLES, betas=(0.5, 0.9999986111120757 ** SAMPLES),
+                                foreach=True)
+    steps = {"cntk_adam": lambda: cntk.step(samples=SAMPLES), "torch_adam": ordinary.step}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(repetitions + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if i >= 2:  # the first steps allocate
+                seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {
+        "benchmark": "adam", "parameters": sum(p.numel() for p in ours),
+        "tensors": len(ours), "repetitions": repetitions, "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seconds": median, "ratio": median["cntk_adam"] / median["torch_adam"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures here as JSON")
+    options = parser.parse_args()
+    figures = measure(options.repetitions)
+    print(f"Adam, {figures['parameters']:,} parameters in {figures['tensors']} tensors, "
+          f"{figures['threads']} thread(s), median of {figures['repetitions']}:")
+    print(f"  CNTKAdam                        {figures['seconds']['cntk_adam'] * 1e3:7.1f} ms")
+    print(f"  torch.optim.Adam(foreach=True)  {figures['seconds']['torch_adam'] * 1e3:7.1f} ms")
+    print(f"  ratio                           {figures['ratio']:7.2f}  (bound: 1.5)")
+    if options.json:
+        partial = options.json.with_name(options.json.name + ".partial")
+        partial.write_text(json.dumps(figures, indent=2) + "\n")
+        os.replace(partial, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What CNTK's BatchNormalization layer does with given minibatches.
+
+    batch_norm.py OUTPUT.npz updates TIME_CONSTANT    running statistics over several minibatches
+    batch_norm.py OUTPUT.npz gradients                of sum(w * BN(x)), in training mode
+    batch_norm.py OUTPUT.npz single                   one value per channel: n = 1
+"""
+import sys
+
+import numpy as np
+
+from cntk_impl.environment.quiet import select_device
+
+select_device()
+import cntk as C  # noqa: E402
+
+CHANNELS, HEIGHT, WIDTH = 7, 6, 5
+
+
+def layer(x, time_constant=5000.0):
+    return C.layers.BatchNormalization(map_rank=1, init_scale=1,
+                                       normalization_time_constant=time_constant)(x)
+
+
+def statistics(function):
+    named = {p.name: p for p in function.constants}
+    mean, variance = named["aggregate_mean"], named["aggregate_variance"]
+    return mean.value.ravel(), variance.value.ravel(), float(named["aggregate_count"].value)
+
+
+def parameters(function):
+    named = {p.name: p for p in function.parameters}
+    return named["scale"], named["bias"]
+
+
+def updates(output, time_constant):
+    """The i-th minibatch: its input, output, and the statistics after it; then an evaluation."""
+    random = np.random.RandomState(5)
+    x = C.input_variable((CHANNELS, HEIGHT, WIDTH))
+    y = layer(x, time_constant)
+    centre = np.linspace(-4, 4, CHANNELS, dtype=np.float32).reshape(-1, 1, 1)
+    for i, samples in enumerate([4, 4, 2, 1, 7, 16]):
+        batch = (random.randn(samples, CHANNELS, HEIGHT, WIDTH) * (0.3 + i) + centre)
+        batch = batch.astype(np.float32)
+        output["%d/input" % i] = batch
+        output["%d/output" % i] = y.forward({x: batch}, [y.output], {y.output})[1][y.output]
+        (output["%d/running_mean" % i], output["%d/running_variance" % i],
+         output["%d/sample_count" % i]) = statistics(y)
+    output["evaluation/output"] = y.eval({x: batch})
+    output["evaluation/sample_count"] = statistics(y)[2]
+
+
+def gradients(output):
+    random = np.random.RandomState(6)
+    x = C.input_variable((CHANNELS, HEIGHT, WIDTH), needs_gradient=True)
+    w = C.input_variable((CHANNELS, HEIGHT, WIDTH))
+    y = layer(x)
+    scale, bias = parameters(y)
+    scale.value = random.randn(*scale.shape).astype(np.float32)
+    bias.value = random.randn(*bias.shape).astype(np.float32)
+    output["scale"], output["bias"] = scale.value.ravel(), bias.value.ravel()
+    shape = (8, CHANNELS, HEIGHT, WIDTH)
+    output["input"] = (random.randn(*shape) * 2 + 1).astype(np.float32)
+    output["upstream"] = random.randn(*shape).astype(np.float32)
+    loss = C.reduce_sum(y * w)
+    got = loss.grad({x: output["input"], w: output["upstream"]}, wrt=[x, scale, bias])
+    output["gradient/input"] = got[x]
+    output["gradient/scale"], output["gradient/bias"] = got[scale].ravel(), got[bias].ravel()
+    output["sample_count"] = statistics(y)[2]
+
+
+def single(output):
+    x = C.input_variable((CHANNELS, 1, 1))
+    y = layer(x)
+    batch = np.arange(1, CHANNELS + 1, dtype=np.float32).reshape(1, CHANNELS, 1, 1)
+    output["input"] = batch
+    output["output"] = y.forward({x: batch}, [y.output], {y.output})[1][y.output]
+    output["running_mean"], output["running_variance"], output["sample_count"] = statistics(y)
+
+
+if __name__ == "__main__":
+    arrays = {}
+    if sys.argv[2] == "updates":
+        updates(arrays, float(sys.argv[3]))
+    elif sys.argv[2] == "gradients":
+        gradients(arrays)
+    else:
+        single(arrays)
+    np.savez(sys.argv[1], **arrays)
