@@ -1,0 +1,112 @@
+"""Images per second of the port's reader against CNTK's own, on the same images and processors.
+
+    python benchmarks/image_reader.py [--json PATH] [--map MAP_FILE] [--rounds 5] [--threads N]
+
+Both read BMP files, change colour, scale to 256x256 and hand over minibatches of 16 as arrays.
+They take turns, a round of one and then a round of the other; the figures are medians over rounds.
+Without --map the images are data/train_dcgan_map.txt's, or, where that is missing, 64 images of
+random sizes from 256x256 to 512x512 in a temporary folder.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from torch_port.image_reader import ImageReader  # noqa: E402
+
+SIZE, MINIBATCHES = 16, 8
+
+
+def make_images(folder: Path, count: int = 64) -> Path:
+    """Smooth coloured images with a little noise, and their map file."""
+    random = np.random.default_rng(0)
+    lines = []
+    for index in range(count):
+        height, width = random.integers(256, 513, 2).tolist()
+        coarse = random.integers(0, 256, (height // 16, width // 16, 3)).astype(np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        image += random.integers(-12, 13, image.shape).astype(np.int16)
+        cv2.imwrite(str(folder / f"{index}.bmp"), np.clip(image, 0, 255).astype(np.uint8))
+        lines.append(f".../{index}.bmp\t0\n")
+    (folder / "map.txt").write_text("".join(lines))
+    return folder / "map.txt"
+
+
+def cntk_rates(map_file: Path, threads: int) -> list[float]:
+    """Images per second of three repetitions in a process of CNTK's."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "rate.npz"
+        subprocess.run(
+            [ROOT / ".venv-cntk" / "bin" / "python",
+             ROOT / "tests" / "cntk_probes" / "image_reader.py", output, f"threads={threads}",
+             f"job=it;map={map_file};shape=256,256;scale=1;color=0.2,0.2,0.2;size={SIZE};"
+             f"minibatches={MINIBATCHES};repetitions=3"],
+            check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+        with np.load(output) as arrays:
+            return arrays["it/images_per_second"].tolist()
+
+
+def port_rates(map_file: Path, threads: int) -> list[float]:
+    """Images per second of three repetitions of the port, after one that is not counted."""
+    minibatches = iter(ImageReader(map_file, SIZE, threads=threads))
+    rates = []
+    for _ in range(4):
+        start = time.perf_counter()
+        for _ in range(MINIBATCHES):
+            next(minibatches)
+        rates.append(SIZE * MINIBATCHES / (time.perf_counter() - start))
+    return rates[1:]
+
+
+def measure(map_file: Path, rounds: int, threads: int) -> dict[str, float | int]:
+    """Medians, and the ratio of the port's to CNTK's; above 1 the port is faster."""
+    map_file = map_file.resolve()
+    port: list[float] = []
+    cntk: list[float] = []
+    ratios: list[float] = []
+    for _ in range(rounds):
+        ours, theirs = port_rates(map_file, threads), cntk_rates(map_file, threads)
+        port += ours
+        cntk += theirs
+        ratios.append(statistics.median(ours) / statistics.median(theirs))
+    return {"port_images_per_second": round(statistics.median(port), 1),
+            "cntk_images_per_second": round(statistics.median(cntk), 1),
+            "ratio": round(statistics.median(ratios), 3),
+            "smallest_ratio": round(min(ratios), 3), "largest_ratio": round(max(ratios), 3),
+            "rounds": rounds, "threads": threads, "minibatch_size": SIZE}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--map", type=Path, help="map file of BMP images")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        given = options.map or ROOT / "data" / "train_dcgan_map.txt"
+        map_file = given if options.map or given.exists() else make_images(Path(folder))
+        figures = measure(map_file, options.rounds, options.threads)
+    print(f"image reader, {figures['threads']} threads: "
+          f"port {figures['port_images_per_second']} images/s, "
+          f"CNTK {figures['cntk_images_per_second']} images/s, ratio {figures['ratio']} "
+          f"({figures['smallest_ratio']} .. {figures['largest_ratio']})")
+    if options.json:
+        new = options.json.with_name(options.json.name + ".part")
+        new.write_text(json.dumps({"image_reader": figures}, indent=1) + "\n")
+        os.replace(new, options.json)
+
+
+if __name__ == "__main__":
+    main()
