@@ -7,6 +7,30 @@
     m  <- b1 * m + u * g,   u = 1 - b1 if unit_gain else 1
     w  <- w - m * (bc * (1 / (sqrt(v) + epsilon))) * rate
     bc = sqrt(1 - b2 ** c) / (1 - b1 ** c),  rate = lr / N
+
+Elementwise over parameters of any shape, in the parameter's precision, products from left to right;
+bc and rate are computed in double and rounded once, 1 - b2 from the rounded b2. In float64 nothing
+is rounded to float32: that is the oracle.
+
+Errors. Against CNTK 2.7 on the CPU: 0 differing values over 300 steps (N of 1, 4 and 16, both
+unit_gain, clipped and not, seven parameters with gradients from 1e-20 to 300). Clipping by norm
+(not the article's): 3e-6 of a parameter's largest movement, because CNTK adds squares up in
+float32. GPUs were not measured.
+
+An ordinary PyTorch layer differs. torch.optim.Adam with the article's numbers, fed the summed
+gradient of 16 samples, against CNTK's movement over 300 steps of random gradients:
+
+    lr as it is, not lr / N              steps 16 times as long (+1500 %)
+    unit_gain=False not translated       half as long (-50 %)
+    epsilon on the corrected v           gradients of 1e-9 move 16 times as far (+1455 %)
+    clip at the threshold, not times N   55 % of the movement elsewhere (threshold 0.1)
+    beta2 0.999, not 0.99999861 ** N     0.24 % of the movement elsewhere
+    1 - beta2 in double, N = 1           first step 0.64 % shorter
+    all of these translated              0.026 % of the movement elsewhere
+
+Source: formulas from microsoft/CNTK, Source/Math/CPUMatrixImpl.h (Adam), Source/Math/Matrix.cpp
+(AdamUpdate: bc), Source/CNTKv2LibraryDll/Learner.h and Learner.cpp (rates, momentum, clipping);
+figures from tests/torch_port/test_adam.py.
 """
 import math
 from collections.abc import Iterable

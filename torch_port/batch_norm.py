@@ -6,6 +6,26 @@
                  a = 1 if no sample was seen before, else 1 - exp(-N/T), N in samples, T = 5000
                  sample_count <- sample_count + N
     evaluation   y = scale * (x - running_mean) / sqrt(running_variance + epsilon) + bias
+    T = 0: a = 1.  T = inf: a = 0 after the first.  T < 0: a = N / (N + sample_count)
+
+Shapes: x, y N x C x H x W; scale, bias, running_mean, running_variance C; sample_count a scalar,
+in samples (CNTK's aggregate_count). Before training: 1, 0, 0, 0, 0. Every training forward updates
+the running statistics, so a layer that two branches share updates twice, and so does that of a
+discriminator whose weights stand still while the generator learns: CNTK's do too.
+
+Errors, root mean square against float64. Given CNTK's own statistics of a minibatch the running
+update has CNTK's bits; the statistics themselves are summed in double, where CNTK sums in float32:
+on 4 x 16 x 64 x 64 values the output is off by 2.7e-7 (CNTK 6.9e-6), mean 1.2e-7 (6.8e-6), variance
+3.4e-8 (1.4e-6). Gradients of x, scale, bias: at most CNTK's own error. With one value per channel
+(n = 1) the running variance becomes NaN, as in CNTK.
+
+An ordinary PyTorch layer differs. nn.BatchNorm2d blends its first minibatch into 0 and 1 instead of
+copying it (running variance +1010 % after one minibatch of deviation 0.3, at CNTK's factor), its
+momentum of 0.1 stands where CNTK has 0.0032 for 16 samples, and before any training it divides by
+1 where CNTK's divides by sqrt(1e-5): 316 times less.
+
+Source: microsoft/CNTK, Source/ComputationNetworkLib/TrainingNodes.h (factors); the rest measured by
+tests/torch_port/test_batch_norm.py.
 """
 import math
 

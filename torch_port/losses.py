@@ -4,6 +4,27 @@
     sigmoid(x)     (1 if x > 0 else q) / (1 + q), q = exp(-|x|);  gradient y * (1 - y)
     leaky_relu(x)  x if x >= 0 else 0.2 * x;  gradient 1 at exactly 0
     relu(x)        max(x, 0);  gradient 0 at exactly 0
+
+Elementwise over tensors of any shape, in float32 or float64. exp and log are taken in double and
+rounded: that is what CNTK's own come nearest to, and D has one output per sample.
+
+Errors, against CNTK 2.7 on the CPU in float32: log within 1.2e-7 (149 of 40,017 values differ, by
+one rounding), its gradient within 3.8e-6 (exp of a rounded logarithm); sigmoid 34 of
+120,018 values differ by one rounding, subnormal ones none; rectifiers none. The losses from the
+logit on: within 4e-7, their gradients within 1.1e-6. CNTK's relu makes NaN of -inf and 0 of the
+smallest subnormal; this one does not.
+
+Saturation. sigmoid(x) is exactly 1 from x = 16.636 on, so -log(1 - sigmoid(x)) is 85.1 with
+gradient 0; -log(sigmoid(x)) has the gradient -1 at -20, -0.0074 at -90, 0 at -104. A sample's
+loss never exceeds 85.195, the logarithm of 1e-37.
+
+An ordinary PyTorch layer differs. binary_cross_entropy clamps at -100 (loss 100, not 85.1); the
+softplus forms keep a gradient of 1 where CNTK's is 0; torch.sigmoid differs in 23,682 of 120,018
+values and gives 0 below 1.2e-38 on some processors (gradient of -log D at logit -90: 0, CNTK's
+-0.0074); leaky_relu's gradient at 0 is the slope, 0.2; a mean reduction gives 1/N of the gradient.
+
+Source: microsoft/CNTK, Source/Math/TensorOps.h and CommonMatrix.h; figures from
+tests/torch_port/test_losses.py.
 """
 from typing import Any
 

@@ -3,6 +3,7 @@
     batch_norm.py OUTPUT.npz updates TIME_CONSTANT    running statistics over several minibatches
     batch_norm.py OUTPUT.npz gradients                of sum(w * BN(x)), in training mode
     batch_norm.py OUTPUT.npz single                   one value per channel: n = 1
+    batch_norm.py OUTPUT.npz network                  a large map, as in the article's networks
 """
 import sys
 
@@ -68,6 +69,18 @@ def gradients(output):
     output["sample_count"] = statistics(y)[2]
 
 
+def network(output):
+    """4 x 16 x 64 x 64 values of every ratio of mean to deviation up to 10."""
+    random = np.random.RandomState(7)
+    x = C.input_variable((16, 64, 64))
+    y = layer(x)
+    centre = np.linspace(-10, 10, 16).reshape(-1, 1, 1)
+    batch = (random.randn(4, 16, 64, 64) + centre).astype(np.float32)
+    output["input"] = batch
+    output["output"] = y.forward({x: batch}, [y.output], {y.output})[1][y.output]
+    output["running_mean"], output["running_variance"], output["sample_count"] = statistics(y)
+
+
 def single(output):
     x = C.input_variable((CHANNELS, 1, 1))
     y = layer(x)
@@ -83,6 +96,8 @@ if __name__ == "__main__":
         updates(arrays, float(sys.argv[3]))
     elif sys.argv[2] == "gradients":
         gradients(arrays)
+    elif sys.argv[2] == "network":
+        network(arrays)
     else:
         single(arrays)
     np.savez(sys.argv[1], **arrays)

@@ -24,8 +24,8 @@ def points():
     logs = np.concatenate([tiny, edges, [-1, -1e-40, np.nan, np.inf, 1, 1 - 2.0 ** -24], spread,
                            unit]).astype(np.float32)
     wide = np.concatenate([np.linspace(-30, 30, 100001), np.linspace(-110, 110, 20001),
-                           [0, -0.0, 16.635, 16.636, 16.64, -87.3, -88, -100, -103.9, -104, 1e30,
-                            -1e30, np.inf, -np.inf, 1e-45, -1e-45]]).astype(np.float32)
+                           [0, -0.0, 16.635, 16.636, 16.64, -87.3, -88, -90, -100, -103.9, -104,
+                            1e30, -1e30, np.inf, -np.inf, 1e-45, -1e-45]]).astype(np.float32)
     return logs, wide
 
 

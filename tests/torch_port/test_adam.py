@@ -55,7 +55,7 @@ def movement_apart(run, got, name="matrix"):
 
 @pytest.mark.parametrize("samples, unit_gain, clip", [
     (1, False, math.inf), (4, True, math.inf), (16, False, math.inf), (16, True, math.inf),
-    (1, False, 0.1), (1, True, 0.1), (4, False, 0.1), (4, True, 0.1), (16, False, 0.1),
+    (1, True, 0.1), (4, False, 0.1), (16, True, 0.1),
     (16, False, 16.0),  # the article's
 ])
 def test_300_steps_have_cntks_bits(cntk, samples, unit_gain, clip):
@@ -76,7 +76,7 @@ def test_300_steps_have_cntks_bits(cntk, samples, unit_gain, clip):
     (4, ["momentum=0", "lr=.1"], {"momentum": 0.0, "lr": 0.1}),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_learning_rate_rules_have_cntks_bits(cntk, samples, arguments, options):
-    run = cntk.run("adam.py", "100", str(samples), *arguments)
+    run = cntk.run("adam.py", "50", str(samples), *arguments)
     assert differing(run, port(run, samples, **options)) == 0
 
 
@@ -121,8 +121,8 @@ class Beta2InDouble(CNTKAdam):
     (CNTKAdam, {"minibatch_size": 0}), (CNTKAdam, {"momentum": 0.5 + 1e-6}),
 ], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_a_mistake_shows(cntk, mistake, options):
-    run = cntk.run("adam.py", "300", "16", "unit_gain=0", "clip=0.1")
-    assert differing(run, port(run, 16, mistake, **{"clip_per_sample": 0.1, **options})) > 1000
+    run = cntk.run("adam.py", "100", "16", "clip=.1")
+    assert differing(run, port(run, 16, mistake, **{"clip_per_sample": 0.1, **options})) > 500
 
 
 def test_a_momentum_taken_as_per_minibatch_shows(cntk):
@@ -130,7 +130,7 @@ def test_a_momentum_taken_as_per_minibatch_shows(cntk):
         def momentum(self, group, samples):
             return group["momentum"]
 
-    run = cntk.run("adam.py", "100", "4", "minibatch_size=16")
+    run = cntk.run("adam.py", "50", "4", "minibatch_size=16")
     assert differing(run, port(run, 4, PlainMomentum, minibatch_size=16)) > 1000
 
 
@@ -342,7 +342,7 @@ def behaviours(cntk):
         size = float(np.sqrt(np.mean(mine ** 2) / np.mean(yours ** 2)))
         rows.append({
             "behaviour": behaviour, "cntk": theirs, "ordinary_pytorch": ordinary,
-            "off_by": f"{100 * (size - 1):+.3g} % of the movement in {step_count} step(s); "
+            "off_by": f"{100 * (size - 1):+.4g} % of the movement in {step_count} step(s); "
                       f"distance {movement_apart(run, got, name):.2g} of it"})
 
     b2 = 0.9999986111120757 ** 16
