@@ -10,7 +10,7 @@ rounded: that is what CNTK's own come nearest to, and D has one output per sampl
 
 Errors, against CNTK 2.7 on the CPU in float32: log within 1.2e-7 (149 of 40,017 values differ, by
 one rounding), its gradient within 3.8e-6 (exp of a rounded logarithm); sigmoid 34 of
-120,018 values differ by one rounding, subnormal ones none; rectifiers none. The losses from the
+120,019 values differ by one rounding, subnormal ones none; rectifiers none. The losses from the
 logit on: within 4e-7, their gradients within 1.1e-6. CNTK's relu makes NaN of -inf and 0 of the
 smallest subnormal; this one does not.
 
@@ -19,7 +19,7 @@ gradient 0; -log(sigmoid(x)) has the gradient -1 at -20, -0.0074 at -90, 0 at -1
 loss never exceeds 85.195, the logarithm of 1e-37.
 
 An ordinary PyTorch layer differs. binary_cross_entropy clamps at -100 (loss 100, not 85.1); the
-softplus forms keep a gradient of 1 where CNTK's is 0; torch.sigmoid differs in 23,682 of 120,018
+softplus forms keep a gradient of 1 where CNTK's is 0; torch.sigmoid differs in 23,682 of 120,019
 values and gives 0 below 1.2e-38 on some processors (gradient of -log D at logit -90: 0, CNTK's
 -0.0074); leaky_relu's gradient at 0 is the slope, 0.2; a mean reduction gives 1/N of the gradient.
 
