@@ -1,0 +1,1 @@
+"""Data sets that the article's program can train on."""
