@@ -1,0 +1,150 @@
+"""The article's two networks with CNTK's geometry, and the loading of weights in CNTK's layout.
+
+    Generator      z N x 100 -> N x 3 x 256 x 256 in [-1, 1]
+                   7 x ConvTranspose2d; batch normalisation and ReLU after the first six, tanh last
+    Discriminator  x N x 3 x 256 x 256 in [-1, 1] -> N x 1 x 1 x 1 in (0, 1)
+                   7 x Conv2d; batch normalisation after the middle five, leaky ReLU, sigmoid last
+
+Weights: Conv (out, in, h, w), ConvTranspose (in, out, h, w), in CNTK as in PyTorch.
+
+Geometry. CNTK's padding of a 3 x 3 window at stride 2 puts the odd pixel at the top and the left:
+pads [1, 1, 0, 0]. ``nn.Conv2d(padding=1)`` pads all four sides, has the same shape of output, and
+sees every pixel one to the side: the first layer's output is off by 100 % of itself. A transposed
+5 x 5 at stride 2 with ``output_shape`` twice the input crops [2, 2, 1, 1]: ``padding=2,
+output_padding=1``. Without ``output_shape`` CNTK's result is 2n - 1 wide.
+
+One discriminator is called twice, for the real and for the fake branch: its parameters and its
+running statistics are shared, as in CNTK's clone with method "share".
+
+Sources: the layer table of the article; pads as CNTK's ONNX exporter writes them (measured).
+"""
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_port.batch_norm import BatchNormalization
+from torch_port.losses import leaky_relu, relu, sigmoid
+from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
+
+Each = Callable[[str, Tensor], Tensor]
+
+LATENT_SIZE = 100
+GENERATOR_CHANNELS = (1024, 512, 256, 128, 64, 32)
+DISCRIMINATOR_CHANNELS = (32, 64, 128, 256, 512, 1024)
+
+
+def unchanged(name: str, h: Tensor) -> Tensor:
+    return h
+
+
+def normalized(x: Tensor) -> Tensor:
+    """Pixels 0..255, as the reader gives them, to [-1, 1]: (x - 127.5) / 127.5."""
+    return (x - 127.5) / 127.5
+
+
+class PaddedConv2d(nn.Conv2d):
+    """3 x 3 at stride 2 with CNTK's automatic padding: one row at the top, one column at the left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (1, 0, 1, 0)))
+
+
+class Generator(nn.Module):
+    """``forward(z, each)``: each(name, h) is called with every layer's name and output; what it
+    returns goes on. By default that is the output itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(LATENT_SIZE, 1024, 4, bias=False)
+        self.bn1 = BatchNormalization(1024)
+        for i, (before, after) in enumerate(
+                zip(GENERATOR_CHANNELS[:-1], GENERATOR_CHANNELS[1:], strict=True), 2):
+            self.add_module(f"conv{i}", nn.ConvTranspose2d(
+                before, after, 5, stride=2, padding=2, output_padding=1, bias=False))
+            self.add_module(f"bn{i}", BatchNormalization(after))
+        self.conv7 = nn.ConvTranspose2d(32, 3, 5, stride=2, padding=2, output_padding=1)
+
+    def forward(self, z: Tensor, each: Each = unchanged) -> Tensor:
+        h = z.reshape(-1, LATENT_SIZE, 1, 1)
+        for i in range(1, 7):
+            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))
+            h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))
+            h = each(f"relu{i}", relu(h))
+        h = each("conv7", self.conv7(h))
+        return each("tanh7", torch.tanh(h))
+
+
+class Discriminator(nn.Module):
+    """``forward(x, each)``: x in [-1, 1]; each as for the generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = PaddedConv2d(3, 32, 3, stride=2)
+        for i, (before, after) in enumerate(
+                zip(DISCRIMINATOR_CHANNELS[:-1], DISCRIMINATOR_CHANNELS[1:], strict=True), 2):
+            self.add_module(f"conv{i}", PaddedConv2d(before, after, 3, stride=2, bias=False))
+            self.add_module(f"bn{i}", BatchNormalization(after))
+        self.conv7 = nn.Conv2d(1024, 1, 4)
+
+    def forward(self, x: Tensor, each: Each = unchanged) -> Tensor:
+        h = each("conv1", self.conv1(x))
+        h = each("leaky_relu1", leaky_relu(h, 0.2))
+        for i in range(2, 7):
+            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))
+            h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))
+            h = each(f"leaky_relu{i}", leaky_relu(h, 0.2))
+        h = each("conv7", self.conv7(h))
+        return each("sigmoid7", sigmoid(h))
+
+
+class Networks(nn.Module):
+    """Both networks under the names of the captures: ``generator/conv3/weight`` is
+    ``networks.generator.conv3.weight``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = Generator()
+        self.discriminator = Discriminator()
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Every parameter and statistic: name of the captures to tensor, the module's own."""
+        return {name.replace(".", "/"): tensor for name, tensor in self.state_dict(
+            keep_vars=True).items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes every parameter and statistic from arrays in CNTK's layout, or none.
+
+        Raises ValueError: one is missing, of another shape, or there is one too many.
+        """
+        ours = self.arrays()
+        for name in [*ours, *arrays]:
+            if name not in arrays:
+                raise ValueError(f"the weights have no {name}: give a model of the article's "
+                                 "networks")
+            if name not in ours:
+                raise ValueError(f"the weights have {name}, which the article's networks have not: "
+                                 "give a model of the article's networks")
+            if tuple(arrays[name].shape) != tuple(ours[name].shape):
+                raise ValueError(f"{name} has the shape {tuple(arrays[name].shape)}, the article's "
+                                 f"networks have {tuple(ours[name].shape)}: give a model of the "
+                                 "article's networks")
+        with torch.no_grad():
+            for name, tensor in ours.items():
+                tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def networks_from_seed(seed: int) -> Networks:
+    """Both networks as CNTK makes them: weights from seed, seed + 1, ... in order of creation;
+    biases 0, batch normalisation 1, 0, 0, 0, 0."""
+    made = Networks()
+    drawn = draw_initial_weights(CREATION_ORDER, seeds_for(seed, len(CREATION_ORDER)))
+    arrays = made.arrays()
+    with torch.no_grad():
+        for name, weights in drawn.items():
+            arrays[name].copy_(torch.from_numpy(weights))
+        for name in ("generator/conv7/bias", "discriminator/conv1/bias", "discriminator/conv7/bias"):
+            arrays[name].zero_()
+    return made
