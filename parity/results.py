@@ -1,0 +1,119 @@
+"""What a comparison found: checks, stages, a report. Plain data, ready for JSON.
+
+A check is one number against one allowance. A stage is a list of checks about one thing, in the
+order in which a difference would spread, so the first failed check is where to look. A report is
+the stages of one run in order.
+"""
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number against one allowance.
+
+    place: what was looked at, ``network/layer/quantity`` as in the captures.
+    measured, allowed: passed if measured <= allowed. Infinite where nothing could be measured
+        (an array on one side only).
+    unit: what the two are, for example "times CNTK's error".
+    policy: the name of the tolerance in ``verdict.POLICIES``.
+    metrics: further figures for the tables, by name (``metrics.py``).
+    detail: one sentence on a failure: what differs, and where exactly.
+    local: True, judged on the reference's own inputs: an error born here. False, in the chain: it
+        may be inherited. None: the question does not arise.
+    """
+
+    place: str
+    measured: float
+    allowed: float
+    unit: str
+    policy: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    detail: str = ""
+    local: bool | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.measured <= self.allowed  # NaN fails
+
+    @property
+    def margin(self) -> float:
+        """measured / allowed; above 1 it failed. 0 allowed and more measured: infinite."""
+        if self.passed:
+            return self.measured / self.allowed if self.allowed else 0.0
+        return self.measured / self.allowed if self.allowed else float("inf")
+
+
+@dataclass
+class Stage:
+    """name: short, for example "forward/training". title: a line for people. notes: facts that are
+    listed, not judged, for example what an exporter folds or drops."""
+
+    name: str
+    title: str
+    checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def first_failure(self) -> Check | None:
+        """Where the difference begins: failed local checks come before inherited ones."""
+        failed = [check for check in self.checks if not check.passed]
+        born = [check for check in failed if check.local is not False]
+        return (born or failed or [None])[0]
+
+
+@dataclass
+class Report:
+    """plan: ``Plan.inputs``. producers: name of each capture to its manifest (without arrays).
+    curves: series for the pictures, each name to a list of numbers. blame: one of "", "port",
+    "CNTK's exporter", "the port's exporter", "runtime"; reproduction: the folder of a failing
+    case, or "". score: figures of the classifier score."""
+
+    plan: dict[str, Any]
+    producers: dict[str, dict[str, Any]]
+    stages: list[Stage] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    score: dict[str, float] = field(default_factory=dict)
+    blame: str = ""
+    reproduction: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.stages) and all(stage.passed for stage in self.stages)
+
+    @property
+    def first_failure(self) -> tuple[Stage, Check] | None:
+        for stage in self.stages:
+            if stage.first_failure is not None:
+                return stage, stage.first_failure
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For report.json; infinities and NaN as text, since JSON has none."""
+        made = asdict(self)
+        made["passed"] = self.passed
+        for stage, whole in zip(made["stages"], self.stages, strict=True):
+            stage["passed"] = whole.passed
+            for check, one in zip(stage["checks"], whole.checks, strict=True):
+                check["passed"] = one.passed
+                check["margin"] = one.margin
+        found = self.first_failure
+        made["first_failure"] = None if found is None else {
+            "stage": found[0].name, "place": found[1].place}
+        return _finite(made)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    return value
