@@ -1,0 +1,103 @@
+"""Inputs made for the edges that a training run seldom reaches. Plain Python 3.6 and numpy.
+
+Both sides make them from the plan, so nothing is exchanged. Three kinds:
+
+* the optimizer's: gradients of every size, many of them beyond the clipping threshold, for a few
+  small parameters. In the article's run clipping is rarely active, so a wrong threshold would hide.
+* the pointwise functions': where log is clamped, where the sigmoid is exactly 1, exact zeros.
+* the reader's: a map file of 13 images, so that a few minibatches cross the end of a sweep.
+"""
+import os
+
+import numpy as np
+
+OPTIMIZER_STEPS = 12
+# name: (shape, scale of the gradients)
+OPTIMIZER_PARAMETERS = (
+    ("matrix", (37, 53), 1.0), ("kernel", (8, 5, 3, 3), 30.0), ("vector", (101,), 1e-3),
+    ("tiny", (64,), 1e-9), ("scalar", (1,), 3000.0), ("sleeper", (50,), 1.0),
+)
+READER_IMAGES, READER_MINIBATCHES = 13, 8
+
+
+def optimizer_probe(plan):
+    """(initial values, gradients of each step): two dicts by name, float32.
+
+    The gradients are sums over a minibatch. "sleeper" has none after step 3.
+    """
+    random = np.random.RandomState(plan.seed)
+    initial, gradients = {}, {}
+    for name, shape, scale in OPTIMIZER_PARAMETERS:
+        initial[name] = (random.standard_normal(shape) * 0.02).astype(np.float32)
+        values = random.standard_normal((OPTIMIZER_STEPS,) + shape) * scale * plan.minibatch_size
+        gradients[name] = values.astype(np.float32)
+        if name == "sleeper":
+            gradients[name][3:] = 0
+    return initial, gradients
+
+
+def logits_probe():
+    """Logits for sigmoid, the rectifiers and the two losses: float32 (2463,)."""
+    return np.concatenate([
+        np.linspace(-30, 30, 1201), np.linspace(-110, 110, 1101), np.linspace(-104, -86, 145),
+        [0, -0.0, 16.635, 16.636, 16.64, -87.3, -88, -90, -100, -103.9, -104, 17, 40, 1e30, -1e30,
+         1.0]]).astype(np.float32)
+
+
+def logarithms_probe():
+    """Arguments of log: about 1, over all magnitudes, and where it is clamped: float32."""
+    return np.concatenate([
+        np.linspace(1e-3, 2, 801), 10.0 ** np.linspace(-44, 38, 1231),
+        [0, -0.0, -1, 1e-37, 9.9e-38, 1.1e-37, 1, 1 - 2.0 ** -24, 1 + 2.0 ** -23]]).astype(np.float32)
+
+
+def reader_probe(plan, folder):
+    """Writes a map file of the plan's first images into ``folder`` and returns its path."""
+    with open(plan.map_file, encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()[:READER_IMAGES]
+    path = os.path.join(folder, "reader_probe_map.txt")
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        for line in lines:
+            columns = line.split("\t")
+            image = columns[-2]
+            if image.startswith("..."):
+                image = os.path.dirname(plan.map_file) + image[3:]
+            file.write("%s\t0\n" % os.path.abspath(image))
+    return path
+
+
+def sampled(array, count=256):
+    """At most ``count`` values at places that depend on the size alone: for distances of runs."""
+    flat = np.ravel(array)
+    if flat.size <= count:
+        return flat
+    return flat[np.random.RandomState(flat.size % 2 ** 32).randint(0, flat.size, count)]
+
+
+def moved_by_one_ulp(array, seed):
+    """Every value moved to its neighbour, up or down as a coin of ``seed`` falls; 0 stays."""
+    up = np.random.RandomState(seed).randint(0, 2, array.shape).astype(bool)
+    towards = np.where(up, np.float32(np.inf), np.float32(-np.inf))
+    return np.where(array == 0, array, np.nextafter(array, towards)).astype(np.float32)
+
+
+def changed(before, after):
+    """The names whose arrays are not the same bits, in the order of ``before``: a ledger's line."""
+    return [name for name in before if not np.array_equal(
+        np.asarray(before[name]).view(np.uint8).ravel() if np.ndim(before[name]) else before[name],
+        np.asarray(after[name]).view(np.uint8).ravel() if np.ndim(after[name]) else after[name])]
+
+
+def ledger(states, changed_by_evaluation):
+    """What evaluation, a D step and a G step change, as events in order: [step, name, by how much].
+
+    The amount is given for counts; for all else it is whether the bits changed.
+    """
+    events = [["evaluation", name, "changed"] for name in changed_by_evaluation]
+    for step, before, after in (("d_step", states[0], states[1]), ("g_step", states[1], states[2])):
+        for name in changed(before, after):
+            whole = np.asarray(before[name]).dtype.kind == "i"
+            events.append([step, name, int(after[name]) - int(before[name]) if whole
+                           else "changed"])
+    return sorted(events, key=lambda event: (["evaluation", "d_step", "g_step"].index(event[0]),
+                                             event[1]))
