@@ -52,7 +52,8 @@ static size_t size_of(const void *type)
     if (type == ompi_mpi_float) return sizeof(float);
     if (type == ompi_mpi_double) return sizeof(double);
     if (type == ompi_mpi_long_long_int) return sizeof(long long);
-    fprintf(stderr, "CNTK asked the one-process MPI stand-in to copy a data type it does not know.\n");
+    fprintf(stderr, "CNTK asked the one-process MPI stand-in to copy "
+                    "a data type it does not know.\n");
     abort();
 }
 static int copy(const void *from, void *to, int count, const void *type)
