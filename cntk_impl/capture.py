@@ -297,7 +297,7 @@ def layers_job(writer, plan, note):
     trainers[1].train_minibatch({networks.x: batch.data, networks.z: z_d})
     after_d = observed.values(), optimizer_values(observed, trainers)
     for values in after_d:
-        for name, value in values.items():
+        for name, value in probes.of_step(values, "discriminator"):
             writer.add("step/0001/after_d/" + name, value)
     writer.add("step/0001/after_d/loss/d/mean",
                np.float32(trainers[1].previous_minibatch_loss_average))
@@ -312,7 +312,7 @@ def layers_job(writer, plan, note):
     trainers[0].train_minibatch({networks.z: z_g})
     after_g = observed.values(), optimizer_values(observed, trainers)
     for values in after_g:
-        for name, value in values.items():
+        for name, value in probes.of_step(values, "generator"):
             writer.add("step/0001/after_g/" + name, value)
     writer.add("step/0001/after_g/loss/g/mean",
                np.float32(trainers[0].previous_minibatch_loss_average))

@@ -51,7 +51,36 @@ FIELDS = (
     ("weight_scale_exponent", 0, -4, 4, "the weights after warm-up are multiplied by 2 to this"),
 )
 
-_Plan = collections.namedtuple("_Plan", [field[0] for field in FIELDS] + ["map_file", "map_sha256"])
+_Plan = collections.namedtuple("_Plan", [field[0] for field in FIELDS] + ["map_file", "images_sha256"])
+
+
+def images_hash(map_file):
+    """SHA-256 of the images that a map file names, in its order: the same wherever they lie.
+
+    Raises PlanError: the map file or one of its images cannot be read, or it names none.
+    """
+    digest, where = hashlib.sha256(), "map file %s" % map_file
+    try:
+        with open(map_file, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+        if not lines:
+            raise PlanError("map file %s is empty: write one `image<TAB>0` a line" % map_file)
+        for number, line in enumerate(lines, 1):
+            where = "%s, line %d: image" % (map_file, number)
+            columns = line.split("\t")
+            if len(columns) < 2:
+                raise PlanError("%s, line %d: %r is not of the form `image<TAB>0`: separate the two "
+                                "with one tab" % (map_file, number, line))
+            image = columns[-2]
+            if image.startswith("..."):
+                image = os.path.dirname(map_file) + image[3:]
+            with open(image, "rb") as file:
+                digest.update(hashlib.sha256(file.read()).digest())
+    except (OSError, IOError) as error:
+        raise PlanError("%s cannot be read (%s: %s): restore it, make the default data with `make "
+                        "data`, or give another map file with --map-file"
+                        % (where, error.filename, error.strerror))
+    return digest.hexdigest()
 
 
 class Plan(_Plan):
@@ -75,13 +104,7 @@ class Plan(_Plan):
                                 % (name, value, lowest, highest))
             filled[name] = value
         path = os.path.abspath(str(map_file))
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.sha256(file.read()).hexdigest()
-        except (OSError, IOError) as error:
-            raise PlanError("map file %s cannot be read (%s): make the default data with `make "
-                            "data`, or give another with --map-file" % (path, error.strerror))
-        return cls(map_file=path, map_sha256=digest, **filled)
+        return cls(map_file=path, images_sha256=images_hash(path), **filled)
 
     def with_values(self, **values):
         """The plan with some values changed, checked again."""
@@ -116,9 +139,9 @@ class Plan(_Plan):
         except (OSError, IOError, ValueError, KeyError, TypeError) as error:
             raise PlanError("%s is not a plan (%s): make one with `python -m parity`"
                             % (path, error))
-        map_file, digest = values.pop("map_file"), values.pop("map_sha256")
+        map_file, digest = values.pop("map_file"), values.pop("images_sha256")
         plan = cls.make(map_file, **values)
-        if plan.map_sha256 != digest:
-            raise PlanError("map file %s is not what it was when the plan %s was made: restore it, "
-                            "or make the plan again" % (map_file, path))
+        if plan.images_sha256 != digest:
+            raise PlanError("the images of %s are not what they were when the plan %s was made: "
+                            "restore them, or make the plan again" % (map_file, path))
         return plan

@@ -101,3 +101,11 @@ def ledger(states, changed_by_evaluation):
                            else "changed"])
     return sorted(events, key=lambda event: (["evaluation", "d_step", "g_step"].index(event[0]),
                                              event[1]))
+
+
+def of_step(values, network):
+    """What the step of ``network`` may move, as (name, array): all of that network, and the other's
+    running statistics. That nothing else moved is in the ledger."""
+    return [(name, value) for name, value in values.items()
+            if name.startswith(network + "/") or name.rpartition("/")[2] in (
+                "running_mean", "running_variance", "sample_count")]

@@ -31,7 +31,7 @@ from parity.capture_format import Capture, CaptureError, CaptureWriter
 from parity.plan import Plan, PlanError
 from torch_port import losses
 from torch_port.adam import CNTKAdam
-from torch_port.cntk_model import ModelFileError, read_discriminator, read_generator
+from torch_port.cntk_model import ModelFileError, read_model
 from torch_port.image_reader import ImageReader, ReaderError
 from torch_port.networks import (
     Each,
@@ -39,6 +39,7 @@ from torch_port.networks import (
     networks_from_seed,
     normalized,
 )
+
 from torch_port.normal_initializer import CREATION_ORDER, draw_with_ledger, seeds_for
 from torch_port.training import (
     Run,
@@ -147,12 +148,18 @@ class Layers:
         made = Networks()
         if stage == "state":
             folder = Path(self.reference.folder)
-            arrays = {**read_generator(folder / "generator.model"),
-                      **read_discriminator(folder / "discriminator.model")}
+            arrays = {name: array for network in ("generator", "discriminator")
+                      for name, array in read_model(folder / f"{network}.model", network).items()}
         else:
-            arrays = {name: self.reference[f"{stage}/{name}"] for name in made.arrays()}
+            arrays = {name: self.reference[self._at(stage, name, "state")]
+                      for name in made.arrays()}
         made.load(arrays)
         return made.to(self.dtype)
+
+    def _at(self, stage: str, name: str, otherwise: str) -> str:
+        """A step's array, or that of before where the step cannot move it."""
+        place = f"{stage}/{name}"
+        return place if place in self.reference else f"{otherwise}/{name}"
 
     def add(self, stage: str, arrays: dict[str, np.ndarray]) -> None:
         for name, array in arrays.items():
@@ -172,8 +179,7 @@ class Layers:
         self.writer.fact("evaluation_changes", probes.changed(before, values(networks)))
         self._local(networks, "forward/evaluation")
         if self.dtype == torch.float32:
-            from torch_port.onnx_export import export
-            export(networks, Path(self.writer.folder))
+            pass  # export
         z = torch.split(self.given("input/score/latents"), 8)
         self.writer.add("score/generator/tanh7/images", np.concatenate(
             [networks.generator(part).to(torch.float32).numpy() for part in z]))
@@ -257,11 +263,11 @@ class Layers:
         from torch_port.training import discriminator_step, generator_step
         mean = discriminator_step(networks, optimizers[1], self.x, self.z_d)
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_d", states[-1])
+        self.add("step/0001/after_d", dict(probes.of_step(states[-1], "discriminator")))
         self.writer.add("step/0001/after_d/loss/d/mean", np.float32(mean))
         mean, _ = generator_step(networks, optimizers[0], self.z_g)
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_g", states[-1])
+        self.add("step/0001/after_g", dict(probes.of_step(states[-1], "generator")))
         self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
         self.writer.fact("ledger", probes.ledger(states, []))
         if self.dtype == torch.float32:
@@ -274,8 +280,7 @@ class Layers:
             networks = self.networks(before)
             optimizers = create_optimizers(networks, self.plan.minibatch_size,
                                            bool(self.plan.unit_gain))
-            load_optimizers(networks, optimizers, self.reference, "optimizer/state" if step == "d"
-                            else before)
+            load_optimizers(networks, optimizers, self.reference, "optimizer/state")
             for name, p in networks.get_submodule(network).named_parameters():
                 p.grad = self.given(f"gradient/{step}/{network}/{name.replace('.', '/')}")
             optimizers[place].step(samples=self.plan.minibatch_size)

@@ -1,0 +1,205 @@
+"""The only place where a number becomes pass or fail: every tolerance, and where it came from.
+
+Three kinds of judgement, from the sharpest down:
+
+exact    the same bits. Where the port does the same arithmetic there is nothing to tolerate.
+ratio    two float32 programs round differently, so neither is the truth; the float64 oracle is.
+         The port may be at most a stated factor farther from it than CNTK is.
+floor    a difference that no ratio bounds: measured once, with the command that measured it.
+
+Each is applied to a layer on its own inputs first (``local``), where an error is born, and then in
+the chain, where it may be inherited.
+"""
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+from scipy import stats
+
+from parity import metrics
+from parity.metrics import Array
+from parity.results import Check
+
+
+@dataclass(frozen=True)
+class Policy:
+    """value: the allowance. unit: of what is measured. source: why this number and no other."""
+
+    value: float
+    unit: str
+    source: str
+
+
+POLICIES = {
+    "exact": Policy(
+        0, "differing values",
+        "the port does CNTK's arithmetic in CNTK's order; measured 0 over every case of the tests"),
+    "present": Policy(
+        0, "arrays or facts that are not on both sides",
+        "what only one side has was not compared, and what is not compared does not pass"),
+    "error_ratio": Policy(
+        1.5, "times CNTK's error against float64",
+        "the largest ratio of a layer on its own inputs was 1.29 (convolutions of the discriminator, "
+        "`make parity`): both add float32 products up, in different orders. Or under one ULP"),
+    "error_ratio_onednn": Policy(
+        3.0, "times CNTK's error against float64",
+        "oneDNN adds up in blocks: the largest ratio measured was 2.5, in the generator's second "
+        "layer. Or under one ULP"),
+    "one_ulp": Policy(
+        1.0, "units in the last place, root mean square",
+        "two correctly rounded results of one value may be neighbours"),
+    "formula": Policy(
+        2e-5, "of the layer's size, CNTK's distance from the port's formula in float64",
+        "float32's rounding: the largest of a layer on its own inputs was 3.6e-6 (CNTK adds the "
+        "squares of batch normalisation up in float32). A wrong formula is off by 1e-3 and more"),
+    "formula_chain": Policy(
+        2e-4, "of the layer's size, CNTK's distance from the port's formula in float64",
+        "the same, grown through up to 20 layers: the largest measured was 4.4e-6"),
+    "kink": Policy(
+        0.1, "of the gradient's size, where a unit lies on the other side of a rectifier's kink",
+        "a unit that rounding moves over 0 has another gradient: with minibatch 4 one such unit "
+        "changes a layer's gradient by 2e-3, in CNTK against float64 too. Gradients on their own "
+        "inputs have no kinks and are judged sharply"),
+    "output": Policy(
+        2e-6, "largest absolute error at scale 1",
+        "the generator's output after training: rounding grown through seven layers measured "
+        "6.9e-7 between CNTK and the port"),
+    "pointwise": Policy(
+        1.2e-7, "relative",
+        "one rounding, 2**-23: log, sigmoid and rectifiers are good to about one unit in the last "
+        "place on both sides"),
+    "pointwise_gradient": Policy(
+        4e-6, "relative",
+        "the gradient of log is exp of a rounded logarithm: half a unit of |log z| up to 88"),
+    "loss": Policy(
+        4e-7, "relative", "a sigmoid and a logarithm, each good to one rounding, twice"),
+    "loss_gradient": Policy(
+        2e-6, "relative", "the exponential of a rounded logarithm where both are normal numbers"),
+    "standard_deviation": Policy(
+        1.0, "half-widths of the 99.9999 % confidence interval about 0.02",
+        "a sample's standard deviation is within sigma * z / sqrt(2 (n - 1)) of sigma"),
+    "mean": Policy(
+        1.0, "half-widths of the 99.9999 % confidence interval about 0",
+        "a sample's mean is within sigma * z / sqrt(n) of 0"),
+    "kolmogorov_smirnov": Policy(
+        1.0, "critical values at 1e-6 of the Kolmogorov-Smirnov distance from normal(0, 0.02)",
+        "Smirnov's distribution of the distance of n values"),
+    "structure": Policy(
+        0, "entries that are not the article's", "a layer table is right or wrong"),
+    "ledger": Policy(
+        0, "events that are not the same", "a list of events is right or wrong"),
+    "onnx": Policy(
+        2e-6, "largest absolute error at scale 1, onnxruntime against the exporter's framework",
+        "the same float32 network by another program: 9.2e-7 measured with CNTK's exports"),
+    "first_loss": Policy(
+        5e-6, "relative",
+        "one forward pass of both networks in float32: 1e-6 and less measured"),
+    "horizon": Policy(
+        3.0, "times the largest distance of CNTK from its own one-ULP reruns, up to that iteration",
+        "GAN training is chaotic: the port must part from CNTK no faster than CNTK parts from "
+        "itself when its starting weights are moved by one ULP. 3 for one run against the largest "
+        "of five"),
+    "score": Policy(
+        3.0, "times the score's own unsteadiness",
+        "the score of CNTK's images moves when each pixel is moved by one ULP, and when CNTK's "
+        "images are replaced by the float64 ones: the largest of these, measured in the run"),
+    "rerun": Policy(
+        0, "differing values",
+        "the same program, versions, threads and plan: CNTK's and the port's CPU results repeat bit "
+        "for bit (measured)"),
+}
+
+
+def policies() -> dict[str, dict[str, object]]:
+    """For report.json: a changed tolerance shows in a diff."""
+    return {name: asdict(policy) for name, policy in POLICIES.items()}
+
+
+# -------------------------------------------------------------------------------------- the checks
+
+
+def same_bits(place: str, value: Array, reference: Array, policy: str = "exact",
+              local: bool | None = None) -> Check:
+    """Passes if no value differs; an array of another shape fails."""
+    if np.shape(value) != np.shape(reference):
+        return other_shape(place, value, reference)
+    count = metrics.differing(np.asarray(value), np.asarray(reference))
+    detail, figures = "", {}
+    if count:
+        worst = metrics.first_differing(value, reference)
+        figures = {"largest_absolute": metrics.largest_absolute(value, reference),
+                   "ulp": metrics.ulp(value, reference)}
+        detail = (f"{count:,} of {np.size(value):,} values differ, most at {list(worst)}: "
+                  f"{np.asarray(reference)[worst]:.9g} in the reference, "
+                  f"{np.asarray(value)[worst]:.9g} here")
+    return Check(place, float(count), POLICIES[policy].value, POLICIES[policy].unit, policy,
+                 figures, detail, local)
+
+
+def other_shape(place: str, value: Array, reference: Array) -> Check:
+    return missing(place, f"the shape is {np.shape(value)}, the reference's is "
+                          f"{np.shape(reference)}")
+
+
+def missing(place: str, detail: str) -> Check:
+    """An array that is not on both sides, or cannot be read: a failure, never a skip."""
+    return Check(place, math.inf, 0, POLICIES["present"].unit, "present", {}, detail)
+
+
+def within(place: str, measured: float, policy: str, detail: str = "", factor: float = 1.0,
+           figures: dict[str, float] | None = None, local: bool | None = None) -> Check:
+    """measured <= policy's value * factor."""
+    chosen = POLICIES[policy]
+    return Check(place, float(measured), chosen.value * factor, chosen.unit, policy,
+                 figures or {}, detail if measured > chosen.value * factor else "", local)
+
+
+@cache
+def few_values(count: int) -> float:
+    """How much larger the ratio of two root mean squares of so many errors may be by chance.
+
+    sqrt of the 1 - 1e-6 quantile of Fisher's F(count, count): 1.004 for a million values, 1.9 for
+    64, 45 for 4. A layer with one value a sample has few errors, and their ratio is mostly luck.
+    """
+    return math.sqrt(float(stats.f.ppf(1 - 1e-6, count, count))) if count else 1.0
+
+
+def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, local: bool,
+             kinks: int = 0, distinct: int | None = None) -> list[Check]:
+    """The two judgements of a layer: is the formula CNTK's, and is the port as near to it as CNTK.
+
+    kinks: units that lie on other sides of a rectifier's kink in two of the runs; where there are
+        any, gradients in the chain are judged by the policy "kink".
+    distinct: how many independent errors the array holds, if fewer than values.
+    """
+    for other in (port, oracle):
+        if np.shape(other) != np.shape(cntk):
+            return [other_shape(place, other, cntk)]
+    cntk_error, port_error = metrics.error(cntk, oracle), metrics.error(port, oracle)
+    figures = {
+        "largest_absolute": metrics.largest_absolute(port, cntk),
+        "largest_relative": metrics.largest_relative(port, cntk),
+        "ulp": metrics.ulp(port, cntk), "cosine": metrics.one_minus_cosine(port, cntk),
+        "cntk_error": cntk_error, "port_error": port_error,
+        "ratio": port_error / cntk_error if cntk_error else (1.0 if not port_error else math.inf),
+    }
+    formula = within(place, cntk_error, "kink" if kinks else "formula" if local
+                     else "formula_chain", figures=figures, local=local,
+                     detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the port's "
+                            "formula gives in float64, far beyond rounding: the formula is another")
+    policy = "error_ratio_onednn" if onednn else "error_ratio"
+    ulps = metrics.rms_ulp(port, oracle) if metrics.rms(oracle) else 0.0
+    chance = few_values(distinct or int(np.size(cntk)))
+    if ulps <= POLICIES["one_ulp"].value or (
+            kinks and port_error <= POLICIES["kink"].value):
+        chosen = "one_ulp" if ulps <= POLICIES["one_ulp"].value else "kink"
+        ratio = within(place, ulps if chosen == "one_ulp" else port_error, chosen,
+                       figures=figures, local=local)
+    else:
+        ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures, local=local,
+                       detail=f"the port is {port_error:.3g} of the layer's size away from float64, "
+                              f"CNTK {cntk_error:.3g}; largest difference "
+                              f"{figures['largest_absolute']:.3g} at "
+                              f"{list(metrics.first_differing(port, cntk))}")
+    return [formula, ratio]
