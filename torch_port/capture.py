@@ -41,6 +41,7 @@ from torch_port.networks import (
 )
 
 from torch_port.normal_initializer import CREATION_ORDER, draw_with_ledger, seeds_for
+from torch_port.onnx_export import export
 from torch_port.training import (
     Run,
     as_cntk_rounds,
@@ -179,7 +180,7 @@ class Layers:
         self.writer.fact("evaluation_changes", probes.changed(before, values(networks)))
         self._local(networks, "forward/evaluation")
         if self.dtype == torch.float32:
-            pass  # export
+            export(networks, Path(self.writer.folder), self.plan.minibatch_size)
         z = torch.split(self.given("input/score/latents"), 8)
         self.writer.add("score/generator/tanh7/images", np.concatenate(
             [networks.generator(part).to(torch.float32).numpy() for part in z]))

@@ -19,6 +19,7 @@ running statistics are shared, as in CNTK's clone with method "share".
 Sources: the layer table of the article; pads as CNTK's ONNX exporter writes them (measured).
 """
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,11 +46,49 @@ def normalized(x: Tensor) -> Tensor:
     return (x - 127.5) / 127.5
 
 
-class PaddedConv2d(nn.Conv2d):
-    """3 x 3 at stride 2 with CNTK's automatic padding: one row at the top, one column at the left."""
+class _AddBias(torch.autograd.Function):
+    """h + bias of each channel. The bias's gradient is a sum over N, H and W, 65,536 values in the
+    first layer at minibatch 4; CNTK adds them up more exactly than PyTorch's convolution does in
+    float32 (7.6e-8 of its size away from float64, PyTorch's 4.7e-7), so here it is in double."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, bias: Tensor) -> Tensor:
+        return h + bias.reshape(-1, 1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return upstream, upstream.sum((0, 2, 3), dtype=torch.float64).to(upstream.dtype)
+
+
+def add_bias(h: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return h
+    if torch.onnx.is_in_onnx_export():
+        return h + bias.reshape(-1, 1, 1)  # one Add node, as CNTK's exporter writes it
+    return _AddBias.apply(h, bias)
+
+
+class Convolution(nn.Conv2d):
+    """padded: 3 x 3 at stride 2 with CNTK's automatic padding, one row at the top and one column at
+    the left."""
+
+    padded = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (1, 0, 1, 0)))
+        if self.padded:
+            x = F.pad(x, (1, 0, 1, 0))
+        return add_bias(F.conv2d(x, self.weight, None, self.stride), self.bias)
+
+
+class PaddedConvolution(Convolution):
+    padded = True
+
+
+class ConvolutionTranspose(nn.ConvTranspose2d):
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        h = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding,
+                               self.output_padding)
+        return add_bias(h, self.bias)
 
 
 class Generator(nn.Module):
@@ -58,14 +97,14 @@ class Generator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.ConvTranspose2d(LATENT_SIZE, 1024, 4, bias=False)
+        self.conv1 = ConvolutionTranspose(LATENT_SIZE, 1024, 4, bias=False)
         self.bn1 = BatchNormalization(1024)
         for i, (before, after) in enumerate(
                 zip(GENERATOR_CHANNELS[:-1], GENERATOR_CHANNELS[1:], strict=True), 2):
-            self.add_module(f"conv{i}", nn.ConvTranspose2d(
+            self.add_module(f"conv{i}", ConvolutionTranspose(
                 before, after, 5, stride=2, padding=2, output_padding=1, bias=False))
             self.add_module(f"bn{i}", BatchNormalization(after))
-        self.conv7 = nn.ConvTranspose2d(32, 3, 5, stride=2, padding=2, output_padding=1)
+        self.conv7 = ConvolutionTranspose(32, 3, 5, stride=2, padding=2, output_padding=1)
 
     def forward(self, z: Tensor, each: Each = unchanged) -> Tensor:
         h = z.reshape(-1, LATENT_SIZE, 1, 1)
@@ -82,12 +121,12 @@ class Discriminator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = PaddedConv2d(3, 32, 3, stride=2)
+        self.conv1 = PaddedConvolution(3, 32, 3, stride=2)
         for i, (before, after) in enumerate(
                 zip(DISCRIMINATOR_CHANNELS[:-1], DISCRIMINATOR_CHANNELS[1:], strict=True), 2):
-            self.add_module(f"conv{i}", PaddedConv2d(before, after, 3, stride=2, bias=False))
+            self.add_module(f"conv{i}", PaddedConvolution(before, after, 3, stride=2, bias=False))
             self.add_module(f"bn{i}", BatchNormalization(after))
-        self.conv7 = nn.Conv2d(1024, 1, 4)
+        self.conv7 = Convolution(1024, 1, 4)
 
     def forward(self, x: Tensor, each: Each = unchanged) -> Tensor:
         h = each("conv1", self.conv1(x))

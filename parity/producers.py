@@ -1,0 +1,213 @@
+"""Who makes which capture, in which environment. Each is a process of its own.
+
+    cntk     .venv-cntk/bin/python   cntk_impl/capture.py        real CNTK 2.7, Python 3.6
+    port     .venv-torch's python    -m torch_port.capture       float32
+    oracle   the same                --dtype float64
+
+A process prints its progress as lines ``progress TAB done TAB total TAB text`` and its error as one
+line on stderr. Jobs run side by side, as many as there are processors and no more than four: each
+job of the twin run takes one thread and about 1 GB.
+"""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from parity.plan import Plan
+
+ROOT = Path(__file__).resolve().parent.parent
+CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
+MOST_AT_ONCE = 4
+
+
+class ProducerError(Exception):
+    """A capture could not be made: what, why, and how to mend it, in one line."""
+
+
+@dataclass
+class Job:
+    """One process. ``after``: names of jobs that must be done before. ``slots``: processors."""
+
+    name: str
+    command: Sequence[str | os.PathLike[str]]
+    folder: Path
+    cwd: Path = ROOT
+    after: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    slots: int = 1
+
+
+def plan_file(folder: Path) -> Path:
+    return folder / "plan.json"
+
+
+def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0
+             ) -> Job:
+    """Raises ProducerError where CNTK's environment is not there."""
+    if not CNTK_PYTHON.exists():
+        raise ProducerError(f"CNTK's environment {CNTK_PYTHON.parent.parent.name} is not there: run "
+                            "`make setup`, which says how to get a Python 3.6")
+    command = [CNTK_PYTHON, ROOT / "cntk_impl" / "capture.py", "--plan", plan_file(folder),
+               "--output", folder / name, "--job", job]
+    if nudge:
+        command += ["--nudge", str(nudge)]
+    threads = plan.threads if job == "layers" else 1
+    return Job(name, command, folder / name, environment={"OMP_NUM_THREADS": str(threads)},
+               slots=threads)
+
+
+def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
+             dtype: str = "float32", port: Path = ROOT, reference: str = "cntk") -> Job:
+    """port: the folder that holds the ``torch_port`` to judge; by default this project's own."""
+    command: list[str | os.PathLike[str]] = [
+        sys.executable, "-m", "torch_port.capture", "--plan", plan_file(folder), "--output",
+        folder / name, "--job", job, "--dtype", dtype]
+    if job == "layers":
+        command += ["--reference", folder / reference]
+    return Job(name, command, folder / name, cwd=port,
+               after=(reference,) if job == "layers" else (),
+               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
+
+
+def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
+    """CNTK, its reruns from weights moved by one ULP, and the port, from the seed alone."""
+    return [cntk_job(plan, folder, "twin-cntk", "twin"),
+            *(cntk_job(plan, folder, f"twin-rerun{i}", "twin", nudge=i)
+              for i in range(1, plan.reruns + 1)),
+            port_job(plan, folder, "twin-port", "twin", port=port)]
+
+
+def main_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
+    jobs = [cntk_job(plan, folder), port_job(plan, folder, port=port),
+            port_job(plan, folder, "oracle", dtype="float64", port=port)]
+    if plan.twin_iterations:
+        jobs += twin_jobs(plan, folder, port)
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console) -> None:
+    """Runs every job, in order where one waits for another; shows how far each is.
+
+    Raises ProducerError where one fails; the others are ended first.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        plan.save(str(plan_file(folder)))
+    except OSError as error:
+        raise ProducerError(f"{folder} cannot be written ({error.strerror}): free space there or "
+                            "choose another folder with --output") from error
+    at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+    running: dict[Future[None], Job] = {}
+    done: set[str] = set()
+    left = list(jobs)
+    processes = _Processes()
+    with _progress(console) as progress, ThreadPoolExecutor(len(left) or 1) as threads:
+        try:
+            while left or running:
+                busy = sum(min(job.slots, at_once) for job in running.values())
+                for job in list(left):
+                    ready = all(name in done for name in job.after)
+                    if ready and busy + min(job.slots, at_once) <= at_once:
+                        left.remove(job)
+                        busy += min(job.slots, at_once)
+                        running[threads.submit(_run, job, progress, processes)] = job
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done.add(running.pop(future).name)
+                    future.result()
+        except BaseException:
+            processes.end()
+            raise
+
+
+class _Processes:
+    """The processes that run now, so that they can be ended together."""
+
+    def __init__(self) -> None:
+        self._lock, self._alive, self._ended = threading.Lock(), set(), False  # type: ignore[var-annotated]
+
+    @contextlib.contextmanager
+    def one(self, job: Job) -> Iterator[subprocess.Popen[str]]:
+        environment = {**os.environ, "PYTHONPATH": os.fspath(job.cwd), **job.environment}
+        with self._lock:
+            if self._ended:
+                raise ProducerError(f"{job.name} was not started: another job failed")
+            process = subprocess.Popen(
+                [os.fspath(part) for part in job.command], cwd=job.cwd, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+            self._alive.add(process)
+        try:
+            yield process
+        finally:
+            with self._lock:
+                self._alive.discard(process)
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for process in self._alive:
+                process.terminate()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(),
+                    console=console, transient=not console.is_terminal)
+
+
+def _run(job: Job, progress: Progress, processes: _Processes) -> None:
+    task = progress.add_task(job.name, total=None)
+    try:
+        with processes.one(job) as process:
+            errors: list[str] = []
+            assert process.stdout is not None and process.stderr is not None
+            listener = threading.Thread(target=_collect, args=(process.stderr, errors))
+            listener.start()
+            for line in process.stdout:
+                _note(line, lambda **what: progress.update(task, **what))
+            code = process.wait()
+            listener.join()
+        if code:
+            raise ProducerError(explanation(job.name, code, errors))
+        progress.update(task, total=1, completed=1, description=f"{job.name}: done")
+    finally:
+        progress.stop_task(task)
+
+
+def _collect(stream: Iterator[str], lines: list[str]) -> None:
+    lines += [line.rstrip("\n") for line in stream]
+
+
+def _note(line: str, update: Callable[..., None]) -> None:
+    parts = line.rstrip("\n").split("\t", 3)
+    if len(parts) == 4 and parts[0] == "progress":
+        total = int(parts[2])
+        update(description=parts[3], completed=int(parts[1]), total=total or None)
+
+
+def explanation(name: str, code: int, errors: Sequence[str]) -> str:
+    """One line for how a process ended that made no capture."""
+    if code < 0:
+        try:
+            what = signal.Signals(-code).name
+        except ValueError:
+            what = f"signal {-code}"
+        mend = {"SIGKILL": "most likely memory ran out: free some, or give a smaller "
+                           "--minibatch-size",
+                "SIGABRT": "it aborted itself: its last words are above, if it had any; run `make "
+                           "setup` again if libraries changed"}.get(what, "run it again")
+        said = f" Its last words: {errors[-1]}." if errors else ""
+        return f"the process of {name} was ended by {what}: {mend}.{said}"
+    for line in reversed(errors):
+        if line.startswith("error: "):
+            return line[len("error: "):]
+    last = next((line for line in reversed(errors) if line.strip()), "it said nothing")
+    return f"the process of {name} failed with exit {code}: {last.strip()}"

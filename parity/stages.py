@@ -1,0 +1,473 @@
+"""The comparison: captures in, stages out. Each stage is one function; ``ALL`` is their order.
+
+The order is that in which a mistake would spread: what a later stage finds may be the consequence of
+what an earlier one found, not the other way round. A stage compares every array that its reference
+has; one that the other side lacks, or has too many, is a failed check.
+"""
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from parity import metrics, verdict
+from parity.capture_format import Capture, CaptureError
+from parity.results import Check, Stage
+
+DEVIATION = 0.02  # of the initial weights; the article's prose calls it a variance
+
+# The article's two tables: layer, kernel, channels, stride, and the size that comes out. (The
+# article prints stride 2 for the generator's first layer; 1 x 1 to 4 x 4 is the same with either.)
+GENERATOR_TABLE = [("conv1", 4, 1024, 4), ("conv2", 5, 512, 8), ("conv3", 5, 256, 16),
+                   ("conv4", 5, 128, 32), ("conv5", 5, 64, 64), ("conv6", 5, 32, 128),
+                   ("conv7", 5, 3, 256)]
+DISCRIMINATOR_TABLE = [("conv1", 3, 32, 128), ("conv2", 3, 64, 64), ("conv3", 3, 128, 32),
+                       ("conv4", 3, 256, 16), ("conv5", 3, 512, 8), ("conv6", 3, 1024, 4),
+                       ("conv7", 4, 1, 1)]
+
+
+@dataclass
+class Captures:
+    """What is compared. ``cntk`` is the reference, ``oracle`` the port in float64.
+
+    twins: "cntk", "port" and "rerun1" .. of the twin run; empty where it was not asked for.
+    """
+
+    cntk: Capture
+    port: Capture
+    oracle: Capture
+    twins: dict[str, Capture] = field(default_factory=dict)
+
+    @property
+    def onednn(self) -> bool:
+        return bool(self.cntk.manifest["plan"]["onednn"])
+
+
+def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:
+    try:
+        return capture[name]
+    except CaptureError as error:
+        return verdict.missing(name, str(error))
+
+
+def pairs(reference: Capture, other: Capture, prefix: str
+          ) -> Iterator[tuple[str, np.ndarray, np.ndarray] | Check]:
+    """(name without the prefix, the reference's array, the other's); a Check for what one lacks."""
+    ours, theirs = reference.names(prefix), other.names(prefix)
+    for name in [*ours, *(name for name in theirs if name not in set(ours))]:
+        found = [array_or_failure(capture, f"{prefix}/{name}") for capture in (reference, other)]
+        failed = [one for one in found if isinstance(one, Check)]
+        if failed:
+            yield Check(name, **{key: value for key, value in vars(failed[0]).items()
+                                 if key != "place"})
+        else:
+            yield name, found[0], found[1]  # type: ignore[misc]
+
+
+def compared_bits(reference: Capture, other: Capture, prefix: str, local: bool | None = None,
+                  given: str | None = None) -> list[Check]:
+    """Every array under a prefix has the reference's bits. ``given``: the reference's prefix, where
+    it has another name there."""
+    checks = []
+    if given is None:
+        for pair in pairs(reference, other, prefix):
+            checks.append(pair if isinstance(pair, Check) else
+                          verdict.same_bits(pair[0], pair[2], pair[1], local=local))
+        return checks
+    for name in other.names(prefix):
+        a, b = (array_or_failure(other, f"{prefix}/{name}"),
+                array_or_failure(reference, f"{given}/{name}"))
+        if isinstance(a, Check) or isinstance(b, Check):
+            checks.append(a if isinstance(a, Check) else b)  # type: ignore[arg-type]
+        else:
+            checks.append(verdict.same_bits(name, a, b, local=local))
+    return checks
+
+
+# ------------------------------------------------------------------------------------ the stages
+
+
+def structure(captures: Captures) -> Stage:
+    stage = Stage("structure", "layers, shapes, parameter counts and sharing, against the article")
+    facts = {"CNTK": captures.cntk.facts.get("parameters"),
+             "the port": captures.port.facts.get("parameters")}
+    for who, found in facts.items():
+        if found is None:
+            stage.checks.append(verdict.missing("layers", f"{who} gave no layer table"))
+            continue
+        shapes = {(branch, layer): tuple(shape) for branch, layer, shape in found["layers"]}
+        for branch, table in (("generator", GENERATOR_TABLE),
+                              ("discriminator_real", DISCRIMINATOR_TABLE),
+                              ("discriminator_fake", DISCRIMINATOR_TABLE)):
+            for layer, _, channels, size in table:
+                expected, got = (channels, size, size), shapes.get((branch, layer))
+                stage.checks.append(verdict.within(
+                    f"{branch}/{layer}/shape", 0 if got == expected else 1, "structure",
+                    f"{who}: the output is {got}, the article's table says {expected}"))
+        for name in ("generator", "discriminator"):
+            expected_count = expected_parameters(name)
+            stage.checks.append(verdict.within(
+                f"{name}/parameters/count", abs(found[name] - expected_count), "structure",
+                f"{who}: {found[name]:,} parameters, the article's layers have "
+                f"{expected_count:,}"))
+        own = (found["discriminator_parameters"] - found["shared_parameters"]
+               + found["fake_branch_parameters_of_its_own"])
+        stage.checks.append(verdict.within(
+            "discriminator_fake/parameters/of_its_own", own, "structure",
+            f"{who}: {own} parameters are not shared between the real and the fake branch"))
+        own = found["discriminator_statistics"] - found["shared_statistics"]
+        stage.checks.append(verdict.within(
+            "discriminator_fake/statistics/of_its_own", own, "structure",
+            f"{who}: {own} running statistics are not shared between the two branches"))
+    stage.notes.append("The article's table prints stride 2 for the generator's first layer; the "
+                       "program has stride 1. From 1 x 1 the 4 x 4 output is the same.")
+    return stage
+
+
+def expected_parameters(network: str) -> int:
+    """From the article's table: weights; scale and bias of each normalisation; the biases."""
+    table = GENERATOR_TABLE if network == "generator" else DISCRIMINATOR_TABLE
+    total, before = 0, 100 if network == "generator" else 3
+    for i, (_, kernel, channels, _) in enumerate(table, 1):
+        total += before * channels * kernel * kernel
+        if i == len(table) or (network == "discriminator" and i == 1):
+            total += channels
+        else:
+            total += 2 * channels
+        before = channels
+    return total
+
+
+def initial(captures: Captures) -> Stage:
+    stage = Stage("initial", "what CNTK draws as initial weights against what the port draws")
+    for pair in pairs(captures.cntk, captures.port, "initial"):
+        if isinstance(pair, Check):
+            stage.checks.append(pair)
+            continue
+        name, theirs, ours = pair
+        check = verdict.same_bits(name, ours, theirs)
+        stage.checks.append(check)
+        if name.endswith("/weight"):
+            check.metrics.update(moments(ours))
+            for who, values in (("cntk", theirs), ("port", ours)):
+                stage.checks += distribution(f"{name}_{who}", values)
+    for entry in captures.port.facts.get("initial_ledger", []):
+        stage.notes.append(f"{entry[0]}: seed {entry[1]}, {entry[3]:,} numbers drawn, sha256 "
+                           f"{entry[4][:16]}...")
+    return stage
+
+
+def moments(values: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation, skewness and excess kurtosis of a layer's weights."""
+    flat = np.ravel(values).astype(np.float64)
+    z = (flat - flat.mean()) / (flat.std() or 1.0)
+    return {"mean": float(flat.mean()), "standard_deviation": float(flat.std(ddof=1)),
+            "skewness": float((z ** 3).mean()), "excess_kurtosis": float((z ** 4).mean() - 3)}
+
+
+KS_SAMPLE = 200_000
+
+
+def distribution(place: str, values: np.ndarray) -> list[Check]:
+    """Mean, standard deviation and shape against normal(0, 0.02)."""
+    flat = np.ravel(values).astype(np.float64)
+    n, z = flat.size, float(stats.norm.ppf(1 - 0.5e-6))
+    deviation, mean = float(flat.std(ddof=1)), float(flat.mean())
+    few = flat[:KS_SAMPLE]
+    distance = float(stats.kstest(few, "norm", args=(0, DEVIATION)).statistic)
+    critical = float(stats.kstwobign.ppf(1 - 1e-6)) / math.sqrt(few.size)
+    width = DEVIATION * z / math.sqrt(2 * (n - 1))
+    return [
+        verdict.within(place + "_deviation", abs(deviation - DEVIATION) / width,
+                       "standard_deviation",
+                       f"the standard deviation is {deviation:.6g}, not 0.02 +- {width:.2g}",
+                       figures={"standard_deviation": deviation, "interval": width}),
+        verdict.within(place + "_mean", abs(mean) / (DEVIATION * z / math.sqrt(n)), "mean",
+                       f"the mean is {mean:.3g}", figures={"mean": mean}),
+        verdict.within(place + "_shape", distance / critical, "kolmogorov_smirnov",
+                       f"the Kolmogorov-Smirnov distance from normal(0, 0.02) is {distance:.4g}",
+                       figures={"kolmogorov_smirnov": distance}),
+    ]
+
+
+def reader(captures: Captures) -> Stage:
+    stage = Stage("reader", "the minibatches: order of the images, colour, scaling, sweep ends")
+    stage.checks += compared_bits(captures.cntk, captures.port, "reader/probe")
+    stage.checks += compared_bits(captures.cntk, captures.port, "input/reader")
+    theirs, ours = (capture.facts.get("warmup_minibatches") for capture in
+                    (captures.cntk, captures.port))
+    wrong = [i for i, (a, b) in enumerate(zip(theirs or [], ours or [], strict=False)) if a != b]
+    wrong += list(range(min(len(theirs or []), len(ours or [])),
+                        max(len(theirs or []), len(ours or []))))
+    stage.checks.append(verdict.within(
+        "minibatches/of_warm_up/hashes", len(wrong), "exact", f"minibatches {wrong} are others"))
+    return stage
+
+
+def optimizer(captures: Captures) -> Stage:
+    return Stage("optimizer", "Adam on given gradients, 12 steps, many of them clipped",
+                 compared_bits(captures.cntk, captures.port, "optimizer/probe", local=True))
+
+
+POINTWISE = {"log": ("pointwise", "pointwise_gradient"), "loss_of_real": ("loss", "loss_gradient"),
+             "loss_of_fake": ("loss", "loss_gradient")}
+
+
+def pointwise(captures: Captures) -> Stage:
+    stage = Stage("pointwise", "log, sigmoid, rectifiers and the losses, where they saturate")
+    for pair in pairs(captures.cntk, captures.port, "pointwise/probe"):
+        if isinstance(pair, Check):
+            stage.checks.append(pair)
+            continue
+        name, theirs, ours = pair
+        function, quantity = name.split("/")
+        policies = POINTWISE.get(function, ("pointwise", "pointwise"))
+        same = (ours == theirs) | ((np.abs(ours) <= 1e-45) & (np.abs(theirs) <= 1e-45))
+        with np.errstate(all="ignore"):
+            apart = np.where(same, 0.0, np.abs(ours.astype(float) - theirs) / np.abs(
+                theirs.astype(float)))
+        worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
+        stage.checks.append(verdict.within(
+            name, float(np.nan_to_num(apart, nan=np.inf)[worst]),
+            policies[0] if quantity == "output" else policies[1],
+            f"at point {worst}: {theirs[worst]:.9g} in CNTK, {ours[worst]:.9g} in the port",
+            local=True))
+    return stage
+
+
+def state(captures: Captures) -> Stage:
+    return Stage("state", "the weights as they came in from CNTK's model files",
+                 compared_bits(captures.cntk, captures.port, "state"))
+
+
+def forward(mode: str) -> Callable[[Captures], Stage]:
+    def compare(captures: Captures) -> Stage:
+        prefix = f"forward/{mode}"
+        stage = Stage(prefix, f"every layer's output in {mode} mode, on its own inputs and in the "
+                              "chain")
+        stage.checks += near(captures, prefix, 0)
+        if mode == "evaluation":
+            theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
+                            (captures.cntk, captures.port))
+            if not isinstance(theirs, Check) and not isinstance(ours, Check):
+                stage.checks.append(verdict.within(
+                    "generator/tanh7/output", metrics.largest_absolute(ours, theirs), "output",
+                    "the images differ", local=False))
+        return stage
+    compare.__name__ = f"forward_{mode}"
+    return compare
+
+
+def near(captures: Captures, prefix: str, kinks: int) -> list[Check]:
+    """Each layer on its own inputs (local), then in the chain."""
+    checks, samples = [], captures.cntk.manifest["plan"]["minibatch_size"]
+    for place, local in (("local/" + prefix, True), (prefix, False)):
+        names = captures.cntk.names(prefix)
+        extra = [name for name in captures.port.names(place) if name not in set(names)]
+        for name in [*names, *extra]:
+            if "/forward/" in f"{prefix}/{name}" and not prefix.endswith("forward") \
+                    and not prefix.startswith("forward"):
+                continue
+            found = [array_or_failure(captures.cntk, f"{prefix}/{name}"),
+                     array_or_failure(captures.port, f"{place}/{name}"),
+                     array_or_failure(captures.oracle, f"{place}/{name}")]
+            failed = [one for one in found if isinstance(one, Check)]
+            if failed:
+                checks.append(Check(name, **{key: value for key, value in vars(failed[0]).items()
+                                             if key != "place"}))
+                continue
+            cntk, port, oracle = found
+            # In the chain the errors of one sample go together: there are as many as samples.
+            few = samples if not local and np.size(cntk) <= 4 * samples else None
+            checks += verdict.nearness(name, port, cntk, oracle, captures.onednn, local,  # type: ignore[arg-type]
+                                       0 if local else kinks, few)
+    return checks
+
+
+def kinks(captures: Captures, prefix: str, branches: Iterable[str]) -> int:
+    """Units whose rectifier's input has another sign in CNTK or the port than in float64."""
+    count = 0
+    for name in captures.oracle.names(prefix):
+        branch, layer, _ = name.split("/")
+        rectified = layer.startswith("bn") or (branch != "generator" and layer == "conv1")
+        if branch not in branches or not rectified:
+            continue
+        sides = []
+        for capture in (captures.cntk, captures.port, captures.oracle):
+            found = array_or_failure(capture, f"{prefix}/{name}")
+            if isinstance(found, Check):
+                return 0  # the forward stage says so
+            sides.append(found > 0)
+        if sides[0].shape == sides[1].shape == sides[2].shape:
+            count += int(np.count_nonzero((sides[0] != sides[2]) | (sides[1] != sides[2])))
+    return count
+
+
+def gradient(step: str) -> Callable[[Captures], Stage]:
+    def compare(captures: Captures) -> Stage:
+        loss = {"d": "discriminator", "g": "generator"}[step]
+        where = {"d": "forward/training", "g": "gradient/g/forward"}[step]
+        count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
+                      if step == "d" else ("generator", "discriminator_fake"))
+        stage = Stage(f"gradient/{step}", f"gradients of the {loss}'s loss: every parameter and "
+                                          "every layer's output")
+        stage.checks += near(captures, f"gradient/{step}", count)
+        stage.notes.append(f"{count} units lie on other sides of a rectifier's kink in CNTK, the "
+                           "port and float64: their gradients in the chain differ, on their own "
+                           "inputs they do not.")
+        return stage
+    compare.__name__ = f"gradient_{step}"
+    return compare
+
+
+def step(captures: Captures) -> Stage:
+    stage = Stage("step", "one D step, one G step: parameters, m, v, counter, running statistics")
+    for which in ("d", "g"):
+        stage.checks += compared_bits(captures.cntk, captures.port, f"local/step/0001/after_{which}",
+                                      local=True, given=f"step/0001/after_{which}")
+    count = kinks(captures, "forward/training", ("discriminator_real", "discriminator_fake"))
+    count += kinks(captures, "gradient/g/forward", ("generator", "discriminator_fake"))
+    samples = captures.cntk.manifest["plan"]["minibatch_size"]
+    for which in ("d", "g"):
+        prefix = f"step/0001/after_{which}"
+        for pair in pairs(captures.cntk, captures.port, prefix):
+            if isinstance(pair, Check):
+                stage.checks.append(pair)
+                continue
+            name, theirs, ours = pair
+            name = f"after_{which}/{name}"
+            if theirs.dtype.kind == "i":
+                stage.checks.append(verdict.same_bits(name, ours, theirs, local=True))
+                continue
+            oracle = array_or_failure(captures.oracle, f"{prefix}/{pair[0]}")
+            if isinstance(oracle, Check):
+                stage.checks.append(oracle)
+                continue
+            few = samples if np.size(theirs) <= 4 * samples else None
+            statistic = "/running_" in name
+            # In float64 nothing is rounded to float32, 1 - beta2 neither: what that moves is the
+            # same on both sides, so the formula's own distance says nothing here.
+            stage.checks += verdict.nearness(name, ours, theirs, oracle, captures.onednn, False,
+                                             count if not statistic else 0, few)[
+                                                 0 if statistic else 1:]
+    return stage
+
+
+def ledger(captures: Captures) -> Stage:
+    stage = Stage("ledger", "everything that evaluation, a D step and a G step change, as events")
+    theirs, ours = ([tuple(event) for event in capture.facts.get("ledger", [])]
+                    for capture in (captures.cntk, captures.port))
+    if not theirs or not ours:
+        stage.checks.append(verdict.missing("ledger", "one side has no ledger"))
+        return stage
+    counts_of_theirs = {event[:2]: event[2] for event in theirs}
+    counts_of_ours = {event[:2]: event[2] for event in ours}
+    for key in [*counts_of_theirs, *(k for k in counts_of_ours if k not in counts_of_theirs)]:
+        a, b = counts_of_theirs.get(key, "unchanged"), counts_of_ours.get(key, "unchanged")
+        stage.checks.append(verdict.within(
+            f"{key[0]}/{key[1]}", 0 if a == b else 1, "ledger", f"CNTK: {a}, the port: {b}"))
+    stage.checks.append(verdict.within("events/in/order", 0 if theirs == ours else 1, "ledger",
+                                       "the two lists are not equal"))
+    for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
+        changed = capture.facts.get("evaluation_changes")
+        stage.checks.append(verdict.within(
+            "evaluation/changes/nothing", len(changed) if changed is not None else math.inf,
+            "ledger", f"evaluation changes {changed} in {who}"))
+    for who, events in summary(theirs).items():
+        stage.notes.append(f"{who}: {events}")
+    return stage
+
+
+def summary(events: list[tuple[Any, ...]]) -> dict[str, str]:
+    """By step: how many arrays it changes, and the counts it adds."""
+    made = {}
+    for name in ("d_step", "g_step"):
+        counts: dict[tuple[str, str, int], int] = {}
+        arrays = 0
+        for event in events:
+            if event[0] != name:
+                continue
+            arrays += 1
+            if not isinstance(event[2], str):
+                network, _, quantity = event[1].split("/")
+                key = (network, quantity, event[2])
+                counts[key] = counts.get(key, 0) + 1
+        text = ", ".join(f"{network}'s {quantity} +{amount} ({many})"
+                         for (network, quantity, amount), many in counts.items())
+        made[name] = f"{arrays} arrays change; {text}"
+    return made
+
+
+def twin(captures: Captures) -> Stage:
+    stage = Stage("twin", "from the seed alone: initial weights, minibatches, losses; and how fast "
+                          "CNTK parts from itself")
+    cntk, port = captures.twins["cntk"], captures.twins["port"]
+    a, b = cntk.facts["initial_sha256"], port.facts["initial_sha256"]
+    wrong = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    stage.checks.append(verdict.within("twin/initial/weights", len(wrong), "exact",
+                                       f"other initial values in {', '.join(wrong[:3])}"))
+    theirs, ours = cntk.facts["minibatch_sha256"], port.facts["minibatch_sha256"]
+    others = [i + 1 for i, pair in enumerate(zip(theirs, ours, strict=False)) if pair[0] != pair[1]]
+    stage.checks.append(verdict.within(
+        "twin/reader/minibatches", len(others) + abs(len(theirs) - len(ours)), "exact",
+        f"the minibatches of iterations {others[:5]} are others"))
+    distances = horizon(captures.twins)
+    reference = cntk["twin/run/losses/d_and_g"]
+    first = abs(float(port["twin/run/losses/d_and_g"][0, 0]) / float(reference[0, 0]) - 1)
+    stage.checks.append(verdict.within("iteration0001/twin/D_loss", first, "first_loss",
+                                       f"the first D loss differs by {first:.3g}"))
+    for quantity, series in distances.items():
+        reruns = [values for name, values in series.items() if name.startswith("rerun")]
+        if not reruns:
+            continue
+        bound = np.max(reruns, axis=0)
+        for i in range(len(reference)):
+            if quantity == "D_loss" and i == 0:
+                continue
+            ratio = series["port"][i] / bound[i] if bound[i] else (
+                0.0 if not series["port"][i] else math.inf)
+            stage.checks.append(verdict.within(
+                f"iteration{i + 1:04d}/twin/{quantity}", ratio, "horizon",
+                f"the port is {series['port'][i]:.3g} away from CNTK, CNTK's own reruns at most "
+                f"{bound[i]:.3g}", figures={"port": float(series["port"][i]),
+                                            "largest_rerun": float(bound[i])}))
+    step_reached = indistinguishable(distances)
+    if step_reached is not None:
+        stage.notes.append(f"Up to iteration {step_reached} of {len(reference)} the port is no "
+                           "farther from CNTK's weights than the farthest of CNTK's own one-ULP "
+                           "reruns.")
+    return stage
+
+
+def horizon(twins: dict[str, Capture]) -> dict[str, dict[str, np.ndarray]]:
+    """Distances from CNTK's run: of its weights (root mean square over 256 places of every
+    parameter) and its two losses (largest so far): quantity to run to one value an iteration."""
+    reference = twins["cntk"]
+    losses = reference["twin/run/losses/d_and_g"]
+    weights = reference["twin/run/weights/sampled"].astype(np.float64)
+    made: dict[str, dict[str, np.ndarray]] = {"weights": {}, "D_loss": {}, "G_loss": {}}
+    for name, capture in twins.items():
+        if name == "cntk":
+            continue
+        apart = capture["twin/run/weights/sampled"] - weights
+        made["weights"][name] = np.sqrt(np.mean(apart ** 2, axis=1))
+        gone = np.maximum.accumulate(np.abs(capture["twin/run/losses/d_and_g"] - losses), axis=0)
+        made["D_loss"][name], made["G_loss"][name] = gone[:, 0], gone[:, 1]
+    return made
+
+
+def indistinguishable(distances: dict[str, dict[str, np.ndarray]]) -> int | None:
+    """The last iteration up to which the port's weights are no farther than the farthest rerun's."""
+    series = distances["weights"]
+    reruns = [values for name, values in series.items() if name.startswith("rerun")]
+    if not reruns:
+        return None
+    beyond = np.flatnonzero(series["port"] > np.max(reruns, axis=0))
+    return int(beyond[0]) if beyond.size else len(series["port"])
+
+
+ALL: tuple[Callable[[Captures], Stage], ...] = (
+    structure, initial, reader, optimizer, pointwise, state, forward("evaluation"),
+    forward("training"), gradient("d"), gradient("g"), step, ledger)
