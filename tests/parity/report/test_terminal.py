@@ -1,0 +1,111 @@
+"""The report in a terminal."""
+import io
+
+import pytest
+from report_samples import POLICIES, agreeing, differing, inheriting, odd
+from rich.console import Console
+
+from parity.report.terminal import print_report
+from parity.results import Report, Stage
+
+
+def printed(report: Report, width: int = 80, **options) -> str:
+    file = io.StringIO()
+    print_report(report, Console(file=file, width=width), POLICIES, **options)
+    return file.getvalue()
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_verdict_stands_first_and_every_stage_has_a_row(width):
+    for report, verdict in ((agreeing(), "AGREE"), (differing(), "DIFFER")):
+        lines = printed(report, width).splitlines()
+        assert lines[0].startswith(verdict + "  ")
+        for stage in report.stages:
+            mark = "ok" if stage.passed else "FAIL"
+            assert any(line.split()[:2] == [mark, stage.name] for line in lines)
+
+
+def test_agreement_mentions_no_failure():
+    text = printed(agreeing())
+    assert "DIFFER" not in text and "FAIL" not in text and "First difference" not in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+@pytest.mark.parametrize("report", [agreeing(), differing(), inheriting(), odd()])
+def test_no_line_is_wider_than_the_console_but_the_path_to_copy(report, width):
+    for line in printed(report, width).splitlines():
+        assert len(line) <= width or report.reproduction in line
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_failure_has_all_its_facts(width):
+    text = flat(printed(differing(), width))
+    for fact in ("generator/conv3/output", "52341.7 times CNTK's error", "4.0 times CNTK's error",
+                 "layer_rounding", "sums in another order differ by up to 2.6 times",
+                 "smallest tolerance", "born here: the layer was given CNTK's own inputs",
+                 "whose it is: the port: from the same inputs", differing().reproduction,
+                 "twin iteration0005/losses/D_loss: measured infinite, allowed 2"):
+        assert fact in text
+
+
+def test_an_inherited_failure_is_called_so():
+    text = flat(printed(inheriting()))
+    assert "inherited: on CNTK's own inputs every layer" in text
+    assert "reproduce with" not in text and "whose it is: not determined" in text
+
+
+def test_rows_per_layer_are_there_unless_unwanted():
+    assert "leaky_relu5" in printed(agreeing())
+    assert "leaky_relu5" not in printed(agreeing(), layers=False)
+    wide, narrow = printed(agreeing(), 160), printed(agreeing(), 80)
+    assert "1 - cosine" in wide and "1 - cosine" not in narrow
+
+
+def test_a_worst_margin_says_where_and_an_exact_stage_says_exact():
+    lines = printed(differing()).splitlines()
+    row = next(line for line in lines if line.startswith("FAIL  forward/training"))
+    assert "generator/conv3/output" in row and "34/116" in row and "13085" in row
+    row = next(line for line in lines if line.startswith("ok    initial"))
+    assert row.split() == ["ok", "initial", "14", "exact", "0.5"]
+
+
+def test_an_empty_stage_fails_by_name():
+    text = flat(printed(odd()))
+    assert "FAIL empty nothing was checked" in text
+    assert "Empty stage empty: nothing was checked" in text
+
+
+def test_a_report_with_an_empty_stage_only():
+    text = flat(printed(Report({}, {}, [Stage("reader", "")])))
+    assert text.startswith("DIFFER 0 of 0 checks failed, in 0 of 1 stage; 1 stage checked nothing")
+    assert "First difference" not in text
+
+
+def test_a_report_without_stages_differs():
+    assert printed(Report({}, {})).startswith("DIFFER  No stage ran")
+
+
+def test_names_are_neither_markup_nor_control():
+    text = printed(odd(), 160)
+    assert "[red]" in text and "[bold]stage" in text and "\\x1b" in text
+    assert "\x1b" not in text and "\x01" not in text and "\ud800" not in text
+
+
+def test_colour_only_where_a_terminal_is():
+    file = io.StringIO()
+    print_report(differing(), Console(file=file, width=80, force_terminal=True,
+                                      color_system="standard"), POLICIES)
+    assert "\x1b[" in file.getvalue()
+    assert "\x1b" not in printed(differing())
+
+
+def test_a_console_of_ascii_takes_any_name():
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    print_report(odd(), Console(file=file, width=160), POLICIES)
+    file.flush()
+    assert b"\\xe9/output" in raw.getvalue()
