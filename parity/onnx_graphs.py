@@ -13,8 +13,9 @@ A graph of the article's networks is a chain: every node takes one tensor that i
 is walked from its input; a layer ends at its Conv, ConvTranspose, BatchNormalization or activation
 and owns everything since the layer before it. So both exporters' forms are one:
 
-    CNTK      Reshape, ConvTranspose pads [2,2,1,1], bias a separate Add; Conv pads [1,1,0,0]
-    port      ConvTranspose pads [2,2,2,2] and output_padding [1,1], bias inside; Pad and Conv
+    CNTK      ConvTranspose with pads [2,2,1,1]; Conv with pads [1,1,0,0]
+    port      ConvTranspose with pads [2,2,2,2] and output_padding [1,1]; Pad, then Conv with none
+    either    a bias inside the convolution, or an Add of its own behind it
 
 A BatchNormalization folded into the convolution before it leaves one tensor for two layers: it
 holds ``bn3``, and ``conv3`` is in ``Graph.folded`` and in no map.
