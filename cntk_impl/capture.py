@@ -16,7 +16,6 @@ Python 3.6.
 import argparse
 import hashlib
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -353,7 +352,7 @@ class _Watched:
 
     def next_minibatch(self, *arguments, **named):
         batch = self.reader.next_minibatch(*arguments, **named)
-        (data,) = [value for value in batch.values()]
+        (data,) = batch.values()
         self.hashes.append(hashlib.sha256(pixels(data).tobytes()).hexdigest())
         return batch
 
@@ -432,8 +431,8 @@ def main(arguments=None):
     try:
         plan = Plan.load(options.plan)
         checked_map_file(plan.map_file)
-        with CaptureWriter(options.output, "cntk", plan,
-                           {"cntk": C.__version__, "numpy": np.__version__}, plan.threads) as writer:
+        versions = {"cntk": C.__version__, "numpy": np.__version__}
+        with CaptureWriter(options.output, "cntk", plan, versions, plan.threads) as writer:
             if options.job == "layers":
                 layers_job(writer, plan, note)
             else:

@@ -41,7 +41,7 @@ from cntk import cntk_py  # noqa: E402
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D  # noqa: E402
 
 from cntk_impl.map_file import BadInput, checked_map_file  # noqa: E402
-from parity.plan import IMAGE_SIZE, LATENT_SIZE, LARGEST_SEED, Latents  # noqa: E402
+from parity.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents  # noqa: E402
 
 img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE

@@ -53,6 +53,7 @@ def _check_image(image, where):
     if head[:2] not in MAGIC:
         raise BadInput("%s: %s is not a BMP or PPM image, and CNTK's reader decodes no other kind "
                        "here: convert it to BMP" % (where, image))
-    if head[:2] == b"BM" and size < int.from_bytes(head[2:6], "little"):
+    whole = int.from_bytes(head[2:6], "little")
+    if head[:2] == b"BM" and size < whole:
         raise BadInput("%s: %s is cut short (%d bytes, its header says %d): replace the file or "
-                       "delete the line" % (where, image, size, int.from_bytes(head[2:6], "little")))
+                       "delete the line" % (where, image, size, whole))

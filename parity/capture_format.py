@@ -1,6 +1,6 @@
 """A capture on disk: a folder with named arrays and a manifest. Plain Python 3.6 and numpy.
 
-    manifest.json          what made it, of which plan, and of each array: file, shape, dtype, sha256
+    manifest.json          what made it, of which plan; each array's file, shape, dtype, sha256
     arrays/000123.npy      one array each, read when it is asked for
 
 Names are ``stage/.../network/layer/quantity``, the same in every framework, for example
@@ -60,7 +60,7 @@ class CaptureWriter:
             raise CaptureError("%s is captured twice" % name)
         array = np.asarray(array)
         if array.dtype.kind not in "fiub":
-            raise CaptureError("%s is an array of %s; a capture holds numbers" % (name, array.dtype))
+            raise CaptureError("%s is an array of %s, not of numbers" % (name, array.dtype))
         array = np.ascontiguousarray(array).reshape(array.shape)
         file = "arrays/%06d.npy" % len(self.manifest["arrays"])
         np.save(os.path.join(self.folder, file), array, allow_pickle=False)
@@ -159,5 +159,5 @@ def require_same_plan(*captures):
             ours, theirs = captures[0].manifest["plan"], other.manifest["plan"]
             differing = ", ".join("%s %s and %s" % (name, ours[name], theirs.get(name))
                                   for name in ours if ours[name] != theirs.get(name))
-            raise CaptureError("the captures %s and %s are of different plans (%s): compare captures "
-                               "of one plan" % (captures[0].folder, other.folder, differing))
+            raise CaptureError("the captures %s and %s are of different plans (%s): compare "
+                               "captures of one plan" % (captures[0].folder, other.folder, differing))

@@ -37,7 +37,10 @@ def load(folder: Path, plan: Plan) -> stages.Captures:
 def run(plan: Plan, folder: Path, console: Console, port: Path = producers.ROOT,
         wanted: Sequence[str] = STAGES, cache: Path = producers.ROOT / "build" / "classifier",
         pictures: bool = True) -> tuple[Report, Pictures]:
-    """Makes every capture and compares them. Raises ProducerError, CaptureError, ClassifierError."""
+    """Makes every capture and compares them.
+
+    Raises ProducerError, CaptureError, ClassifierError.
+    """
     started = time.monotonic()
     if "twin" not in wanted:
         plan = plan.with_values(twin_iterations=0)

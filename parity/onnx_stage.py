@@ -51,7 +51,7 @@ class Exports:
 
 
 def compare(captures: Captures, perturb: dict[str, Perturb] | None = None) -> Exports:
-    """perturb: a runtime at fault, for tests: "cntk" or "port" to a function of a layer's output."""
+    """perturb: a runtime at fault, for tests: "cntk" or "port" to a function of an output."""
     stage = Stage("onnx", "both exports: graph, weights, and every layer in onnxruntime")
     states = (state_of(captures.cntk), state_of(captures.port))
     made = Exports(stage, {}, {}, {}, states)

@@ -2,13 +2,14 @@
 
 A plan determines every input of a run. The seed gives the initial weights (seed, seed + 1, ... in
 order of creation), the latents (``numpy.random.RandomState(seed)``, whose stream is the same in
-numpy 1.17 and 2.x) and the order of the images (the reader's randomisation seed); the map file gives
-the images. So nothing but the plan has to be exchanged between two implementations.
+numpy 1.17 and 2.x) and the order of the images (the reader's randomisation seed); the map file
+gives the images. So nothing but the plan has to be exchanged between two implementations.
 """
 import collections
 import hashlib
 import json
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,7 +52,20 @@ FIELDS = (
     ("weight_scale_exponent", 0, -4, 4, "the weights after warm-up are multiplied by 2 to this"),
 )
 
-_Plan = collections.namedtuple("_Plan", [field[0] for field in FIELDS] + ["map_file", "images_sha256"])
+class _Plan(NamedTuple):
+    seed: int
+    minibatch_size: int
+    warmup_iterations: int
+    twin_iterations: int
+    twin_minibatch_size: int
+    reruns: int
+    score_images: int
+    unit_gain: int
+    threads: int
+    onednn: int
+    weight_scale_exponent: int
+    map_file: str
+    images_sha256: str
 
 
 def images_hash(map_file):
@@ -69,8 +83,8 @@ def images_hash(map_file):
             where = "%s, line %d: image" % (map_file, number)
             columns = line.split("\t")
             if len(columns) < 2:
-                raise PlanError("%s, line %d: %r is not of the form `image<TAB>0`: separate the two "
-                                "with one tab" % (map_file, number, line))
+                raise PlanError("%s, line %d: %r is not of the form `image<TAB>0`: separate the "
+                                "two with one tab" % (map_file, number, line))
             image = columns[-2]
             if image.startswith("..."):
                 image = os.path.dirname(map_file) + image[3:]

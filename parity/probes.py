@@ -48,7 +48,8 @@ def logarithms_probe():
     """Arguments of log: about 1, over all magnitudes, and where it is clamped: float32."""
     return np.concatenate([
         np.linspace(1e-3, 2, 801), 10.0 ** np.linspace(-44, 38, 1231),
-        [0, -0.0, -1, 1e-37, 9.9e-38, 1.1e-37, 1, 1 - 2.0 ** -24, 1 + 2.0 ** -23]]).astype(np.float32)
+        [0, -0.0, -1, 1e-37, 9.9e-38, 1.1e-37, 1, 1 - 2.0 ** -24, 1 + 2.0 ** -23],
+    ]).astype(np.float32)
 
 
 def reader_probe(plan, folder):

@@ -54,10 +54,11 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
              ) -> Job:
     """Raises ProducerError where CNTK's environment is not there."""
     if not CNTK_PYTHON.exists():
-        raise ProducerError(f"CNTK's environment {CNTK_PYTHON.parent.parent.name} is not there: run "
-                            "`make setup`, which says how to get a Python 3.6")
-    command = [CNTK_PYTHON, ROOT / "cntk_impl" / "capture.py", "--plan", plan_file(folder),
-               "--output", folder / name, "--job", job]
+        raise ProducerError(f"CNTK's environment {CNTK_PYTHON.parent.parent.name} is not there: "
+                            "run `make setup`, which says how to get a Python 3.6")
+    command: list[str | os.PathLike[str]] = [
+        CNTK_PYTHON, ROOT / "cntk_impl" / "capture.py", "--plan", plan_file(folder),
+        "--output", folder / name, "--job", job]
     if nudge:
         command += ["--nudge", str(nudge)]
     threads = plan.threads if job == "layers" else 1
@@ -66,15 +67,21 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
 
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
-             dtype: str = "float32", port: Path = ROOT, reference: str = "cntk") -> Job:
-    """port: the folder that holds the ``torch_port`` to judge; by default this project's own."""
+             dtype: str = "float32", port: Path = ROOT, reference: str | Path = "cntk",
+             parts: str = "") -> Job:
+    """port: the folder that holds the ``torch_port`` to judge; by default this project's own.
+    reference: CNTK's capture: the name of a job that runs before, or a folder that is there.
+    parts: of ``torch_port.capture.PARTS``; all if empty."""
     command: list[str | os.PathLike[str]] = [
         sys.executable, "-m", "torch_port.capture", "--plan", plan_file(folder), "--output",
         folder / name, "--job", job, "--dtype", dtype]
     if job == "layers":
-        command += ["--reference", folder / reference]
+        command += ["--reference", folder / reference]  # an absolute path stays what it is
+    if parts:
+        command += ["--parts", parts]
+    waits = job == "layers" and isinstance(reference, str)
     return Job(name, command, folder / name, cwd=port,
-               after=(reference,) if job == "layers" else (),
+               after=(str(reference),) if waits else (),
                environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
 
 

@@ -64,7 +64,7 @@ class Stage:
         """Where the difference begins: failed local checks come before inherited ones."""
         failed = [check for check in self.checks if not check.passed]
         born = [check for check in failed if check.local is not False]
-        return (born or failed or [None])[0]
+        return next(iter(born or failed), None)
 
 
 @dataclass

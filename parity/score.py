@@ -1,8 +1,8 @@
 """The classifier score of CNTK's images and of the port's, from the same latents, as a stage.
 
 Not an Inception Score: see ``classifier_score.py``. Two sets of images that are alike to the last
-places of float32 have scores that are alike; how alike is measured in the run: by how much the score
-of CNTK's images moves when every pixel is moved by one ULP, and when they are replaced by the
+places of float32 have scores that are alike; how alike is measured in the run: by how much the
+score of CNTK's images moves when every pixel is moved by one ULP, and when they are replaced by the
 float64 oracle's.
 """
 import math

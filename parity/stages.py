@@ -1,7 +1,7 @@
 """The comparison: captures in, stages out. Each stage is one function; ``ALL`` is their order.
 
-The order is that in which a mistake would spread: what a later stage finds may be the consequence of
-what an earlier one found, not the other way round. A stage compares every array that its reference
+The order is that in which a mistake would spread: what a later stage finds may be the consequence
+of what an earlier one found, not the other way round. A stage compares every array that its reference
 has; one that the other side lacks, or has too many, is a failed check.
 """
 import math
@@ -255,6 +255,11 @@ def forward(mode: str) -> Callable[[Captures], Stage]:
                 stage.checks.append(verdict.within(
                     "generator/tanh7/output", metrics.largest_absolute(ours, theirs), "output",
                     "the images differ", local=False))
+            for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
+                changed = capture.facts.get("evaluation_changes")
+                stage.checks.append(verdict.within(
+                    "evaluation/changes/nothing", len(changed) if changed is not None
+                    else math.inf, "ledger", f"evaluation changes {changed} in {who}"))
         return stage
     compare.__name__ = f"forward_{mode}"
     return compare
@@ -325,8 +330,9 @@ def gradient(step: str) -> Callable[[Captures], Stage]:
 def step(captures: Captures) -> Stage:
     stage = Stage("step", "one D step, one G step: parameters, m, v, counter, running statistics")
     for which in ("d", "g"):
-        stage.checks += compared_bits(captures.cntk, captures.port, f"local/step/0001/after_{which}",
-                                      local=True, given=f"step/0001/after_{which}")
+        after = f"step/0001/after_{which}"
+        stage.checks += compared_bits(captures.cntk, captures.port, f"local/{after}", local=True,
+                                      given=after)
     count = kinks(captures, "forward/training", ("discriminator_real", "discriminator_fake"))
     count += kinks(captures, "gradient/g/forward", ("generator", "discriminator_fake"))
     samples = captures.cntk.manifest["plan"]["minibatch_size"]
@@ -356,7 +362,7 @@ def step(captures: Captures) -> Stage:
 
 
 def ledger(captures: Captures) -> Stage:
-    stage = Stage("ledger", "everything that evaluation, a D step and a G step change, as events")
+    stage = Stage("ledger", "everything that a D step and a G step change, as events")
     theirs, ours = ([tuple(event) for event in capture.facts.get("ledger", [])]
                     for capture in (captures.cntk, captures.port))
     if not theirs or not ours:
@@ -370,11 +376,6 @@ def ledger(captures: Captures) -> Stage:
             f"{key[0]}/{key[1]}", 0 if a == b else 1, "ledger", f"CNTK: {a}, the port: {b}"))
     stage.checks.append(verdict.within("events/in/order", 0 if theirs == ours else 1, "ledger",
                                        "the two lists are not equal"))
-    for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
-        changed = capture.facts.get("evaluation_changes")
-        stage.checks.append(verdict.within(
-            "evaluation/changes/nothing", len(changed) if changed is not None else math.inf,
-            "ledger", f"evaluation changes {changed} in {who}"))
     for who, events in summary(theirs).items():
         stage.notes.append(f"{who}: {events}")
     return stage
@@ -459,7 +460,7 @@ def horizon(twins: dict[str, Capture]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def indistinguishable(distances: dict[str, dict[str, np.ndarray]]) -> int | None:
-    """The last iteration up to which the port's weights are no farther than the farthest rerun's."""
+    """The last iteration up to which the port is no farther away than the farthest rerun."""
     series = distances["weights"]
     reruns = [values for name, values in series.items() if name.startswith("rerun")]
     if not reruns:

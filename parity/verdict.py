@@ -40,8 +40,8 @@ POLICIES = {
         "what only one side has was not compared, and what is not compared does not pass"),
     "error_ratio": Policy(
         1.5, "times CNTK's error against float64",
-        "the largest ratio of a layer on its own inputs was 1.29 (convolutions of the discriminator, "
-        "`make parity`): both add float32 products up, in different orders. Or under one ULP"),
+        "the largest ratio of a layer on its own inputs was 1.29 (convolutions of the discriminator, `make "
+        "parity`): both add float32 products up, in different orders. Or under one ULP"),
     "error_ratio_onednn": Policy(
         3.0, "times CNTK's error against float64",
         "oneDNN adds up in blocks: the largest ratio measured was 2.5, in the generator's second "
@@ -112,8 +112,8 @@ POLICIES = {
         "images are replaced by the float64 ones: the largest of these, measured in the run"),
     "rerun": Policy(
         0, "differing values",
-        "the same program, versions, threads and plan: CNTK's and the port's CPU results repeat bit "
-        "for bit (measured)"),
+        "the same program, versions, threads and plan: CNTK's and the port's CPU results repeat "
+        "bit for bit (measured)"),
 }
 
 
@@ -192,8 +192,8 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     }
     formula = within(place, cntk_error, "kink" if kinks else "formula" if local
                      else "formula_chain", figures=figures, local=local,
-                     detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the port's "
-                            "formula gives in float64, far beyond rounding: the formula is another")
+                     detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the "
+                            "port's formula gives in float64, far beyond rounding: the formula is another")
     policy = "error_ratio_onednn" if onednn else "error_ratio"
     ulps = metrics.rms_ulp(port, oracle) if metrics.rms(oracle) else 0.0
     chance = few_values(distinct or int(np.size(cntk)))
@@ -203,8 +203,8 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
         ratio = within(place, ulps if chosen == "one_ulp" else port_error, chosen,
                        figures=figures, local=local)
     else:
-        ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures, local=local,
-                       detail=f"the port is {port_error:.3g} of the layer's size away from float64, "
+        ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures,
+                       local=local, detail=f"the port is {port_error:.3g} of the layer's size away from float64, "
                               f"CNTK {cntk_error:.3g}; largest difference "
                               f"{figures['largest_absolute']:.3g} at "
                               f"{list(metrics.first_differing(port, cntk))}")

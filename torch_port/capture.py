@@ -39,7 +39,6 @@ from torch_port.networks import (
     networks_from_seed,
     normalized,
 )
-
 from torch_port.normal_initializer import CREATION_ORDER, draw_with_ledger, seeds_for
 from torch_port.onnx_export import export
 from torch_port.training import (
@@ -87,7 +86,7 @@ def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam], referenc
 
 
 class Recorder:
-    """Keeps every layer's output by ``branch/layer/output``, with its gradient when there is one."""
+    """Keeps every layer's output by ``branch/layer/output``, and its gradient if there is one."""
 
     def __init__(self) -> None:
         self.outputs: dict[str, Tensor] = {}
@@ -425,26 +424,38 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note) -> None:
     writer.fact("sampled", names)
 
 
+def seed_part(writer: CaptureWriter, plan: Plan) -> None:
+    """What the port does from the seed and the plan alone."""
+    from_the_seed(writer, plan)
+    _, ledger = draw_with_ledger(CREATION_ORDER, seeds_for(plan.seed, len(CREATION_ORDER)))
+    writer.fact("initial_ledger", [[entry.name, entry.seed, list(entry.shape), entry.drawn,
+                                    entry.sha256] for entry in ledger])
+    probe_reader(writer, plan)
+    probe_optimizer(writer, plan)
+    probe_pointwise(writer)
+
+
+PARTS = {
+    "seed": "initial weights, reader, optimizer and pointwise functions",
+    "evaluation": "every layer in evaluation mode",
+    "training": "every layer in training mode, and the discriminator's gradients",
+    "generator": "the generator's gradients",
+    "steps": "one step of the discriminator, one of the generator",
+}
+
+
 def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: torch.dtype,
-               note: Note) -> None:
+               note: Note, parts: Sequence[str]) -> None:
     who = "port" if dtype == torch.float32 else "oracle"
-    if dtype == torch.float32:
-        note("port: initial weights, reader, optimizer and pointwise functions", 0, 0)
-        from_the_seed(writer, plan)
-        _, ledger = draw_with_ledger(CREATION_ORDER, seeds_for(plan.seed, len(CREATION_ORDER)))
-        writer.fact("initial_ledger", [[entry.name, entry.seed, list(entry.shape), entry.drawn,
-                                        entry.sha256] for entry in ledger])
-        probe_reader(writer, plan)
-        probe_optimizer(writer, plan)
-        probe_pointwise(writer)
     layers = Layers(reference, plan, dtype, writer)
-    note(f"{who}: every layer in evaluation mode", 0, 0)
-    layers.evaluation()
-    note(f"{who}: every layer in training mode, and its gradients", 0, 0)
-    layers.training_d()
-    layers.training_g()
-    note(f"{who}: one step of the discriminator, one of the generator", 0, 0)
-    layers.steps()
+    work: dict[str, Callable[[], None]] = {
+        "seed": lambda: seed_part(writer, plan), "evaluation": layers.evaluation,
+        "training": layers.training_d, "generator": layers.training_g, "steps": layers.steps}
+    for i, part in enumerate(parts):
+        if part == "seed" and dtype != torch.float32:
+            continue  # integers and hashes: nothing to be had in double
+        note(f"{who}: {PARTS[part]}", i, len(parts))
+        work[part]()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -455,6 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="folder of the capture; replaced")
     parser.add_argument("--job", choices=("layers", "twin"), default="layers")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--parts", default=",".join(PARTS), help="of --job layers")
     options = parser.parse_args(arguments)
     started = time.time()
 
@@ -474,7 +486,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 twin_job(writer, plan, note)
             else:
                 reference = Capture(options.reference)
-                layers_job(writer, plan, reference, getattr(torch, options.dtype), note)
+                layers_job(writer, plan, reference, getattr(torch, options.dtype), note,
+                           options.parts.split(","))
             writer.fact("seconds", time.time() - started)
             writer.fact("job", options.job)
     except (PlanError, CaptureError, ReaderError, ModelFileError, ValueError) as error:

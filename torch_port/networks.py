@@ -18,6 +18,7 @@ running statistics are shared, as in CNTK's clone with method "share".
 
 Sources: the layer table of the article; pads as CNTK's ONNX exporter writes them (measured).
 """
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ Each = Callable[[str, Tensor], Tensor]
 
 LATENT_SIZE = 100
 GENERATOR_CHANNELS = (1024, 512, 256, 128, 64, 32)
+BIASES = ("generator/conv7/bias", "discriminator/conv1/bias", "discriminator/conv7/bias")
 DISCRIMINATOR_CHANNELS = (32, 64, 128, 256, 512, 1024)
 
 
@@ -60,12 +62,11 @@ class _AddBias(torch.autograd.Function):
         return upstream, upstream.sum((0, 2, 3), dtype=torch.float64).to(upstream.dtype)
 
 
-def add_bias(h: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return h
-    if torch.onnx.is_in_onnx_export():
-        return h + bias.reshape(-1, 1, 1)  # one Add node, as CNTK's exporter writes it
-    return _AddBias.apply(h, bias)
+def with_bias(convolve: Callable[[Tensor | None], Tensor], bias: Tensor | None) -> Tensor:
+    """convolve(None) + bias; in an ONNX export the bias goes into the convolution's own node."""
+    if bias is None or torch.onnx.is_in_onnx_export():
+        return convolve(bias)
+    return _AddBias.apply(convolve(None), bias)
 
 
 class Convolution(nn.Conv2d):
@@ -77,7 +78,7 @@ class Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.padded:
             x = F.pad(x, (1, 0, 1, 0))
-        return add_bias(F.conv2d(x, self.weight, None, self.stride), self.bias)
+        return with_bias(lambda bias: F.conv2d(x, self.weight, bias, self.stride), self.bias)
 
 
 class PaddedConvolution(Convolution):
@@ -86,9 +87,9 @@ class PaddedConvolution(Convolution):
 
 class ConvolutionTranspose(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        h = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding,
-                               self.output_padding)
-        return add_bias(h, self.bias)
+        return with_bias(lambda bias: F.conv_transpose2d(
+            x, self.weight, bias, self.stride, self.padding,  # type: ignore[arg-type]
+            self.output_padding), self.bias)
 
 
 class Generator(nn.Module):
@@ -100,7 +101,7 @@ class Generator(nn.Module):
         self.conv1 = ConvolutionTranspose(LATENT_SIZE, 1024, 4, bias=False)
         self.bn1 = BatchNormalization(1024)
         for i, (before, after) in enumerate(
-                zip(GENERATOR_CHANNELS[:-1], GENERATOR_CHANNELS[1:], strict=True), 2):
+                itertools.pairwise(GENERATOR_CHANNELS), 2):
             self.add_module(f"conv{i}", ConvolutionTranspose(
                 before, after, 5, stride=2, padding=2, output_padding=1, bias=False))
             self.add_module(f"bn{i}", BatchNormalization(after))
@@ -123,7 +124,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.conv1 = PaddedConvolution(3, 32, 3, stride=2)
         for i, (before, after) in enumerate(
-                zip(DISCRIMINATOR_CHANNELS[:-1], DISCRIMINATOR_CHANNELS[1:], strict=True), 2):
+                itertools.pairwise(DISCRIMINATOR_CHANNELS), 2):
             self.add_module(f"conv{i}", PaddedConvolution(before, after, 3, stride=2, bias=False))
             self.add_module(f"bn{i}", BatchNormalization(after))
         self.conv7 = Convolution(1024, 1, 4)
@@ -184,6 +185,6 @@ def networks_from_seed(seed: int) -> Networks:
     with torch.no_grad():
         for name, weights in drawn.items():
             arrays[name].copy_(torch.from_numpy(weights))
-        for name in ("generator/conv7/bias", "discriminator/conv1/bias", "discriminator/conv7/bias"):
+        for name in BIASES:
             arrays[name].zero_()
     return made

@@ -78,7 +78,7 @@ def generator_losses(networks: Networks, z: Tensor, each: Each = unchanged,
 
 
 def backward(losses: Tensor, learnt: torch.nn.Module) -> None:
-    """Leaves in ``learnt`` the gradients of the SUM over the minibatch, as CNTK gives its learner."""
+    """Leaves in ``learnt`` the gradients of the SUM over the minibatch, as CNTK's learner is given."""
     learnt.zero_grad(set_to_none=True)
     losses.sum().backward(inputs=list(learnt.parameters()))
 
@@ -157,7 +157,7 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next iteration depends on: tensors, numbers and text."""
-        name, keys, place, has_gauss, gauss = self.latents.random.get_state()
+        _, keys, place, has_gauss, gauss = self.latents.random.get_state()
         return {
             "seed": self.seed, "minibatch_size": self.minibatch_size, "unit_gain": self.unit_gain,
             "networks": self.networks.state_dict(),
@@ -178,8 +178,8 @@ class Run:
                                     "wrote")
             if state[name] != getattr(self, name):
                 option = "--" + name.replace("_", "-")
-                raise TrainingError(f"the checkpoint was written with {name} {state[name]}, this run "
-                                    f"has {getattr(self, name)}: resume with {option} of that run, "
+                raise TrainingError(f"the checkpoint was written with {name} {state[name]}, this "
+                                    f"run has {getattr(self, name)}: resume with {option} of that run, "
                                     "or begin without --resume")
         old_reader = self.reader.state_dict()
         old_optimizers = [o.state_dict() for o in self._optimizers]
