@@ -305,7 +305,7 @@ def layers_job(writer, plan, note):
     outputs, gradients, parameters, losses = trained(
         tapped, tapped.networks.G_loss, {tapped.networks.z: z_g}, "generator", "discriminator_fake")
     for name, value in outputs.items():
-        writer.add("gradient/g/forward/" + name, value)
+        writer.add("forward/g_step/" + name, value)
     record_gradients(writer, "gradient/g", gradients, parameters, losses, "generator")
 
     trainers[0].train_minibatch({networks.z: z_g})

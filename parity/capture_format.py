@@ -160,4 +160,5 @@ def require_same_plan(*captures):
             differing = ", ".join("%s %s and %s" % (name, ours[name], theirs.get(name))
                                   for name in ours if ours[name] != theirs.get(name))
             raise CaptureError("the captures %s and %s are of different plans (%s): compare "
-                               "captures of one plan" % (captures[0].folder, other.folder, differing))
+                               "captures of one plan" % (captures[0].folder, other.folder,
+                                                         differing))

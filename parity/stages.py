@@ -1,8 +1,8 @@
 """The comparison: captures in, stages out. Each stage is one function; ``ALL`` is their order.
 
 The order is that in which a mistake would spread: what a later stage finds may be the consequence
-of what an earlier one found, not the other way round. A stage compares every array that its reference
-has; one that the other side lacks, or has too many, is a failed check.
+of what an earlier one found, not the other way round. A stage compares every array that its
+reference has; one that the other side lacks, or has too many, is a failed check.
 """
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -52,18 +52,25 @@ def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:
         return verdict.missing(name, str(error))
 
 
+def arrays_or_failure(place: str, *wanted: tuple[Capture, str]) -> list[np.ndarray] | Check:
+    """All of the arrays, or the failed check of the first that cannot be had, at ``place``."""
+    arrays = []
+    for capture, name in wanted:
+        found = array_or_failure(capture, name)
+        if isinstance(found, Check):
+            return verdict.missing(place, found.detail)
+        arrays.append(found)
+    return arrays
+
+
 def pairs(reference: Capture, other: Capture, prefix: str
           ) -> Iterator[tuple[str, np.ndarray, np.ndarray] | Check]:
     """(name without the prefix, the reference's array, the other's); a Check for what one lacks."""
     ours, theirs = reference.names(prefix), other.names(prefix)
     for name in [*ours, *(name for name in theirs if name not in set(ours))]:
-        found = [array_or_failure(capture, f"{prefix}/{name}") for capture in (reference, other)]
-        failed = [one for one in found if isinstance(one, Check)]
-        if failed:
-            yield Check(name, **{key: value for key, value in vars(failed[0]).items()
-                                 if key != "place"})
-        else:
-            yield name, found[0], found[1]  # type: ignore[misc]
+        found = arrays_or_failure(name, (reference, f"{prefix}/{name}"),
+                                  (other, f"{prefix}/{name}"))
+        yield found if isinstance(found, Check) else (name, found[0], found[1])
 
 
 def compared_bits(reference: Capture, other: Capture, prefix: str, local: bool | None = None,
@@ -77,12 +84,9 @@ def compared_bits(reference: Capture, other: Capture, prefix: str, local: bool |
                           verdict.same_bits(pair[0], pair[2], pair[1], local=local))
         return checks
     for name in other.names(prefix):
-        a, b = (array_or_failure(other, f"{prefix}/{name}"),
-                array_or_failure(reference, f"{given}/{name}"))
-        if isinstance(a, Check) or isinstance(b, Check):
-            checks.append(a if isinstance(a, Check) else b)  # type: ignore[arg-type]
-        else:
-            checks.append(verdict.same_bits(name, a, b, local=local))
+        found = arrays_or_failure(name, (other, f"{prefix}/{name}"), (reference, f"{given}/{name}"))
+        checks.append(found if isinstance(found, Check) else
+                      verdict.same_bits(name, found[0], found[1], local=local))
     return checks
 
 
@@ -272,21 +276,16 @@ def near(captures: Captures, prefix: str, kinks: int) -> list[Check]:
         names = captures.cntk.names(prefix)
         extra = [name for name in captures.port.names(place) if name not in set(names)]
         for name in [*names, *extra]:
-            if "/forward/" in f"{prefix}/{name}" and not prefix.endswith("forward") \
-                    and not prefix.startswith("forward"):
-                continue
-            found = [array_or_failure(captures.cntk, f"{prefix}/{name}"),
-                     array_or_failure(captures.port, f"{place}/{name}"),
-                     array_or_failure(captures.oracle, f"{place}/{name}")]
-            failed = [one for one in found if isinstance(one, Check)]
-            if failed:
-                checks.append(Check(name, **{key: value for key, value in vars(failed[0]).items()
-                                             if key != "place"}))
+            found = arrays_or_failure(name, (captures.cntk, f"{prefix}/{name}"),
+                                      (captures.port, f"{place}/{name}"),
+                                      (captures.oracle, f"{place}/{name}"))
+            if isinstance(found, Check):
+                checks.append(found)
                 continue
             cntk, port, oracle = found
             # In the chain the errors of one sample go together: there are as many as samples.
             few = samples if not local and np.size(cntk) <= 4 * samples else None
-            checks += verdict.nearness(name, port, cntk, oracle, captures.onednn, local,  # type: ignore[arg-type]
+            checks += verdict.nearness(name, port, cntk, oracle, captures.onednn, local,
                                        0 if local else kinks, few)
     return checks
 
@@ -313,7 +312,7 @@ def kinks(captures: Captures, prefix: str, branches: Iterable[str]) -> int:
 def gradient(step: str) -> Callable[[Captures], Stage]:
     def compare(captures: Captures) -> Stage:
         loss = {"d": "discriminator", "g": "generator"}[step]
-        where = {"d": "forward/training", "g": "gradient/g/forward"}[step]
+        where = {"d": "forward/training", "g": "forward/g_step"}[step]
         count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
                       if step == "d" else ("generator", "discriminator_fake"))
         stage = Stage(f"gradient/{step}", f"gradients of the {loss}'s loss: every parameter and "
@@ -334,7 +333,7 @@ def step(captures: Captures) -> Stage:
         stage.checks += compared_bits(captures.cntk, captures.port, f"local/{after}", local=True,
                                       given=after)
     count = kinks(captures, "forward/training", ("discriminator_real", "discriminator_fake"))
-    count += kinks(captures, "gradient/g/forward", ("generator", "discriminator_fake"))
+    count += kinks(captures, "forward/g_step", ("generator", "discriminator_fake"))
     samples = captures.cntk.manifest["plan"]["minibatch_size"]
     for which in ("d", "g"):
         prefix = f"step/0001/after_{which}"

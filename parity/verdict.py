@@ -40,8 +40,8 @@ POLICIES = {
         "what only one side has was not compared, and what is not compared does not pass"),
     "error_ratio": Policy(
         1.5, "times CNTK's error against float64",
-        "the largest ratio of a layer on its own inputs was 1.29 (convolutions of the discriminator, `make "
-        "parity`): both add float32 products up, in different orders. Or under one ULP"),
+        "the largest of a layer on its own inputs was 1.29 (the discriminator's convolutions, "
+        "`make parity`): both add float32 products up, in other orders. Or under one ULP"),
     "error_ratio_onednn": Policy(
         3.0, "times CNTK's error against float64",
         "oneDNN adds up in blocks: the largest ratio measured was 2.5, in the generator's second "
@@ -193,7 +193,8 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     formula = within(place, cntk_error, "kink" if kinks else "formula" if local
                      else "formula_chain", figures=figures, local=local,
                      detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the "
-                            "port's formula gives in float64, far beyond rounding: the formula is another")
+                            "port's formula gives in float64, far beyond rounding: it is another "
+                            "formula")
     policy = "error_ratio_onednn" if onednn else "error_ratio"
     ulps = metrics.rms_ulp(port, oracle) if metrics.rms(oracle) else 0.0
     chance = few_values(distinct or int(np.size(cntk)))
@@ -204,8 +205,9 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
                        figures=figures, local=local)
     else:
         ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures,
-                       local=local, detail=f"the port is {port_error:.3g} of the layer's size away from float64, "
-                              f"CNTK {cntk_error:.3g}; largest difference "
+                       local=local,
+                       detail=f"the port is {port_error:.3g} of the layer's size away from "
+                              f"float64, CNTK {cntk_error:.3g}; largest difference "
                               f"{figures['largest_absolute']:.3g} at "
                               f"{list(metrics.first_differing(port, cntk))}")
     return [formula, ratio]

@@ -216,9 +216,9 @@ class Layers:
         samples, _ = generator_losses(networks, self.z_g, chain.branch("generator"),
                                       chain.branch("discriminator_fake"))
         backward_all(samples, networks.generator)
-        self.add("gradient/g/forward", chain.arrays())
+        self.add("forward/g_step", chain.arrays())
         self._gradients("gradient/g", chain, networks, "generator", samples)
-        self._local_gradients("gradient/g", "gradient/g/forward")
+        self._local_gradients("gradient/g", "forward/g_step")
 
     def _gradients(self, stage: str, chain: Recorder, networks: Networks, network: str,
                    samples: Tensor) -> None:

@@ -157,14 +157,14 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next iteration depends on: tensors, numbers and text."""
-        _, keys, place, has_gauss, gauss = self.latents.random.get_state()
+        _, keys, place, has_gauss, gauss = self.latents.random.get_state(legacy=True)
         return {
             "seed": self.seed, "minibatch_size": self.minibatch_size, "unit_gain": self.unit_gain,
             "networks": self.networks.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "reader": self.reader.state_dict(len(self.rows)),
-            "latents": {"keys": torch.from_numpy(keys.astype(np.int64)), "place": int(place),
+            "latents": {"keys": torch.from_numpy(np.asarray(keys, np.int64)), "place": int(place),
                         "has_gauss": int(has_gauss), "gauss": float(gauss)},
             "rows": [list(row) for row in self.rows],
         }
