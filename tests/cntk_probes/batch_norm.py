@@ -3,11 +3,22 @@
     batch_norm.py OUTPUT.npz updates TIME_CONSTANT    running statistics over several minibatches
     batch_norm.py OUTPUT.npz gradients                of sum(w * BN(x)), in training mode
     batch_norm.py OUTPUT.npz single                   one value per channel: n = 1
+    batch_norm.py OUTPUT.npz cases THREADS            every quantity of one minibatch, for each of
+                                                      SHAPES: "i/input", "i/gradient/scale", ...
     batch_norm.py OUTPUT.npz network                  a large map, as in the article's networks
+
+MKL, which computes it, has other code for Intel processors with AVX2 and for those with AVX-512,
+with other roundings. Where MKL_DEBUG_CPU_TYPE does not say otherwise, it is told to take the one
+that it takes on an AMD processor, so that answers do not depend on the machine.
 """
+import os
 import sys
 
 import numpy as np
+
+os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
+if sys.argv[2] == "cases":
+    os.environ["OMP_NUM_THREADS"] = sys.argv[3]
 
 from cntk_impl.environment.quiet import select_device
 
@@ -15,6 +26,9 @@ select_device()
 import cntk as C  # noqa: E402
 
 CHANNELS, HEIGHT, WIDTH = 7, 6, 5
+# Rows of 1 to 5 and 16 columns, 1 to 16 samples, channels that are no multiple of 8, big maps.
+SHAPES = ((16, 200, 1, 1), (3, 64, 4, 2), (5, 64, 4, 3), (16, 64, 4, 4), (1, 9, 6, 5),
+          (2, 17, 7, 6), (7, 8, 9, 16), (4, 16, 64, 64), (2, 32, 128, 128))
 
 
 def layer(x, time_constant=5000.0):
@@ -69,6 +83,32 @@ def gradients(output):
     output["sample_count"] = statistics(y)[2]
 
 
+def cases(output):
+    """Deviations from 1e-4 to 10, so that epsilon counts in some channels and not in others."""
+    for i, shape in enumerate(SHAPES):
+        random = np.random.RandomState(8 + i)
+        x = C.input_variable(shape[1:], needs_gradient=True)
+        w = C.input_variable(shape[1:])
+        y = layer(x)
+        scale, bias = parameters(y)
+        scale.value = random.randn(*scale.shape).astype(np.float32)
+        bias.value = random.randn(*bias.shape).astype(np.float32)
+        deviation = 10 ** random.uniform(-4, 1, (shape[1], 1, 1))
+        centre = random.randn(shape[1], 1, 1)
+        batch = (random.randn(*shape) * deviation + centre).astype(np.float32)
+        upstream = random.randn(*shape).astype(np.float32)
+        got, outputs = C.reduce_sum(y * w).grad({x: batch, w: upstream}, wrt=[x, scale, bias],
+                                                outputs=[y.output])
+        made = {"input": batch, "upstream": upstream, "scale": scale.value.ravel(),
+                "bias": bias.value.ravel(), "output": outputs, "gradient/input": got[x],
+                "gradient/scale": got[scale].ravel(), "gradient/bias": got[bias].ravel()}
+        made["running_mean"], made["running_variance"], _ = statistics(y)
+        made["evaluation/output"] = y.eval({x: batch})
+        for name, value in made.items():
+            output["%d/%s" % (i, name)] = np.asarray(value).reshape(
+                shape if name.endswith("put") or name == "upstream" else -1)
+
+
 def network(output):
     """4 x 16 x 64 x 64 values of every ratio of mean to deviation up to 10."""
     random = np.random.RandomState(7)
@@ -96,6 +136,8 @@ if __name__ == "__main__":
         updates(arrays, float(sys.argv[3]))
     elif sys.argv[2] == "gradients":
         gradients(arrays)
+    elif sys.argv[2] == "cases":
+        cases(arrays)
     elif sys.argv[2] == "network":
         network(arrays)
     else:
