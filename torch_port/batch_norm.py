@@ -109,11 +109,12 @@ class BatchNormalization(nn.Module):
 
     def _rounds_as_cntk(self, x: Tensor) -> bool:
         """Whether CNTK's arithmetic is at hand: float32 on the CPU. A trace and an export, which
-        want one BatchNormalization node, take PyTorch's."""
+        want one BatchNormalization node, take PyTorch's. So does an x of another shape, which
+        PyTorch's refuses."""
         return (not torch.jit.is_tracing() and not torch.compiler.is_compiling()
                 and x.device.type == self.scale.device.type == "cpu"
                 and x.dtype == self.scale.dtype == torch.float32
-                and x.ndim == 4 and x.numel() > 0)
+                and x.ndim == 4 and x.shape[1] == self.channels and x.numel() > 0)
 
     def _update_statistics(self, mean: Tensor, unbiased_variance: Tensor, samples: int,
                            values: int) -> None:

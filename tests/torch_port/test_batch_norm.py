@@ -340,6 +340,13 @@ def test_one_value_per_channel_gives_cntks_nan_variance(cntk):
     assert np.isnan(run["running_variance"]).all()
 
 
+def test_another_number_of_channels_is_refused():
+    for layer in (BatchNormalization(3), BatchNormalization(3).eval()):
+        for channels in (1, 2, 4):
+            with pytest.raises(RuntimeError, match="should contain"):
+                layer(torch.randn(4, channels, 2, 2))
+
+
 def test_a_layer_shared_by_two_branches_updates_twice():
     layer = BatchNormalization(3)
     real, fake = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2) + 5
