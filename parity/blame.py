@@ -165,11 +165,15 @@ def blame(network: str, corners: Corners, cntk_graph: AnyPath, port_graph: AnyPa
     corners were computed. Raises GraphError: a graph's file cannot be read at all."""
     native = _first_outside(network, corners.cntk, corners.port, tolerance)
     found = _weights_differ(network, cntk_state, port_state)
-    for word, graph, state, framework, runtime in (
+    for word, path, state, framework, runtime in (
             (CNTK_EXPORTER, cntk_graph, cntk_state, corners.cntk, corners.cntk_onnx),
             (PORT_EXPORTER, port_graph, port_state, corners.port, corners.port_onnx)):
+        try:
+            graph: AnyPath | Graph = Graph.open(path)  # once: it is up to 76 MB
+        except GraphError:
+            graph = path  # no chain of layers: a failed check below
         edge = _first_outside(network, framework, runtime, tolerance,
-                              folded=_folded(graph))
+                              folded=graph.folded if isinstance(graph, Graph) else ())
         structural = _structural(word, network, graph, state)
         if word == PORT_EXPORTER and native and edge is None:
             # The export does what the port does. What its graph has wrong, the port has wrong.
@@ -204,13 +208,6 @@ def _first_outside(network: str, right: Layers, other: Layers, tolerance: Tolera
     return None
 
 
-def _folded(path: AnyPath) -> list[str]:
-    try:
-        return Graph.open(path).folded
-    except GraphError:
-        return []
-
-
 def _weights_differ(network: str, cntk_state: State, port_state: State) -> list[Finding]:
     """The port is to compute with CNTK's bits."""
     for name in cntk_state:
@@ -225,7 +222,7 @@ def _weights_differ(network: str, cntk_state: State, port_state: State) -> list[
     return []
 
 
-def _structural(word: str, network: str, graph: AnyPath, state: State) -> list[Finding]:
+def _structural(word: str, network: str, graph: AnyPath | Graph, state: State) -> list[Finding]:
     checks, _ = compare_structure(graph, network)
     # Where the file is no chain of layers, that is the failed check.
     with contextlib.suppress(GraphError):
@@ -243,9 +240,9 @@ def _structural(word: str, network: str, graph: AnyPath, state: State) -> list[F
 # -------------------------------------------------------------------------- the reference evaluator
 
 
-def _exporter_or_runtime(word: str, network: str, path: AnyPath, edge: _Outside, first_input: Array,
-                         framework: Layers, runtime: Layers, tolerance: Tolerance,
-                         structural: bool) -> Finding:
+def _exporter_or_runtime(word: str, network: str, path: AnyPath | Graph, edge: _Outside,
+                         first_input: Array, framework: Layers, runtime: Layers,
+                         tolerance: Tolerance, structural: bool) -> Finding:
     """The export's edge disagrees from one layer on."""
     what = (f"on {word[:-2]} onnxruntime is {edge.measured:.3g} away from the framework, "
             f"{edge.allowed:.3g} allowed")
@@ -253,7 +250,7 @@ def _exporter_or_runtime(word: str, network: str, path: AnyPath, edge: _Outside,
         return Finding(RUNTIME, edge.layer, f"onnxruntime does not run {word[:-2]}, which onnx's "
                                             "checker passes", math.inf, 0.0, export=word)
     try:
-        graph = Graph.open(path)
+        graph = Graph.of(path)
         last = graph.index(edge.layer)
         # An export that looks right in every respect, a layer that the reference computes as the
         # runtime does: the fault was born inside the tolerance, in a layer before.

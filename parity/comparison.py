@@ -36,7 +36,7 @@ def load(folder: Path, plan: Plan) -> stages.Captures:
 
 def run(plan: Plan, folder: Path, console: Console, port: Path = producers.ROOT,
         wanted: Sequence[str] = STAGES, cache: Path = producers.ROOT / "build" / "classifier",
-        pictures: bool = True) -> tuple[Report, Pictures]:
+        pictures: bool = True, at_once: int = producers.MOST_AT_ONCE) -> tuple[Report, Pictures]:
     """Makes every capture and compares them.
 
     Raises ProducerError, CaptureError, ClassifierError.
@@ -44,7 +44,7 @@ def run(plan: Plan, folder: Path, console: Console, port: Path = producers.ROOT,
     started = time.monotonic()
     if "twin" not in wanted:
         plan = plan.with_values(twin_iterations=0)
-    producers.run_jobs(producers.main_jobs(plan, folder, port), plan, folder, console)
+    producers.run_jobs(producers.main_jobs(plan, folder, port), plan, folder, console, at_once)
     with console.status("comparing"):
         report, shown = compare(plan, folder, wanted, cache, pictures)
     report.seconds = time.monotonic() - started

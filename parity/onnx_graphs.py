@@ -172,6 +172,10 @@ class Graph:
     def open(cls, path: AnyPath) -> "Graph":
         return cls(_load(path), str(path))
 
+    @classmethod
+    def of(cls, source: "AnyPath | Graph") -> "Graph":
+        return source if isinstance(source, Graph) else cls.open(source)
+
     @property
     def batch(self) -> int | None:
         """The minibatch that the file insists on; None if it is free."""
@@ -392,10 +396,11 @@ def initializers(path: AnyPath) -> dict[str, Array]:
             for quantity, array in graph.weights(layer).items()}
 
 
-def check(path: AnyPath) -> str:
+def check(path: AnyPath | Graph) -> str:
     """What onnx's full checker, with its inference of shapes, says of the file; "" if it passes."""
     try:
-        onnx.checker.check_model(_load(path), full_check=True)
+        onnx.checker.check_model(path.model if isinstance(path, Graph) else _load(path),
+                                 full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return _first_line(error)
     return ""
@@ -495,16 +500,16 @@ def _exact(place: str, wrong: Sequence[str]) -> Check:
                  policy="exact", detail="; ".join(wrong))
 
 
-def compare_structure(path: AnyPath, network: str) -> tuple[list[Check], list[str]]:
+def compare_structure(path: AnyPath | Graph, network: str) -> tuple[list[Check], list[str]]:
     """One check a layer, four of the whole graph, and what is listed without being judged.
 
-    A graph that cannot be read as a chain of layers is one failed check.
+    A file that is not a chain of layers is one failed check.
     """
     place = f"{network}/graph"
     said = check(path)
     checks = [_exact(f"{place}/checker", [said] if said else [])]
     try:
-        graph = Graph.open(path)
+        graph = Graph.of(path)
     except GraphError as error:
         return [*checks, _exact(f"{place}/operators", [str(error)])], []
     model = graph.model
@@ -597,10 +602,11 @@ def _notes(graph: Graph) -> list[str]:
     return notes
 
 
-def compare_state(path: AnyPath, network: str, state: Mapping[str, Array]) -> list[Check]:
+def compare_state(path: AnyPath | Graph, network: str, state: Mapping[str, Array]
+                  ) -> list[Check]:
     """Every parameter and statistic of the network against the framework's own, bit for bit; a
     folded pair against what folding gives. sample_count is not looked for."""
-    graph = Graph.open(path)
+    graph = Graph.of(path)
     layers = {layer.name: layer for layer in graph.layers}
     checks = []
     for name in [n for n in state if n.startswith(network + "/")]:
@@ -761,20 +767,16 @@ def run(path: AnyPath, inputs: Array, threads: int = 2, perturb: Perturb | None 
 
 def _with_layers(graph: Graph, first: int, inputs: Array, threads: int) -> dict[str, Array]:
     """From layer ``first`` on, with every layer's tensor an output."""
-    if first == 0:
-        model = onnx.ModelProto()
-        model.CopyFrom(graph.model)
-        renamed = {}
-    else:
-        model = graph.part(first, len(graph.layers) - 1)
-        renamed = {graph.layers[-1].output: "output"}
-    wanted = [renamed.get(layer.output, layer.output) for layer in graph.layers[first:]]
-    there = {info.name for info in model.graph.output}
-    for name in wanted:
-        if name not in there:
-            model.graph.output.append(
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    arrays = _in_parts(Session(model, threads), graph.batch, inputs, wanted)
+    model = graph.model if first == 0 else graph.part(first, len(graph.layers) - 1)
+    last = model.graph.output[0].name
+    wanted = [layer.output for layer in graph.layers[first:-1]]
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted)
+    try:
+        session = Session(model, threads)
+    finally:
+        del model.graph.output[1:]
+    arrays = _in_parts(session, graph.batch, inputs, [*wanted, last])
     return {layer.name: array
             for layer, array in zip(graph.layers[first:], arrays, strict=True)}
 

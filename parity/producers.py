@@ -101,8 +101,11 @@ def main_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console) -> None:
+def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
+             at_once: int = MOST_AT_ONCE) -> None:
     """Runs every job, in order where one waits for another; shows how far each is.
+
+    at_once: processors that may be used, if there are so many.
 
     Raises ProducerError where one fails; the others are ended first.
     """
@@ -112,7 +115,7 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console) ->
     except OSError as error:
         raise ProducerError(f"{folder} cannot be written ({error.strerror}): free space there or "
                             "choose another folder with --output") from error
-    at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+    at_once = min(at_once, len(os.sched_getaffinity(0)))
     running: dict[Future[None], Job] = {}
     done: set[str] = set()
     left = list(jobs)

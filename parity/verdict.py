@@ -184,10 +184,7 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
             return [other_shape(place, other, cntk)]
     cntk_error, port_error = metrics.error(cntk, oracle), metrics.error(port, oracle)
     figures = {
-        "largest_absolute": metrics.largest_absolute(port, cntk),
-        "largest_relative": metrics.largest_relative(port, cntk),
-        "ulp": metrics.ulp(port, cntk), "cosine": metrics.one_minus_cosine(port, cntk),
-        "cntk_error": cntk_error, "port_error": port_error,
+        **metrics.figures(port, cntk), "cntk_error": cntk_error, "port_error": port_error,
         "ratio": port_error / cntk_error if cntk_error else (1.0 if not port_error else math.inf),
     }
     formula = within(place, cntk_error, "kink" if kinks else "formula" if local
@@ -196,7 +193,8 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
                             "port's formula gives in float64, far beyond rounding: it is another "
                             "formula")
     policy = "error_ratio_onednn" if onednn else "error_ratio"
-    ulps = metrics.rms_ulp(port, oracle) if metrics.rms(oracle) else 0.0
+    size = metrics.rms(oracle)
+    ulps = port_error * size / float(np.spacing(np.float32(size))) if size else 0.0
     chance = few_values(distinct or int(np.size(cntk)))
     if ulps <= POLICIES["one_ulp"].value or (
             kinks and port_error <= POLICIES["kink"].value):
