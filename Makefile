@@ -63,7 +63,7 @@ lint: setup-torch ## ruff and mypy
 bench: setup data ## every benchmark, against real CNTK where it is compared; runs/bench.json
 	$(TORCH) -m benchmarks --output '$(or $(OUTPUT),runs/bench.json)'
 
-docs: setup-torch ## the tables in docs/ and README.md that are made from the code
+docs: setup data ## the tables in docs/ that are made from measurements on real CNTK
 	$(TORCH) -m parity docs
 
 clean: ## removes results and caches: runs/, build/ and the tools' caches
