@@ -27,6 +27,9 @@ from parity.plan import Plan
 ROOT = Path(__file__).resolve().parent.parent
 CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
 MOST_AT_ONCE = 4
+# CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
+# processor. This asks for the code that the port reproduces, which every processor can run.
+SAME_CODE_EVERYWHERE = {"MKL_DEBUG_CPU_TYPE": "0"}
 
 
 class ProducerError(Exception):
@@ -62,8 +65,8 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
     if nudge:
         command += ["--nudge", str(nudge)]
     threads = plan.threads if job == "layers" else 1
-    return Job(name, command, folder / name, environment={"OMP_NUM_THREADS": str(threads)},
-               slots=threads)
+    return Job(name, command, folder / name, slots=threads,
+               environment={"OMP_NUM_THREADS": str(threads), **SAME_CODE_EVERYWHERE})
 
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
