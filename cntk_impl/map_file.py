@@ -32,9 +32,9 @@ def checked_map_file(path):
     for number, line in enumerate(lines, 1):
         columns = line.split("\t")
         where = "%s, line %d" % (path, number)
-        if len(columns) < 2 or not columns[-2]:
+        if len(columns) < 2 or not columns[-2] or "\0" in line:
             raise BadInput("%s: %r is not of the form `image<TAB>0`: separate the two with one "
-                           "tab, and leave no line blank" % (where, line))
+                           "tab, and leave no line blank" % (where, line[:80]))
         image = columns[-2]
         if image.startswith("..."):
             image = os.path.dirname(path) + image[3:]
@@ -53,7 +53,7 @@ def _check_image(image, where):
     if head[:2] not in MAGIC:
         raise BadInput("%s: %s is not a BMP or PPM image, and CNTK's reader decodes no other kind "
                        "here: convert it to BMP" % (where, image))
-    whole = int.from_bytes(head[2:6], "little")
+    whole = max(int.from_bytes(head[2:6], "little"), 26)  # the two headers take at least that
     if head[:2] == b"BM" and size < whole:
-        raise BadInput("%s: %s is cut short (%d bytes, its header says %d): replace the file or "
+        raise BadInput("%s: %s is cut short (%d bytes of %d): replace the file or "
                        "delete the line" % (where, image, size, whole))

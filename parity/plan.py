@@ -82,9 +82,9 @@ def images_hash(map_file):
         for number, line in enumerate(lines, 1):
             where = "%s, line %d: image" % (map_file, number)
             columns = line.split("\t")
-            if len(columns) < 2:
+            if len(columns) < 2 or "\0" in line:  # an image given for a map file has such lines
                 raise PlanError("%s, line %d: %r is not of the form `image<TAB>0`: separate the "
-                                "two with one tab" % (map_file, number, line))
+                                "two with one tab" % (map_file, number, line[:80]))
             image = columns[-2]
             if image.startswith("..."):
                 image = os.path.dirname(map_file) + image[3:]
