@@ -11,8 +11,7 @@ Batch normalisation. An ordinary export folds it into the convolution before it 
 TorchScript exporter after Conv, not after ConvTranspose; its newer one everywhere and not below
 opset 18), so neither the layer nor its weights are in the graph. Here every layer is one node: the
 fold happens only in ``TrainingMode.EVAL``, and ``PRESERVE`` exports a module that is in evaluation
-mode already just as well. Constant folding goes with it; what that would have done is to give the
-biases, which are an Add of their own here as in CNTK's files, their shape C x 1 x 1.
+mode already just as well. Constant folding is off with it: this network has nothing else to fold.
 
 momentum is what ONNX multiplies the running statistics by in training: exp(-N/T), CNTK's retention
 for N samples in a minibatch, 0.996805 for the article's 16. (CNTK's exporter writes exp(-48/T)
@@ -30,7 +29,6 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from torch_port.batch_norm import BatchNormalization
@@ -101,7 +99,6 @@ def _graph(module: nn.Module, taken: tuple[int, ...], input_name: str, given: tu
     model = onnx.load_from_string(file.getvalue())
     for dim, size in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], given, strict=True):
         dim.dim_value = size  # the exporter names some of them instead
-    _shape_biases(model.graph)
     retention = _retention(module, minibatch_size)
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -109,23 +106,6 @@ def _graph(module: nn.Module, taken: tuple[int, ...], input_name: str, given: tu
                 attribute.f = retention
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _shape_biases(graph: onnx.GraphProto) -> None:
-    """Initializers that a Reshape takes get the shape instead: same bytes, no node."""
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
-    for node in [n for n in graph.node if n.op_type == "Reshape" and n.input[0] in weights]:
-        tensor, shape = weights[node.input[0]], constants[node.input[1]]
-        array = numpy_helper.to_array(tensor).reshape(
-            numpy_helper.to_array(shape.attribute[0].t).tolist())
-        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-        for later in graph.node:
-            later.input[:] = [tensor.name if name == node.output[0] else name
-                              for name in later.input]
-        graph.node.remove(node)
-        if not any(shape.output[0] in other.input for other in graph.node):
-            graph.node.remove(shape)
 
 
 def _retention(module: nn.Module, minibatch_size: int) -> float:

@@ -105,9 +105,7 @@ def test_weights_have_the_modules_bits(model, network, networks):
     assert set(got) == set(ours)
     for name, array in ours.items():
         assert got[name].dtype == np.float32
-        assert np.array_equal(got[name].reshape(array.shape), array), name
-        assert got[name].shape == (array.shape if "bias" not in name or ".bn" in name
-                                   else (len(array), 1, 1))  # CNTK's form
+        assert np.array_equal(got[name], array), name
 
 
 def test_onnxruntime_agrees_with_the_port(model, network, networks):
@@ -130,24 +128,21 @@ def test_onnxruntime_agrees_with_the_port(model, network, networks):
         assert np.abs(got - ours.numpy()).max() <= OUTPUT
 
 
-def test_silent_and_the_same_bytes_each_time(networks, paths, folder, capfd):
-    again = export(networks, folder)  # a warning is an error here
-    assert capfd.readouterr() == ("", "")
-    for name, path in again.items():
-        assert path.read_bytes() == paths[name].read_bytes()
-
-
 def modes_of(networks):
     return [module.training for module in networks.modules()]
 
 
-def test_modes_are_as_before(networks, folder):
+def test_once_more(networks, paths, folder, capfd):
+    """Silent, the same bytes, and every module in the mode in which it was."""
     networks.train()
     networks.generator.eval()
     networks.discriminator.bn3.eval()
     before = modes_of(networks)
     counts = [int(t) for n, t in networks.arrays().items() if n.endswith("sample_count")]
-    export(networks, folder)
+    again = export(networks, folder)  # a warning is an error here
+    assert capfd.readouterr() == ("", "")
+    for name, path in again.items():
+        assert path.read_bytes() == paths[name].read_bytes()
     assert modes_of(networks) == before
     assert [int(t) for n, t in networks.arrays().items() if n.endswith("sample_count")] == counts
 
@@ -164,13 +159,13 @@ def test_a_failure_leaves_modes_and_folder_alone(networks, folder, monkeypatch):
     assert all(modes_of(networks))
 
 
-def test_half_a_file_is_never_there(networks, folder, monkeypatch):
+def test_half_a_file_is_never_there(model, folder, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(onnx_export.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        export(networks, folder)
+        onnx_export._write({"generator": model, "discriminator": model}, folder)
     assert list(folder.iterdir()) == []
 
 
