@@ -29,7 +29,7 @@ help: ## this list
 	@echo 'Variables:'
 	@awk '/^#: / { sub(/^#: /, "  "); print }' Makefile
 
-#: SEED=0          of every random number: weights, latents, order and colour of the images
+#: SEED=0          of the weights, the latents and the order of the images
 #: ITERATIONS=20   of twin and twin-cntk; for parity and horizon their own default
 #: MINIBATCH=4     images in a minibatch, of twin and twin-cntk; for parity its own default
 #: MAP_FILE=...    map file of your own images (default: data/train_dcgan_map.txt, drawn faces)

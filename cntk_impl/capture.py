@@ -290,6 +290,7 @@ def layers_job(writer, plan, note):
     for name, value in outputs.items():
         writer.add("forward/training/" + name, value)
     record_gradients(writer, "gradient/d", gradients, parameters, losses, "discriminator")
+    writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, both))
 
     events = [list(probes.changed(state, observed.values()))]
     note("CNTK: one step of the discriminator, one of the generator")
@@ -318,6 +319,24 @@ def layers_job(writer, plan, note):
     before = dict(state, **moments)
     states = [before, dict(after_d[0], **after_d[1]), dict(after_g[0], **after_g[1])]
     writer.fact("ledger", probes.ledger(states, events[0]))
+
+
+def unsteadiness(observed, outputs, x, z, state, branches):
+    """How far CNTK is from itself, per layer in training mode, as a part of the layer's size: with
+    the samples of the minibatch in reverse order, and with every pixel and latent moved by one ULP.
+    """
+    def again(x, z, order):
+        observed.set_values(state)
+        got = trained(observed, observed.networks.D_loss,
+                      {observed.networks.x: x, observed.networks.z: z}, *branches)[0]
+        return {name: float(np.sqrt(np.mean((got[name][order] - value) ** 2)
+                                    / max(np.mean(value ** 2), 1e-30)))
+                for name, value in outputs.items()}
+
+    everything, reverse = slice(None), slice(None, None, -1)
+    return {
+        "reversed": again(np.ascontiguousarray(x[::-1]), np.ascontiguousarray(z[::-1]), reverse),
+        "nudged": again(probes.moved_by_one_ulp(x, 1), probes.moved_by_one_ulp(z, 2), everything)}
 
 
 def record_gradients(writer, stage, of_outputs, of_parameters, losses, network):

@@ -266,7 +266,8 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
     frequency = max(1, iterations // 100)
     with tqdm(total=iterations, unit="iteration", file=sys.stderr) as bar, \
             contextlib.redirect_stdout(_AboveTheBar(bar)):
-        writers = [C.logging.ProgressPrinter(freq=frequency, tag=tag)
+        # freq=None: no lines of single minibatches, which carry no tag; summaries do.
+        writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
                    for tag in ("Generator", "Discriminator")]
         trainers = create_trainers(networks, minibatch_size, unit_gain, writers)
         steps = iterate(networks, trainers, reader, latents, minibatch_size)
@@ -279,6 +280,10 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
                     results.image(step, images[0])
                 bar.update()
                 bar.set_postfix(G_loss="%.4f" % G_loss, D_loss="%.4f" % D_loss)
+                if (step + 1) % frequency == 0:
+                    print("iteration %d: D_loss %.7g  G_loss %.7g" % (step + 1, D_loss, G_loss))
+                    for trainer in trainers:
+                        trainer.summarize_training_progress()
         except KeyboardInterrupt:
             pass
         finally:

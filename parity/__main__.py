@@ -3,6 +3,7 @@
 Exit codes: 0 agree, 1 differ, 2 could not run (bad input, a process that died, a full disk).
 """
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=Path, default=ROOT, metavar="FOLDER",
                      help="the folder that holds the torch_port to judge")
     run.add_argument("--stages", default="", metavar="A,B", help="only these stages")
+    run.add_argument("--keep-oracle", action="store_true",
+                     help="keep the float64 capture too, the largest, which no later comparison "
+                          "needs")
     run.add_argument("--no-layers", action="store_true",
                      help="the terminal's table without a row for each layer")
 
@@ -117,6 +121,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
                                       options.port.resolve(), wanted)
     write_all(report, pictures, policies(), options.output, console,
               layers=not options.no_layers)
+    if not options.keep_oracle:
+        shutil.rmtree(options.output / "oracle", ignore_errors=True)
     return AGREE if report.passed else DIFFER
 
 

@@ -252,6 +252,8 @@ def forward(mode: str) -> Callable[[Captures], Stage]:
         stage = Stage(prefix, f"every layer's output in {mode} mode, on its own inputs and in the "
                               "chain")
         stage.checks += near(captures, prefix, 0)
+        if mode == "training":
+            stage.notes += unsteadiness(captures.cntk)
         if mode == "evaluation":
             theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
                             (captures.cntk, captures.port))
@@ -267,6 +269,19 @@ def forward(mode: str) -> Callable[[Captures], Stage]:
         return stage
     compare.__name__ = f"forward_{mode}"
     return compare
+
+
+def unsteadiness(cntk: Capture) -> list[str]:
+    """How far CNTK is from itself: what any bound on rounding has to leave room for."""
+    notes = []
+    for name, what in (("reversed", "the samples of the minibatch in reverse order"),
+                       ("nudged", "every pixel and latent moved by one ULP")):
+        found = cntk.facts.get("unsteadiness", {}).get(name)
+        if found:
+            worst = max(found, key=found.__getitem__)
+            notes.append(f"CNTK against itself with {what}: at most {found[worst]:.3g} of a layer's "
+                         f"size ({worst}). With other threads: the same bits.")
+    return notes
 
 
 def near(captures: Captures, prefix: str, kinks: int) -> list[Check]:

@@ -274,7 +274,7 @@ def train(run: Run, folder: Path, iterations: int, image_interval: int) -> None:
                 step = len(run.rows)
                 bar.update()
                 bar.set_postfix(G_loss=f"{G_loss:.4f}", D_loss=f"{D_loss:.4f}")
-                if iterations <= 100 or step % (iterations // 100) == 0:
+                if step % max(1, iterations // 100) == 0:
                     bar.write(f"iteration {step}: D_loss {D_loss:.7g}  G_loss {G_loss:.7g}",
                               file=sys.stdout)
                 if (step - 1) % image_interval == 0:
