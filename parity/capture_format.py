@@ -133,7 +133,7 @@ class Capture(collections.abc.Mapping):
         path = os.path.join(self.folder, entry["file"])
         try:
             array = np.load(path, allow_pickle=False)
-        except (OSError, IOError, ValueError) as error:
+        except (OSError, IOError, ValueError, EOFError) as error:
             raise CaptureError("%s of the capture %s cannot be read (%s): make the capture again"
                                % (name, self.folder, error))
         if list(array.shape) != entry["shape"] or str(array.dtype) != entry["dtype"]:
