@@ -158,7 +158,7 @@ def within(place: str, measured: float, policy: str, detail: str = "", factor: f
     """measured <= policy's value * factor."""
     chosen = POLICIES[policy]
     return Check(place, float(measured), chosen.value * factor, chosen.unit, policy,
-                 figures or {}, detail if measured > chosen.value * factor else "", local)
+                 figures or {}, "" if measured <= chosen.value * factor else detail, local)
 
 
 @cache
@@ -166,7 +166,7 @@ def few_values(count: int) -> float:
     """How much larger the ratio of two root mean squares of so many errors may be by chance.
 
     sqrt of the 1 - 1e-6 quantile of Fisher's F(count, count): 1.004 for a million values, 1.9 for
-    64, 45 for 4. A layer with one value a sample has few errors, and their ratio is mostly luck.
+    64, 42 for 4. A layer with one value a sample has few errors, and their ratio is mostly luck.
     """
     return math.sqrt(float(stats.f.ppf(1 - 1e-6, count, count))) if count else 1.0
 
@@ -194,7 +194,7 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
                             "formula")
     policy = "error_ratio_onednn" if onednn else "error_ratio"
     size = metrics.rms(oracle)
-    ulps = port_error * size / float(np.spacing(np.float32(size))) if size else 0.0
+    ulps = port_error * size / float(np.spacing(np.float32(size))) if size else port_error
     chance = few_values(distinct or int(np.size(cntk)))
     if ulps <= POLICIES["one_ulp"].value or (
             kinks and port_error <= POLICIES["kink"].value):
