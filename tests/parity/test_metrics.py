@@ -96,3 +96,24 @@ def test_float32_is_subtracted_in_double():
 def test_a_long_array_is_summed_in_double():
     ones = np.full(10 ** 6, 0.1, np.float32)
     assert metrics.rms(ones) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("apart", [0, 1e-7, 1e-3, 10])
+def test_figures_are_the_metrics(apart):
+    random = np.random.RandomState(0)
+    reference = random.normal(size=(40, 50)).astype(np.float32)
+    value = reference + np.float32(apart) * random.normal(size=(40, 50)).astype(np.float32)
+    for a, b in ((value, reference), (value, reference.astype(np.float64)),
+                 (np.zeros_like(value), reference), (value, np.zeros_like(value)), (f(), f())):
+        got = metrics.figures(a, b)
+        for name, metric in (("largest_absolute", metrics.largest_absolute),
+                             ("largest_relative", metrics.largest_relative),
+                             ("ulp", metrics.ulp), ("cosine", metrics.one_minus_cosine)):
+            assert got[name] == pytest.approx(metric(a, b), rel=1e-6, abs=0), name
+
+
+def test_a_unit_in_the_last_place_is_float32s_spacing():
+    values = np.float32(10.0) ** np.arange(-44, 38, dtype=np.float32)
+    values = np.concatenate([values, 2.0 ** np.arange(-149, 127, dtype=np.float32)])
+    assert np.array_equal(metrics.unit_in_the_last_place(values.astype(np.float64)),
+                          np.spacing(values).astype(np.float64))

@@ -1,0 +1,165 @@
+"""Where a number becomes pass or fail: each judgement passes what it should and fails its twin."""
+import math
+import re
+
+import numpy as np
+import pytest
+
+from parity import verdict
+from parity.verdict import POLICIES, few_values, missing, nearness, same_bits, within
+from tests.conftest import ROOT
+
+SIZE = 4000
+
+
+def f(*values):
+    return np.array(values, np.float32)
+
+
+def rounded(truth, error, seed):
+    """float32 values that far from the truth, root mean square, in parts of its size."""
+    noise = np.random.RandomState(seed).normal(size=truth.shape)
+    noise *= error * np.sqrt(np.mean(truth ** 2) / np.mean(noise ** 2))
+    return (truth + noise).astype(np.float32)
+
+
+@pytest.fixture
+def truth():
+    return np.random.RandomState(0).normal(size=SIZE)
+
+
+def judged(truth, port, cntk, **options):
+    """(formula passed, ratio passed) of a layer whose two errors are given."""
+    checks = nearness("generator/conv3/output", rounded(truth, port, 1), rounded(truth, cntk, 2),
+                      truth, **{"onednn": False, "local": True, **options})
+    assert len(checks) == 2
+    return tuple(check.passed for check in checks)
+
+
+def test_every_tolerance_says_where_it_came_from():
+    for name, policy in POLICIES.items():
+        assert len(policy.source) > 20 and len(policy.unit) > 5, name
+        assert policy.value >= 0 and math.isfinite(policy.value), name
+    assert verdict.policies()["output"]["value"] == POLICIES["output"].value
+
+
+def test_every_tolerance_is_used():
+    """One that nothing uses would look like a check that is made."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "parity").rglob("*.py")))
+    for name in POLICIES:
+        assert len(re.findall(f'"{name}"', text)) > 1, name
+
+
+# --------------------------------------------------------------------------------- exact and within
+
+
+def test_same_bits():
+    a = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert same_bits("a/b/c", a.copy(), a).passed
+    b = a.copy()
+    b[1, 2] = np.nextafter(b[1, 2], np.float32(9))
+    check = same_bits("a/b/c", b, a)
+    assert not check.passed and check.measured == 1 and check.metrics["ulp"] == 1
+    assert "1 of 6 values differ, most at [1, 2]: 5 in the reference" in check.detail
+
+
+@pytest.mark.parametrize("other", [
+    f(0, 1), f(0, 1, 2).reshape(1, 3), f(-0.0, 1, 2), np.array([0.0, 1, 2]), np.arange(3)])
+def test_other_shapes_types_and_zeros_are_not_the_same_bits(other):
+    assert same_bits("a/b/c", f(0, 1, 2), f(0, 1, 2)).passed
+    assert not same_bits("a/b/c", other, f(0, 1, 2)).passed
+
+
+def test_within():
+    assert within("a/b/c", POLICIES["output"].value, "output", "far").passed
+    for value in (POLICIES["output"].value * 1.01, math.inf, math.nan):
+        check = within("a/b/c", value, "output", "far")
+        assert not check.passed and check.detail == "far" and not check.margin <= 1
+    assert within("a/b/c", POLICIES["output"].value * 1.01, "output", factor=2).passed
+
+
+def test_missing_fails():
+    check = missing("a/b/c", "it is not there")
+    assert not check.passed and check.margin == math.inf and check.detail == "it is not there"
+
+
+# -------------------------------------------------------------------------------------- nearness
+
+
+@pytest.mark.parametrize("port, cntk, options, expected", [
+    (1e-6, 1e-6, {}, (True, True)),
+    (1.4e-6, 1e-6, {}, (True, True)),
+    (2e-6, 1e-6, {}, (True, False)),
+    (2e-6, 1e-6, {"onednn": True}, (True, True)),
+    (4e-6, 1e-6, {"onednn": True}, (True, False)),
+    (1e-9, 1e-6, {}, (True, True)),  # nearer than CNTK
+    (6e-8, 4e-8, {}, (True, True)),  # both rounded once: within one unit in the last place
+    (1e-6, 1e-4, {}, (False, True)),  # CNTK is nowhere near the port's formula
+    (1e-3, 1e-3, {}, (False, True)),  # so is the port: its float64 is another formula
+    (1e-6, 1e-4, {"local": False}, (True, True)),  # in the chain errors have grown
+    (1e-6, 1e-3, {"local": False}, (False, True)),
+])
+def test_nearness(truth, port, cntk, options, expected):
+    assert judged(truth, port, cntk, **options) == expected
+
+
+@pytest.mark.parametrize("port, cntk, expected", [
+    (2e-3, 1e-6, (True, True)), (1e-6, 2e-3, (True, True)), (2e-3, 2e-3, (True, True)),
+    (0.2, 1e-6, (True, False)), (1e-6, 0.2, (False, True))])
+def test_a_kink_allows_a_gradient_of_another_side(truth, port, cntk, expected):
+    assert judged(truth, port, cntk, local=False, kinks=1) == expected
+    assert judged(truth, port, cntk, local=False) != (True, True)
+
+
+def test_another_shape_is_one_failed_check(truth):
+    values = truth.astype(np.float32)
+    for port, oracle in ((values[1:], truth), (values, truth[1:]), (values[None], truth)):
+        (check,) = nearness("a/b/c", port, values, oracle, False, True)
+        assert not check.passed and "the shape is" in check.detail
+
+
+def test_where_it_differs_most_is_named(truth):
+    truth = truth.reshape(4, 1000)
+    port = rounded(truth, 1e-6, 1)
+    port[2, 7] += 1
+    ratio = nearness("a/b/c", port, rounded(truth, 1e-6, 2), truth, False, True)[1]
+    assert not ratio.passed and "at [2, 7]" in ratio.detail
+    assert {"largest_absolute", "largest_relative", "ulp", "cosine", "ratio"} <= set(ratio.metrics)
+
+
+@pytest.mark.parametrize("kinks", [0, 1])
+def test_where_all_is_0_nothing_else_is_near(kinks):
+    """A saturated discriminator has gradients of 0, which a softplus form has not."""
+    zeros = f(0, 0, 0)
+    assert all(c.passed for c in nearness("a/b/c", zeros, zeros, zeros, False, True, kinks))
+    for other in (f(0, 1e-9, 0), f(0, 1, 0)):
+        assert not all(c.passed for c in nearness("a/b/c", other, zeros, zeros, False, True, kinks))
+
+
+# ------------------------------------------------------------------------------- few values
+
+
+@pytest.mark.parametrize("count, expected", [(10 ** 6, 1.004), (64, 1.9), (4, 42)])
+def test_few_values(count, expected):
+    assert few_values(count) == pytest.approx(expected, rel=0.05)
+
+
+def test_few_values_against_chance():
+    """The quantile at 1e-6 is beyond what 100,000 pairs of runs show, and not far beyond."""
+    random = np.random.RandomState(0)
+    for count in (4, 64):
+        a, b = random.normal(size=(2, 100_000, count))
+        worst = float(np.max(np.sqrt((a ** 2).mean(1) / (b ** 2).mean(1))))
+        assert 0.4 * few_values(count) < worst < few_values(count)
+    assert few_values(0) == 1 and few_values(2) > few_values(3)
+
+
+def test_a_ratio_of_few_values_is_mostly_luck(truth):
+    def ratio(values, distinct=None):
+        part = truth[:values]
+        return nearness("a/b/c", rounded(part, 3e-6, 1), rounded(part, 1e-6, 2), part, False,
+                        False, 0, distinct)[1]
+
+    assert ratio(4).passed and not ratio(SIZE).passed
+    assert ratio(SIZE, distinct=4).passed  # the errors of one sample go together
+    assert ratio(4).allowed == pytest.approx(1.5 * few_values(4))
