@@ -75,7 +75,8 @@ def compare(plan: Plan, folder: Path, wanted: Sequence[str] = STAGES,
             report.blame = exports.word
         if captures.twins and "twin" in wanted:
             _add(report, captures, stages.twin, wanted)
-            report.curves = curves(captures)
+            if not stages.incomparable(captures.twins):
+                report.curves = curves(captures)
         if "score" in wanted and (report.passed or not first_failure_only):
             begun = time.monotonic()
             stage, report.score = score.stage(captures, cache, plan.threads)

@@ -68,6 +68,7 @@ SCHEDULE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("steps", "float32", ()),
     ("steps", "float64", ("step", "ledger")),
 )
+JUDGES = ("stages", "verdict", "metrics", "results", "onnx_stage", "onnx_graphs", "blame")
 ELSEWHERE = {name for _, _, names in SCHEDULE for name in names}
 
 
@@ -159,10 +160,8 @@ def reference_key(plan: Plan) -> str:
 
 def suite_key(plan: Plan, port: Path) -> str:
     """Of the suite, the port and the reference: what every result depends on."""
-    judges = [path for path in sorted((ROOT / "parity").glob("*.py"))
-              if path.name not in ("defect_catalogue.py", "documentation.py", "false_alarms.py",
-                                   "__main__.py")]
-    return _digest(reference_key(plan), json.dumps(verdict.policies()),
+    judges = [ROOT / "parity" / f"{name}.py" for name in JUDGES]
+    return _digest(reference_key(plan), json.dumps(verdict.policies()), repr(SCHEDULE),
                    *(path.read_bytes() for path in judges),
                    *(path.read_bytes() for path in _files(port, "*") if path.suffix != ".pyc"))
 

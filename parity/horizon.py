@@ -28,10 +28,13 @@ def main(plan: Plan, folder: Path, console: Console) -> int:
     twins = {name: Capture(folder / f"twin-{name}") for name in names}
     captures = stages.Captures(twins["cntk"], twins["port"], twins["port"], twins)
     stage = stages.twin(captures)
+    whole = not stages.incomparable(twins)
     report = Report(dict(plan.inputs), {f"twin-{name}": comparison.manifest_of(one)
                                         for name, one in twins.items()}, [stage],
-                    comparison.curves(captures))
+                    comparison.curves(captures) if whole else {})
     write_all(report, Pictures(), policies(), folder, console, layers=False)
+    if not whole:
+        return 1
     reached = stages.indistinguishable(stages.horizon(twins))
     console.print(f"\nUp to iteration {reached} of {plan.twin_iterations} the port cannot be told "
                   "from CNTK's own rerun by the distance of its weights.", highlight=False)

@@ -172,12 +172,13 @@ def few_values(count: int) -> float:
 
 
 def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, local: bool,
-             kinks: int = 0, distinct: int | None = None) -> list[Check]:
+             kinks: int = 0, distinct: int | None = None, loose: float = 1.0) -> list[Check]:
     """The two judgements of a layer: is the formula CNTK's, and is the port as near to it as CNTK.
 
     kinks: units that lie on other sides of a rectifier's kink in two of the runs; where there are
         any, gradients in the chain are judged by the policy "kink".
     distinct: how many independent errors the array holds, if fewer than values.
+    loose: factor on what is allowed, where float32 itself is coarser than its last place.
     """
     for other in (port, oracle):
         if np.shape(other) != np.shape(cntk):
@@ -188,7 +189,7 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
         "ratio": port_error / cntk_error if cntk_error else (1.0 if not port_error else math.inf),
     }
     formula = within(place, cntk_error, "kink" if kinks else "formula" if local
-                     else "formula_chain", figures=figures, local=local,
+                     else "formula_chain", factor=loose, figures=figures, local=local,
                      detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the "
                             "port's formula gives in float64, far beyond rounding: it is another "
                             "formula")
@@ -197,10 +198,10 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     ulps = port_error * size / float(np.spacing(np.float32(size))) if size else port_error
     chance = few_values(distinct or int(np.size(cntk)))
     if ulps <= POLICIES["one_ulp"].value or (
-            kinks and port_error <= POLICIES["kink"].value):
+            kinks and port_error <= POLICIES["kink"].value * loose):
         chosen = "one_ulp" if ulps <= POLICIES["one_ulp"].value else "kink"
         ratio = within(place, ulps if chosen == "one_ulp" else port_error, chosen,
-                       figures=figures, local=local)
+                       factor=loose if chosen == "kink" else 1.0, figures=figures, local=local)
     else:
         ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures,
                        local=local,

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_port.batch_norm import BatchNormalization
-from torch_port.losses import leaky_relu, relu, sigmoid
+from torch_port.losses import leaky_relu, relu, sigmoid, tanh
 from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
 
 Each = Callable[[str, Tensor], Tensor]
@@ -114,7 +114,7 @@ class Generator(nn.Module):
             h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))
             h = each(f"relu{i}", relu(h))
         h = each("conv7", self.conv7(h))
-        return each("tanh7", torch.tanh(h))
+        return each("tanh7", tanh(h))
 
 
 class Discriminator(nn.Module):

@@ -155,11 +155,27 @@ def test_losses_are_per_sample_and_the_gradient_is_summed():
     torch.testing.assert_close(losses.generator_loss(d_real), torch.tensor([2.0, 4.0]).log())
 
 
-@pytest.mark.parametrize("function", [losses.cntk_log, losses.sigmoid, losses.leaky_relu])
+@pytest.mark.parametrize("function", [losses.cntk_log, losses.leaky_relu])
 def test_float64_has_the_same_formulas(function):
     x = torch.linspace(0.1, 0.9, 9, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, (x,))
     assert losses.cntk_log(torch.zeros(1, dtype=torch.float64)).item() == -85.1
+
+
+@pytest.mark.parametrize(("function", "exact", "slope", "saturated"), [
+    (losses.sigmoid, torch.sigmoid, lambda y: y * (1 - y), 16.636),
+    (losses.tanh, torch.tanh, lambda y: 1 - y * y, 9.1)])
+def test_float64_saturates_as_float32_does(function, exact, slope, saturated):
+    """The output is a float32 number next to the exact value, and the gradient is taken from it."""
+    x = torch.linspace(-20, 20, 4001, dtype=torch.float64, requires_grad=True)
+    y = function(x)
+    assert torch.equal(y, y.float().double())
+    # Two roundings, of 1 + q and of the quotient, each half a unit: 2**-24 of 1, twice that of 0.5.
+    assert ((y - exact(x)).abs() <= 2.0 ** -22 * exact(x).abs()).all()
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, slope(y.detach()), rtol=1e-15, atol=0)
+    assert (gradient[x > saturated] == 0).all()
+    assert (slope(exact(x.detach()))[x > saturated] > 0).any()  # twin: unrounded it is not
 
 
 def test_they_export_as_one_node_each():

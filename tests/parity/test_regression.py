@@ -1,0 +1,104 @@
+"""Two captures of one plan: a repeat has to be bit for bit, another version only within rounding."""
+import numpy as np
+import pytest
+
+from parity import __main__ as command_line
+from parity import regression
+from parity.capture_format import Capture, CaptureError, CaptureWriter
+from parity.plan import Plan
+
+VERSIONS = {"torch": "2.13.0", "numpy": "2.4.6"}
+LAYER = "forward/training/generator/conv1/output"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "0.bmp").write_bytes(b"BM and so on")
+    (tmp_path / "map.txt").write_text(".../0.bmp\t0\n")
+    return Plan.make(tmp_path / "map.txt")
+
+
+def capture(tmp_path, plan, name, change=None, versions=None, job="layers"):
+    values = np.random.RandomState(0).normal(size=(4, 6, 8, 8)).astype(np.float32)
+    arrays = {LAYER: values, "initial/generator/conv1/weight": values[0] * np.float32(0.02),
+              "step/0001/after_d/discriminator/bn2/sample_count": np.array(8)}
+    facts = {"job": job, "ledger": [["d_step", "discriminator/bn2/sample_count", 8]]}
+    if change:
+        change(arrays, facts)
+    with CaptureWriter(str(tmp_path / name), "port", plan, versions or VERSIONS, 1) as writer:
+        for key, array in arrays.items():
+            writer.add(key, array)
+        for key, fact in facts.items():
+            writer.fact(key, fact)
+    return Capture(tmp_path / name)
+
+
+def nudge(name, amount):
+    def change(arrays, facts):
+        arrays[name] = arrays[name] * np.float32(1 + amount)
+    return change
+
+
+def failed(report):
+    return [f"{stage.name}/{check.place}" for stage in report.stages for check in stage.checks
+            if not check.passed]
+
+
+def test_a_repeat_is_the_same_bits(tmp_path, plan):
+    first = capture(tmp_path, plan, "a")
+    assert regression.compare(first, capture(tmp_path, plan, "b")).passed
+    report = regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6)))
+    assert failed(report) == ["forward/training/generator/conv1/output"]
+
+
+def test_another_version_may_round_otherwise(tmp_path, plan):
+    first, newer = capture(tmp_path, plan, "a"), {**VERSIONS, "torch": "2.14.0"}
+    near = regression.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-5), newer))
+    assert near.passed
+    assert "torch" in near.stages[0].notes[0]
+    far = regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-3), newer))
+    assert failed(far) == ["forward/training/generator/conv1/output"]
+    drawn = regression.compare(first, capture(
+        tmp_path, plan, "d", nudge("initial/generator/conv1/weight", 1e-6), newer))
+    assert failed(drawn) == ["initial/generator/conv1/weight"]
+
+
+def lose(name):
+    return lambda arrays, facts: arrays.pop(name)
+
+
+def other_events(arrays, facts):
+    facts["ledger"][0][2] = 4
+
+
+@pytest.mark.parametrize(("change", "place"), [
+    (lose(LAYER), "forward/training/generator/conv1/output"), (other_events, "facts/facts/ledger/"
+                                                                             "value")])
+def test_what_is_missing_or_happened_otherwise_fails(tmp_path, plan, change, place):
+    for a, b in ((None, change), (change, None)):
+        report = regression.compare(capture(tmp_path, plan, "a", a), capture(tmp_path, plan, "b", b))
+        assert failed(report) == [place]
+
+
+def test_other_plans_and_jobs_are_refused(tmp_path, plan):
+    first = capture(tmp_path, plan, "a")
+    with pytest.raises(CaptureError, match="different plans .seed 0 and 1"):
+        regression.compare(first, capture(tmp_path, plan.with_values(seed=1), "b"))
+    with pytest.raises(CaptureError, match="captures of one job"):
+        regression.compare(first, capture(tmp_path, plan, "c", job="twin"))
+
+
+@pytest.mark.parametrize(("change", "code"), [(None, 0), (nudge(LAYER, 1e-6), 1)])
+def test_command(tmp_path, plan, capsys, change, code):
+    capture(tmp_path, plan, "a"), capture(tmp_path, plan, "b", change)
+    output = tmp_path / "report"
+    assert command_line.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
+                              str(output)]) == code
+    assert ("AGREE" if code == 0 else "DIFFER") in capsys.readouterr().out
+    assert (output / "report.json").is_file()
+
+
+def test_command_on_what_is_no_capture(tmp_path, capsys):
+    assert command_line.main(["compare", str(tmp_path), str(tmp_path), "--output",
+                              str(tmp_path / "report")]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no whole capture in")
