@@ -23,9 +23,9 @@ holds ``bn3``, and ``conv3`` is in ``Graph.folded`` and in no map.
 Measured after two iterations, largest difference over the layer's largest value. CNTK's layers
 against onnxruntime 1.32 on CNTK's export: 2e-7 (first convolution) to 2.4e-6 (the discriminator's
 logit, a sum of 16,384 products), the outputs absolutely 6.9e-7 and 8.9e-7. The port's (without
-oneDNN) against its own: up to 1.3e-6, the outputs 9.5e-7 and 1.2e-6. Of CNTK's file the plain run has
-the bits of the run with layers as outputs; of the port's, whose BatchNormalization onnxruntime folds
-into the convolutions, it is 1.3e-6 and 7e-7 away.
+oneDNN) against its own: up to 1.3e-6, the outputs 9.5e-7 and 1.2e-6. Of CNTK's file the plain run
+has the bits of the run with layers as outputs; of the port's, whose BatchNormalization onnxruntime
+folds into the convolutions, it is 1.3e-6 and 7e-7 away.
 
 Sources: ONNX's operators at opset 9; the article's layer table; onnxruntime's documentation of
 graph optimisations. CNTK's exporter: Source/CNTKv2LibraryDll/proto/onnx/CNTKToONNX.cpp.
