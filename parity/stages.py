@@ -280,8 +280,8 @@ def unsteadiness(cntk: Capture) -> list[str]:
         found = cntk.facts.get("unsteadiness", {}).get(name)
         if found:
             worst = max(found, key=found.__getitem__)
-            notes.append(f"CNTK against itself with {what}: at most {found[worst]:.3g} of a layer's "
-                         f"size ({worst}). With other threads: the same bits.")
+            notes.append(f"CNTK against itself with {what}: at most {found[worst]:.3g} of a "
+                         f"layer's size ({worst}). With other threads: the same bits.")
     return notes
 
 
@@ -308,7 +308,7 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0) -> lis
 
 
 def steep(captures: Captures, prefix: str, name: str) -> float:
-    """A sigmoid's relative error in the chain is its logit's absolute one: 1 + the largest logit."""
+    """A sigmoid's relative error in the chain is its logit's absolute one: 1 + largest logit."""
     if not prefix.startswith("forward/") or not name.endswith("/sigmoid7/output"):
         return 1.0
     logits = array_or_failure(captures.cntk, f"{prefix}/{name.replace('sigmoid7', 'conv7')}")
@@ -375,8 +375,8 @@ def gradient(step: str) -> Callable[[Captures], Stage]:
                            "port and float64: their gradients in the chain differ, on their own "
                            "inputs they do not.")
         if coarse(grain):
-            stage.notes.append(f"The discriminator is so sure that 1 - D has a grain of {grain:.2g} "
-                               "of itself in float32: gradients in the chain are that coarse.")
+            stage.notes.append(f"The discriminator is so sure that 1 - D has a grain of "
+                               f"{grain:.2g} of itself in float32: gradients in the chain are that coarse.")
         return stage
     compare.__name__ = f"gradient_{step}"
     return compare
