@@ -375,8 +375,9 @@ def gradient(step: str) -> Callable[[Captures], Stage]:
                            "port and float64: their gradients in the chain differ, on their own "
                            "inputs they do not.")
         if coarse(grain):
-            stage.notes.append(f"The discriminator is so sure that 1 - D has a grain of "
-                               f"{grain:.2g} of itself in float32: gradients in the chain are that coarse.")
+            stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
+                               f"{grain:.2g} of itself in float32: gradients in the chain are that "
+                               "coarse.")
         return stage
     compare.__name__ = f"gradient_{step}"
     return compare
