@@ -1,0 +1,661 @@
+"""Every stage on small invented captures: alike they pass, and each planted mistake fails.
+
+The arrays have the real names and a few values. What CNTK, the port and the oracle "computed" is a
+drawn truth, which the oracle has in float64 and the two others rounded about as float32 programs
+round: 3e-7 of a layer's size away.
+"""
+import copy
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity import stages
+from parity.capture_format import Capture, CaptureError, CaptureWriter
+from parity.plan import Plan
+from parity.stages import Captures
+
+N = 4
+BRANCHES = ("generator", "discriminator_real", "discriminator_fake")
+SIZES = {"generator": (4, 8, 16, 32, 64, 128, 256), "discriminator": (128, 64, 32, 16, 8, 4, 1)}
+CHANNELS = {"generator": (1024, 512, 256, 128, 64, 32, 3),
+            "discriminator": (32, 64, 128, 256, 512, 1024, 1)}
+OUTPUTS = {f"{branch}/{layer}/output": (N, 6, 5, 5) for branch in BRANCHES
+           for layer in ("conv1", "bn2", "conv2")} | {
+    "generator/tanh7/output": (N, 3, 8, 8), "discriminator_real/sigmoid7/output": (N, 1, 1, 1)}
+PARAMETERS = {"conv1/weight": (8, 6, 5, 5), "bn2/scale": (6,)}
+
+
+def seeded(text):
+    return np.random.RandomState(zlib.crc32(text.encode()))
+
+
+def truth(name, shape):
+    return seeded(name).normal(size=shape)
+
+
+def rounded(values, who, error=3e-7):
+    noise = seeded(who).normal(size=np.shape(values))
+    return (values + error * np.sqrt(np.mean(values ** 2)) * noise).astype(np.float32)
+
+
+@dataclass
+class Side:
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def computed(sides, name, shape, local=True):
+    """The same truth on all sides, each rounded in its own way; locally on port and oracle too."""
+    exact = truth(name, shape)
+    sides["cntk"].arrays[name] = rounded(exact, "cntk" + name)
+    for place in [name, f"local/{name}"][:1 + local]:
+        sides["port"].arrays[place] = rounded(exact, "port" + place)
+        sides["oracle"].arrays[place] = exact
+
+
+def exactly(sides, name, values):
+    for who in ("cntk", "port"):
+        sides[who].arrays[name] = np.array(values)
+
+
+def made():
+    """A CNTK, a port and an oracle that agree."""
+    sides = {"cntk": Side(), "port": Side(), "oracle": Side()}
+    for name in ("generator/conv1/weight", "discriminator/conv2/weight"):
+        exactly(sides, f"initial/{name}", np.float32(0.02 * truth(name, (8, 20, 5, 5))))
+        exactly(sides, f"state/{name}", np.float32(truth("state" + name, (8, 6, 3, 3))))
+    exactly(sides, "initial/generator/bn1/scale", np.ones(8, np.float32))
+    for name in ("reader/probe/minibatch00/images", "reader/probe/minibatch01/images",
+                 "input/reader/images"):
+        exactly(sides, name, seeded(name).uniform(0, 255, (N, 3, 4, 4)).astype(np.float32))
+    exactly(sides, "optimizer/probe/matrix/step01", np.float32(truth("matrix", (7, 5))))
+    for function in ("log", "sigmoid", "loss_of_fake"):
+        for quantity in ("output", "gradient"):
+            name = f"pointwise/probe/{function}/{quantity}"
+            values = np.float32(truth(name, (40,)))
+            values[:4] = [0, 1e-45, -85.1, 9e36]
+            exactly(sides, name, values)
+    for name, shape in OUTPUTS.items():
+        computed(sides, f"forward/evaluation/{name}", shape)
+        computed(sides, f"forward/training/{name}", shape)
+        if not name.startswith("discriminator_real"):
+            computed(sides, f"forward/g_step/{name}", shape, local=False)
+    for step, network, branches in (("d", "discriminator", BRANCHES[1:]),
+                                    ("g", "generator", (BRANCHES[0], BRANCHES[2]))):
+        for branch in branches:
+            computed(sides, f"gradient/{step}/{branch}/conv2/output", (N, 6, 5, 5))
+        for name, shape in PARAMETERS.items():
+            computed(sides, f"gradient/{step}/{network}/{name}", shape)
+        computed(sides, f"gradient/{step}/loss/samples/value", (N,))
+        after = f"step/0001/after_{step}"
+        for name, shape in PARAMETERS.items():
+            for quantity in ("", "_m", "_v"):
+                place = f"{after}/{network}/{name}{quantity}"
+                computed(sides, place, shape, local=False)
+                sides["port"].arrays[f"local/{place}"] = sides["cntk"].arrays[place].copy()
+        for other in ("generator", "discriminator"):
+            computed(sides, f"{after}/{other}/bn2/running_mean", (6,), local=False)
+            for who in sides.values():
+                who.arrays[f"{after}/{other}/bn2/sample_count"] = np.array(20, np.int64)
+        computed(sides, f"{after}/loss/{step}/mean", (), local=False)
+        for place in (f"{after}/{network}/learner/minibatches",
+                      f"local/{after}/{network}/learner/minibatches"):
+            for who in ("cntk", "port", "oracle")[place.startswith("local"):]:
+                sides[who].arrays[place] = np.array(4, np.int64)
+    for who in ("cntk", "port"):
+        sides[who].facts = copy.deepcopy(facts())
+    return sides
+
+
+def facts():
+    layers = [[branch, f"conv{i}", [channels, size, size]] for branch in BRANCHES
+              for i, (channels, size) in enumerate(zip(
+                  CHANNELS[branch.split("_")[0]], SIZES[branch.split("_")[0]], strict=True), 1)]
+    return {
+        "parameters": {"generator": 19_104_035, "discriminator": 6_306_561, "layers": layers,
+                       "shared_parameters": 19, "discriminator_parameters": 19,
+                       "fake_branch_parameters_of_its_own": 0, "shared_statistics": 15,
+                       "discriminator_statistics": 15},
+        "evaluation_changes": [],
+        "warmup_minibatches": ["aa", "bb", "cc"],
+        "ledger": [["d_step", "discriminator/bn2/sample_count", 8],
+                   ["d_step", "discriminator/conv1/weight", "changed"],
+                   ["g_step", "discriminator/bn2/sample_count", 4],
+                   ["g_step", "generator/conv1/weight", "changed"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "0.bmp").write_bytes(b"BM")
+    (folder / "map.txt").write_text(".../0.bmp\t0\n")
+    return Plan.make(folder / "map.txt", minibatch_size=N)
+
+
+class Held(Capture):
+    """A capture that was never written: hundreds of small files take a minute to remove again."""
+
+    def __init__(self, side, who, plan):
+        self.folder, self.side, self.facts = who, side, side.facts
+        self.manifest = {"plan": plan.inputs}
+        self.entries = {name: {"shape": list(array.shape)} for name, array in side.arrays.items()}
+
+    def __getitem__(self, name):
+        self._entry(name)
+        if not np.isfinite(self.side.arrays[name]).all():
+            raise CaptureError(f"{name} of the capture {self.folder} holds NaN or infinity")
+        return self.side.arrays[name]
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return made()
+
+
+@pytest.fixture
+def run(plan, kept):
+    """run(stage, change): the stage on the captures that ``change(sides)`` made other."""
+    def run(stage, change=None, plan=plan):
+        sides = copy.deepcopy(kept)
+        if change is not None:
+            change(sides)
+        return BY_NAME[stage](Captures(**{
+            who: Held(side, who, plan) for who, side in sides.items()}))
+    return run
+
+
+BY_NAME = dict(zip(
+    ("structure", "initial", "reader", "optimizer", "pointwise", "state", "forward/evaluation",
+     "forward/training", "gradient/d", "gradient/g", "step", "ledger"), stages.ALL, strict=True))
+# An array of each stage that compares arrays; of "step" one of each kind.
+ARRAYS = [
+    ("initial", "initial/generator/conv1/weight"), ("reader", "reader/probe/minibatch01/images"),
+    ("reader", "input/reader/images"), ("optimizer", "optimizer/probe/matrix/step01"),
+    ("pointwise", "pointwise/probe/log/gradient"), ("state", "state/generator/conv1/weight"),
+    *((stage, f"{local}{stage}/{place}") for local in ("", "local/") for stage, place in (
+        ("forward/evaluation", "generator/tanh7/output"),
+        ("forward/training", "discriminator_real/conv2/output"),
+        ("gradient/d", "discriminator/conv1/weight"), ("gradient/d", "loss/samples/value"),
+        ("gradient/g", "generator/conv2/output"))),
+    *(("step", f"{local}step/0001/after_{place}") for local in ("", "local/") for place in (
+        "d/discriminator/conv1/weight", "d/discriminator/bn2/scale_v",
+        "g/generator/learner/minibatches")),
+    ("step", "step/0001/after_d/generator/bn2/running_mean"),
+    ("step", "step/0001/after_d/generator/bn2/sample_count"),
+    ("step", "step/0001/after_g/loss/g/mean"),
+]
+
+
+@pytest.mark.parametrize("stage", BY_NAME)
+def test_what_agrees_passes(run, stage):
+    got = run(stage)
+    assert got.name == stage and got.title
+    assert got.passed, got.first_failure
+
+
+def test_what_was_written_and_read_again_passes(tmp_path, plan, kept):
+    captures = {}
+    for who, side in kept.items():
+        with CaptureWriter(str(tmp_path / who), who, plan, {}, 1) as writer:
+            for name, array in side.arrays.items():
+                writer.add(name, array)
+            for name, value in side.facts.items():
+                writer.fact(name, value)
+        captures[who] = Capture(writer.folder)
+    for stage in stages.ALL:
+        got = stage(Captures(**captures))
+        assert got.passed, got.first_failure
+
+
+def test_the_port_may_be_cntk_bit_for_bit(run):
+    def same(sides):
+        for name, array in sides["cntk"].arrays.items():
+            for place in (name, f"local/{name}"):
+                if place in sides["port"].arrays:
+                    sides["port"].arrays[place] = array
+    for stage in BY_NAME:
+        assert run(stage, same).passed
+
+
+def gone(arrays, name):
+    del arrays[name]
+
+
+def one_too_many(arrays, name):
+    arrays[f"{name}_again"] = arrays[name]
+
+
+def of_another_shape(arrays, name):
+    arrays[name] = arrays[name].reshape(1, *arrays[name].shape)
+
+
+def larger(arrays, name):
+    arrays[name] = np.concatenate([np.atleast_1d(arrays[name])] * 2)
+
+
+def nan(arrays, name):
+    arrays[name] = np.full_like(arrays[name], np.nan)
+
+
+COUNTS = ("/minibatches", "/sample_count")
+MISTAKES = [gone, one_too_many, of_another_shape, larger, nan]
+
+
+@pytest.mark.parametrize("stage, name", ARRAYS, ids=lambda value: value)
+def test_an_array_that_cannot_be_compared_fails(run, stage, name):
+    """Missing, one too many, of another shape, NaN, on the port's side; never a skip or a crash."""
+    for mistake in MISTAKES:
+        if mistake is nan and name.endswith(COUNTS):
+            continue
+        got = run(stage, lambda sides, mistake=mistake: mistake(sides["port"].arrays, name))
+        assert not got.passed, mistake.__name__
+        assert got.first_failure.detail, mistake.__name__
+
+
+@pytest.mark.parametrize("stage, name", [a for a in ARRAYS if not a[1].startswith("local/")],
+                         ids=lambda value: value)
+def test_on_cntks_side_too(run, stage, name):
+    for mistake in MISTAKES:
+        if mistake is nan and name.endswith(COUNTS):
+            continue
+        got = run(stage, lambda sides, mistake=mistake: mistake(sides["cntk"].arrays, name))
+        assert not got.passed, mistake.__name__
+
+
+@pytest.mark.parametrize("stage, name", [
+    a for a in ARRAYS if a[0].startswith(("forward", "gradient")) or "running" in a[1]],
+    ids=lambda value: value)
+def test_on_the_oracles_side_too(run, stage, name):
+    for mistake in (gone, of_another_shape, nan):
+        assert not run(stage, lambda sides, mistake=mistake: mistake(
+            sides["oracle"].arrays, name)).passed, mistake.__name__
+
+
+EXACT = [(stage, name) for stage, name in ARRAYS if stage in
+         ("initial", "reader", "optimizer", "state") or name.startswith("local/step")]
+
+
+@pytest.mark.parametrize("stage, name", EXACT, ids=lambda value: value)
+def test_one_value_of_an_exact_stage_off_by_one_ulp(run, stage, name):
+    def change(sides):
+        flat = sides["port"].arrays[name].reshape(-1)
+        flat[-1] = flat[-1] + 1 if flat.dtype.kind == "i" else np.nextafter(flat[-1],
+                                                                            np.float32(1e9))
+    got = run(stage, change)
+    assert [c.measured for c in got.checks if not c.passed] == [1]
+    assert got.first_failure.place in name and got.first_failure.detail
+
+
+def swapped(arrays, name):
+    arrays[name][[0, 1]] = arrays[name][[1, 0]]
+
+
+@pytest.mark.parametrize("stage, name", [(stage, name) for stage, name in ARRAYS
+                                         if name.endswith(("weight", "output"))])
+def test_two_filters_swapped(run, stage, name):
+    """Every sum and norm is what it was."""
+    got = run(stage, lambda sides: swapped(sides["port"].arrays, name))
+    assert not got.passed
+    assert got.first_failure.place in name
+
+
+# ------------------------------------------------------------------------------- near, and kinks
+
+
+def off_by(sides, name, part, seed="planted"):
+    """The port's values, ``part`` of their size away."""
+    values = sides["port"].arrays[name]
+    sides["port"].arrays[name] = rounded(values.astype(np.float64), seed, part)
+
+
+@pytest.mark.parametrize("stage", ["forward/evaluation", "forward/training", "gradient/d",
+                                   "gradient/g"])
+@pytest.mark.parametrize("local", ["", "local/"])
+def test_an_error_of_three_times_cntks(run, kept, stage, local):
+    name = next(name for name in kept["port"].arrays
+                if name.startswith(f"{local}{stage}/") and "conv2/output" in name)
+    got = run(stage, lambda sides: off_by(sides, name, 9e-7))
+    assert [(c.policy, c.local) for c in got.checks if not c.passed] == [
+        ("error_ratio", bool(local))]
+    assert got.first_failure.place in name
+
+
+def test_a_local_failure_is_named_before_an_inherited_one(run):
+    def change(sides):
+        off_by(sides, "forward/training/generator/conv1/output", 1e-3)
+        off_by(sides, "local/forward/training/generator/conv2/output", 1e-3)
+    assert run("forward/training", change).first_failure.place == "generator/conv2/output"
+
+
+def test_another_formula(run):
+    """Port and oracle compute the same, and CNTK something else."""
+    def change(sides):
+        for place in ("", "local/"):
+            name = f"{place}forward/training/generator/bn2/output"
+            for who in ("port", "oracle"):
+                sides[who].arrays[name] = sides[who].arrays[name] * np.float32(1.001)
+    got = run("forward/training", change)
+    assert {(c.place, c.policy) for c in got.checks if not c.passed} == {
+        ("generator/bn2/output", "formula"), ("generator/bn2/output", "formula_chain")}
+
+
+def test_onednn_may_round_worse(run, plan):
+    def worse(part):
+        return lambda sides: off_by(sides, "local/forward/training/generator/conv2/output", part)
+    plan = plan.with_values(onednn=1)
+    assert run("forward/training", worse(7e-7), plan=plan).passed
+    assert not run("forward/training", worse(7e-7)).passed
+    assert not run("forward/training", worse(1.5e-6), plan=plan).passed
+
+
+def test_few_values_of_the_chain_are_judged_by_samples(run):
+    """One probability a sample: the ratio of four errors is mostly luck, twelve times is none."""
+    name = "forward/training/discriminator_real/sigmoid7/output"
+    assert run("forward/training", lambda sides: off_by(sides, name, 3e-6)).passed
+    assert not run("forward/training", lambda sides: off_by(sides, name, 1e-3)).passed
+
+
+def kink(sides, place, who="cntk"):
+    """One unit that rounding leaves on the other side of 0 for ``who``: no layer's error grows."""
+    for side in sides:
+        sides[side].arrays[place][0, 0, 0, 0] = -1e-9 if side == who else 1e-9
+
+
+D_KINK, G_KINK = "forward/training/discriminator_real/bn2/output", \
+    "forward/g_step/generator/bn2/output"
+
+
+@pytest.mark.parametrize("stage, unit", [("gradient/d", D_KINK), ("gradient/g", G_KINK)])
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_a_gradient_2e_3_off_passes_in_the_chain_if_a_unit_lies_on_a_kink(run, kept, stage, unit,
+                                                                           who):
+    name = next(name for name in kept["port"].arrays
+                if name.startswith(f"{stage}/") and name.endswith("conv1/weight"))
+
+    def change(part, local="", kinks=True):
+        def change(sides):
+            off_by(sides, local + name, part)
+            if kinks:
+                kink(sides, unit, who)
+        return change
+
+    got = run(stage, change(2e-3))
+    assert got.passed and got.notes[0].startswith("1 units lie on other sides")
+    assert not run(stage, change(2e-3, kinks=False)).passed
+    assert not run(stage, change(2e-3, "local/")).passed  # on its own inputs it has no kinks
+    assert not run(stage, change(0.2)).passed
+
+
+@pytest.mark.parametrize("unit", [
+    "forward/training/generator/bn2/output",  # nothing goes back into the generator in the D step
+    "forward/training/discriminator_real/conv2/output",  # no rectifier follows it
+    "forward/g_step/discriminator_fake/bn2/output",  # of the other step
+])
+def test_kinks_elsewhere_excuse_nothing(run, unit):
+    def change(sides):
+        off_by(sides, "gradient/d/discriminator/conv1/weight", 2e-3)
+        kink(sides, unit)
+    got = run("gradient/d", change)
+    assert not got.passed and got.notes[0].startswith("0 units")
+
+
+def test_conv1_of_the_discriminator_is_rectified_without_a_normalisation(run):
+    got = run("gradient/d", lambda sides: kink(
+        sides, "forward/training/discriminator_fake/conv1/output"))
+    assert got.passed and got.notes[0].startswith("1 units")
+
+
+def test_the_images_are_judged_absolutely(run):
+    """However badly CNTK itself rounds."""
+    def change(sides):
+        name = "forward/evaluation/generator/tanh7/output"
+        for who in ("cntk", "port"):
+            sides[who].arrays[name] = rounded(truth(name, (N, 3, 8, 8)), who, 1e-5)
+    got = run("forward/evaluation", change)
+    assert [c.policy for c in got.checks if not c.passed] == ["output"]
+
+
+@pytest.mark.parametrize("who", ["cntk", "port"])
+@pytest.mark.parametrize("changes", [["generator/bn1/sample_count"], None])
+def test_evaluation_changes_nothing(run, who, changes):
+    """And that nothing was looked at is not that nothing changed."""
+    def change(sides):
+        sides[who].facts["evaluation_changes"] = changes
+    assert run("forward/evaluation", change).first_failure.place == "evaluation/changes/nothing"
+
+
+# ------------------------------------------------------------------------------------ the others
+
+
+@pytest.mark.parametrize("who", ["cntk", "port"])
+@pytest.mark.parametrize("change, place", [
+    (lambda p: p["layers"].__getitem__(2)[2].__setitem__(1, 15), "generator/conv3/shape"),
+    (lambda p: p["layers"].pop(9), "discriminator_real/conv3/shape"),
+    (lambda p: p.update(generator=19_104_036), "generator/parameters/count"),
+    (lambda p: p.update(discriminator=6_306_560), "discriminator/parameters/count"),
+    (lambda p: p.update(shared_parameters=18), "discriminator_fake/parameters/of_its_own"),
+    (lambda p: p.update(fake_branch_parameters_of_its_own=1),
+     "discriminator_fake/parameters/of_its_own"),
+    (lambda p: p.update(shared_statistics=0), "discriminator_fake/statistics/of_its_own"),
+])
+def test_structure(run, who, change, place):
+    got = run("structure", lambda sides: change(sides[who].facts["parameters"]))
+    assert [c.place for c in got.checks if not c.passed] == [place]
+    assert {"cntk": "CNTK", "port": "the port"}[who] in got.first_failure.detail
+
+
+def test_no_layer_table(run):
+    assert not run("structure", lambda sides: sides["port"].facts.pop("parameters")).passed
+
+
+def test_the_article_has_as_many_parameters():
+    assert stages.expected_parameters("generator") == 19_104_035
+    assert stages.expected_parameters("discriminator") == 6_306_561
+
+
+@pytest.mark.parametrize("change, check", [
+    (lambda w: w * np.float32(np.sqrt(0.02) / 0.02), "deviation"),  # 0.02 is no variance
+    (lambda w: w * np.float32(1.1), "deviation"),
+    (lambda w: w + np.float32(0.002), "mean"),
+    (lambda w: np.float32(0.02) * np.sign(w), "shape"),  # mean and deviation are right
+])
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_what_is_drawn_is_normal(run, who, change, check):
+    """Also where both sides drew the same."""
+    name = "initial/generator/conv1/weight"
+
+    def both(sides):
+        exactly(sides, name, change(sides["cntk"].arrays[name]))
+
+    failed = [c.place for c in run("initial", both).checks if not c.passed]
+    assert f"generator/conv1/weight_{who}_{check}" in failed
+
+
+def test_moments():
+    got = stages.moments(np.float32([-1, 0, 0, 1]))
+    assert got["mean"] == 0 and got["skewness"] == 0
+    assert got["standard_deviation"] == pytest.approx(np.sqrt(2 / 3))
+    assert got["excess_kurtosis"] == pytest.approx(2 - 3)  # mean of z**4: (4 + 4) / 4
+
+
+@pytest.mark.parametrize("change", [
+    lambda facts: facts["warmup_minibatches"].__setitem__(1, "xx"),
+    lambda facts: facts["warmup_minibatches"].pop(),
+    lambda facts: facts["warmup_minibatches"].append("dd"),
+    lambda facts: facts.pop("warmup_minibatches"),
+])
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_minibatches_of_the_warm_up(run, who, change):
+    got = run("reader", lambda sides: change(sides[who].facts))
+    assert [c.place for c in got.checks if not c.passed] == ["minibatches/of_warm_up/hashes"]
+
+
+def test_minibatches_that_neither_side_has(run):
+    def change(sides):
+        for who in ("cntk", "port"):
+            del sides[who].facts["warmup_minibatches"]
+    assert not run("reader", change).passed
+
+
+@pytest.mark.parametrize("name, point, value, passes", [
+    ("sigmoid/output", 1, 0.0, True),  # of 1e-45: the smallest subnormal may be 0
+    ("sigmoid/output", 0, 1e-30, False),  # where CNTK has 0
+    ("log/output", 2, -100.0, False),  # the clamp
+    ("log/gradient", 3, 9e36 * (1 + 3e-6), True), ("log/gradient", 3, 9e36 * (1 + 5e-6), False),
+    ("log/output", 2, -85.1 * (1 + 2e-7), False),
+    ("loss_of_fake/output", 2, -85.1 * (1 + 3e-7), True),
+    ("loss_of_fake/gradient", 2, -85.1 * (1 + 3e-6), False),
+])
+def test_pointwise(run, name, point, value, passes):
+    def change(sides):
+        sides["port"].arrays[f"pointwise/probe/{name}"][point] = value
+    got = run("pointwise", change)
+    assert got.passed is passes
+    assert passes or f"at point {point}:" in got.first_failure.detail
+
+
+def test_a_count_off_by_one(run):
+    name = "step/0001/after_g/discriminator/bn2/sample_count"
+    got = run("step", lambda sides: sides["port"].arrays.update({name: np.array(16)}))
+    assert [c.place for c in got.checks if not c.passed] == [
+        "after_g/discriminator/bn2/sample_count"]
+
+
+def test_running_statistics_have_no_kinks(run):
+    """They come from forward passes alone."""
+    def change(name):
+        def change(sides):
+            kink(sides, D_KINK)
+            off_by(sides, name, 2e-3)
+        return change
+    after = "step/0001/after_d/discriminator"
+    assert run("step", change(f"{after}/conv1/weight")).passed
+    assert not run("step", change(f"{after}/bn2/running_mean")).passed
+
+
+def test_a_step_0_1_per_cent_too_long(run):
+    """The movement is small beside a weight, so m and v and the local step judge it sharply."""
+    name = "step/0001/after_d/discriminator/conv1/weight_m"
+    assert not run("step", lambda sides: sides["port"].arrays.update(
+        {name: sides["port"].arrays[name] * np.float32(1.001)})).passed
+
+
+@pytest.mark.parametrize("change", [
+    lambda events: events.pop(2),  # frozen statistics in the G step
+    lambda events: events[0].__setitem__(2, 4),  # one minibatch of real and fake images together
+    lambda events: events.insert(0, ["evaluation", "generator/bn1/running_mean", "changed"]),
+    lambda events: events.append(events.pop(0)),
+    lambda events: events.clear(),
+])
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_ledger(run, who, change):
+    assert not run("ledger", lambda sides: change(sides[who].facts["ledger"])).passed
+
+
+def test_the_ledger_names_the_event(run):
+    got = run("ledger", lambda sides: sides["port"].facts["ledger"].pop(2))
+    assert got.first_failure.place == "g_step/discriminator/bn2/sample_count"
+    assert got.first_failure.detail == "CNTK: 4, the port: unchanged"
+    assert "2 arrays change; discriminator's sample_count +8 (1)" in got.notes[0]
+
+
+# ------------------------------------------------------------------------------------------ twin
+
+
+def twins(reruns=5, port=1.0, iterations=4):
+    """Runs that part tenfold in an iteration; the port is ``port`` times as far as the reruns."""
+    losses = 1 + truth("losses", (iterations, 2)) / 10
+    weights = truth("weights", (iterations, 500))
+    growth = 10.0 ** np.arange(-8, iterations - 8)[:, None]
+    made = {}
+    for i, name in enumerate(["cntk", "port", *(f"rerun{k + 1}" for k in range(reruns))]):
+        apart = (0, port)[i] if i < 2 else 1 - i / 100
+        made[name] = Side({
+            "twin/run/losses/d_and_g": losses + growth * apart,
+            "twin/run/weights/sampled": np.float32(weights + 1e3 * growth * apart)},
+            {"initial_sha256": {"generator/conv1/weight": "aa", "generator/conv2/weight": "bb"},
+             "minibatch_sha256": ["aa", "bb", "cc", "dd"][:iterations]})
+    return made
+
+
+@pytest.fixture
+def twin(plan):
+    def twin(change=None, **values):
+        made = twins(**values)
+        if change is not None:
+            change(made)
+        captures = {name: Held(side, name, plan) for name, side in made.items()}
+        return stages.twin(Captures(None, None, None, captures))
+    return twin
+
+
+def test_twin(twin):
+    got = twin()
+    assert got.passed, got.first_failure
+    assert {c.place for c in got.checks if "iteration0003" in c.place} == {
+        f"iteration0003/twin/{name}" for name in ("weights", "D_loss", "G_loss")}
+    assert "Up to iteration 0 of 4" in got.notes[-1]
+    assert "Up to iteration 4 of 4" in twin(port=0.9).notes[-1]
+
+
+def test_without_reruns_the_first_loss_is_judged_all_the_same(twin):
+    assert twin(reruns=0, port=0.5).passed
+    assert not twin(lambda made: shift_first_loss(made, 1e-5), reruns=0).passed
+
+
+def shift_first_loss(made, part):
+    made["port"].arrays["twin/run/losses/d_and_g"][0, 0] *= 1 + part
+
+
+def test_the_first_loss(twin):
+    assert twin(lambda made: shift_first_loss(made, 4e-6)).checks[2].passed
+    got = twin(lambda made: shift_first_loss(made, 1e-5))
+    assert got.first_failure.place == "iteration0001/twin/D_loss"
+
+
+def test_the_horizon(twin):
+    """Within 3 times the farthest of CNTK's own reruns; 4 times is too far."""
+    assert twin(port=2.5).passed
+    got = twin(port=4)
+    assert {c.place.rpartition("/")[2] for c in got.checks if not c.passed} == {
+        "weights", "D_loss", "G_loss"}
+    assert all(3.9 < c.measured < 4.3 for c in got.checks if not c.passed)
+
+
+def test_one_iteration_too_far(twin):
+    def change(made):
+        a, b = (made[who].arrays["twin/run/weights/sampled"] for who in ("cntk", "port"))
+        b[2] = a[2] + 4 * (b[2] - a[2])
+    got = twin(change)
+    assert [c.place for c in got.checks if not c.passed] == ["iteration0003/twin/weights"]
+
+
+@pytest.mark.parametrize("who", ["cntk", "port"])
+@pytest.mark.parametrize("change, place", [
+    (lambda f: f["minibatch_sha256"].__setitem__(2, "xx"), "twin/reader/minibatches"),
+    (lambda f: f["minibatch_sha256"].pop(), "twin/reader/minibatches"),
+    (lambda f: f["initial_sha256"].update({"generator/conv2/weight": "xx"}),
+     "twin/initial/weights"),
+    (lambda f: f["initial_sha256"].popitem(), "twin/initial/weights"),
+    (lambda f: f.pop("minibatch_sha256"), "twin/reader/minibatches"),
+    (lambda f: f.pop("initial_sha256"), "twin/initial/weights"),
+])
+def test_facts_of_the_twin(twin, who, change, place):
+    got = twin(lambda made: change(made[who].facts))
+    assert [c.place for c in got.checks if not c.passed] == [place]
+
+
+@pytest.mark.parametrize("name", ["twin/run/losses/d_and_g", "twin/run/weights/sampled"])
+@pytest.mark.parametrize("who", ["cntk", "port", "rerun2"])
+def test_arrays_of_the_twin_that_cannot_be_compared(twin, who, name):
+    """A run that reached NaN, or ended early, is a failed check."""
+    def shorter(arrays, name):
+        arrays[name] = arrays[name][:-1]
+
+    for mistake in (gone, nan, shorter, of_another_shape):
+        got = twin(lambda made, mistake=mistake: mistake(made[who].arrays, name))
+        assert not got.passed, mistake.__name__
