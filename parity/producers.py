@@ -155,8 +155,8 @@ class _Processes:
             if self._ended:
                 raise ProducerError(f"{job.name} was not started: another job failed")
             process = subprocess.Popen(
-                [os.fspath(part) for part in job.command], cwd=job.cwd, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+                [os.fspath(part) for part in job.command], cwd=job.cwd, encoding="utf-8",
+                errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
             self._alive.add(process)
         try:
             yield process
@@ -188,6 +188,8 @@ def _run(job: Job, progress: Progress, processes: _Processes) -> None:
                 _note(line, lambda **what: progress.update(task, **what))
             code = process.wait()
             listener.join()
+            process.stdout.close()
+            process.stderr.close()
         if code:
             raise ProducerError(explanation(job.name, code, errors))
         progress.update(task, total=1, completed=1, description=f"{job.name}: done")
