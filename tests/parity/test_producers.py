@@ -1,0 +1,234 @@
+"""Processes that make captures: their order, their ends, and the one line for each bad end.
+
+The processes here are Python one-liners; CNTK's own is killed in test_cli.py.
+"""
+import errno
+import io
+import os
+import signal
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from parity import producers
+from parity.plan import Plan
+from parity.producers import (
+    Job,
+    ProducerError,
+    cntk_job,
+    explanation,
+    main_jobs,
+    port_job,
+    run_jobs,
+    twin_jobs,
+)
+
+SLEEP = "import time; time.sleep(60)"
+KILL = "import os, signal; os.kill(os.getpid(), signal.{})"
+SAYS = "import sys; sys.stderr.buffer.write({!r}); sys.exit({})"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "0.bmp").write_bytes(b"BM")
+    (tmp_path / "map.txt").write_text(".../0.bmp\t0\n")
+    return Plan.make(tmp_path / "map.txt", reruns=2)
+
+
+@pytest.fixture
+def run(plan, tmp_path):
+    """run(name=code, ...): each a process; ``after`` by name. Returns what the terminal showed."""
+    def run(after=None, slots=1, **code):
+        shown = io.StringIO()
+        jobs = [Job(name, [sys.executable, "-c", text], tmp_path / name, cwd=tmp_path,
+                    after=(after or {}).get(name, ()), slots=slots) for name, text in code.items()]
+        run_jobs(jobs, plan, tmp_path / "run", Console(file=shown, force_terminal=True, width=150))
+        return shown.getvalue()
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    def refused(**named):
+        with pytest.raises(ProducerError) as caught:
+            run(**named)
+        message = str(caught.value)
+        assert message and "\n" not in message
+        return message
+    return refused
+
+
+# ------------------------------------------------------------------------------------- the jobs
+
+
+def test_the_plan_is_there_before_the_processes(run, tmp_path, plan):
+    run(one="import os; assert os.path.exists('run/plan.json')")
+    assert Plan.load(str(tmp_path / "run" / "plan.json")) == plan
+
+
+def log(name, seconds=0.0):
+    return f"import time; time.sleep({seconds}); open('log', 'a').write('{name} ')"
+
+
+def test_a_job_waits_for_those_it_comes_after(run, tmp_path):
+    run(after={"first": ("last", "second"), "second": ("last",)},
+        first=log("first"), second=log("second"), last=log("last", 0.2))
+    assert (tmp_path / "log").read_text().split() == ["last", "second", "first"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor runs one job")
+def test_jobs_run_side_by_side_as_long_as_processors_last(run, tmp_path):
+    both = "import time; s = time.time(); time.sleep(.5); " \
+           "open('{}', 'w').write('%f %f' % (s, time.time()))"
+
+    def overlap(slots):
+        run(slots=slots, a=both.format("a"), b=both.format("b"))
+        (a, b), (c, d) = ([float(part) for part in (tmp_path / name).read_text().split()]
+                          for name in "ab")
+        return min(b, d) - max(a, c)
+
+    assert overlap(1) > 0
+    assert overlap(64) <= 0  # a job of more threads than there are processors runs alone
+
+
+def test_progress(run):
+    shown = run(one="print('progress', 3, 20, 'CNTK: twin run', sep='\\t'); print('noise');"
+                    "print('progress\\t1')")
+    assert "one: done" in shown and "noise" not in shown
+    told = {}
+    producers._note("progress\t3\t20\tCNTK: twin run\n", told.update)
+    assert told == {"description": "CNTK: twin run", "completed": 3, "total": 20}
+    producers._note("progress\t0\t0\tCNTK: reader\n", told.update)
+    assert told["total"] is None  # how far it is cannot be said
+
+
+def test_what_a_process_finds(run, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    run(one="import os; assert os.environ['PYTHONPATH'] == os.getcwd(), os.environ")
+
+
+def test_the_main_job(plan, tmp_path):
+    jobs = {job.name: job for job in main_jobs(plan, tmp_path)}
+    assert list(jobs) == ["cntk", "port", "oracle", "twin-cntk", "twin-rerun1", "twin-rerun2",
+                          "twin-port"]
+    assert {name for name, job in jobs.items() if job.after == ("cntk",)} == {"port", "oracle"}
+    assert all(job.after == () for job in twin_jobs(plan, tmp_path))
+    assert {name for name, job in jobs.items() if str(job.command[0]).endswith(
+        ".venv-cntk/bin/python")} == {"cntk", "twin-cntk", "twin-rerun1", "twin-rerun2"}
+    assert jobs["twin-rerun2"].command[-2:] == ["--nudge", "2"]
+    assert "float64" in jobs["oracle"].command and "float32" in jobs["port"].command
+    assert len(main_jobs(plan.with_values(twin_iterations=0), tmp_path)) == 3
+
+
+def test_another_port_beside_a_capture_that_is_there(plan, tmp_path):
+    job = port_job(plan, tmp_path, port=tmp_path / "other", reference=tmp_path / "kept",
+                   parts="training")
+    assert job.cwd == tmp_path / "other" and job.after == ()
+    assert job.command[job.command.index("--reference") + 1] == tmp_path / "kept"
+
+
+def test_no_environment_of_cntk(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(producers, "CNTK_PYTHON", tmp_path / ".venv-cntk" / "bin" / "python")
+    with pytest.raises(ProducerError, match=r"\.venv-cntk is not there: run `make setup`"):
+        cntk_job(plan, tmp_path)
+
+
+# ------------------------------------------------------------------------------------- bad ends
+
+
+@pytest.mark.parametrize("code, expected", [
+    (KILL.format("SIGKILL"), "the process of one was ended by SIGKILL: most likely memory ran out"),
+    (KILL.format("SIGABRT"), "ended by SIGABRT: it aborted itself"),
+    (KILL.format("SIGSEGV"), "ended by SIGSEGV: run it again"),
+    (SAYS.format(b"noise\nerror: the map is bad: mend it\n", 2), "the map is bad: mend it"),
+    (SAYS.format(b"\xff\xfe noise\nerror: it is bad\n", 2), "it is bad"),
+    (SAYS.format(b"Traceback ...\nValueError: no\n\n", 1),
+     "the process of one failed with exit 1: ValueError: no"),
+    (SAYS.format(b"", 3), "the process of one failed with exit 3: it said nothing"),
+    ("import sys; sys.stdout.buffer.write(b'\\xff\\n'); sys.exit('error: later')", "later"),
+])
+def test_how_a_process_ended(refused, code, expected):
+    assert expected in refused(one=code)
+
+
+def test_last_words():
+    assert "Its last words: cannot allocate 7 GB." in explanation(
+        "cntk", -signal.SIGABRT, ["loading", "cannot allocate 7 GB"])
+    assert "ended by signal 63" in explanation("cntk", -63, [])
+
+
+def test_a_program_that_is_not_there(plan, tmp_path):
+    with pytest.raises(OSError, match=r"No such file.*no-python"):
+        run_jobs([Job("one", [tmp_path / "no-python"], tmp_path)], plan, tmp_path / "run",
+                 Console(file=io.StringIO()))
+
+
+def alive(path):
+    """Whether the process that wrote its number there is."""
+    try:
+        os.kill(int(path.read_text()), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+WAITS = "import os; open('pid', 'w').write(str(os.getpid())); " + SLEEP
+FAILS = "import os, sys, time\nwhile not os.path.exists('pid'): time.sleep(.01)\n" \
+        "sys.exit('error: no')"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor runs one job")
+def test_one_that_fails_ends_the_others_and_what_waited_is_not_started(refused, tmp_path):
+    begun = time.monotonic()
+    assert refused(after={"later": ("sleeper",)}, sleeper=WAITS, failing=FAILS,
+                   later=log("later")) == "no"
+    assert time.monotonic() - begun < 30  # not the sleeper's 60
+    assert not alive(tmp_path / "pid") and not (tmp_path / "log").exists()
+
+
+def test_ctrl_c_ends_them_too(run, tmp_path):
+    def interrupt(*_):
+        if not (tmp_path / "pid").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            return
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(sleeper=WAITS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not alive(tmp_path / "pid")
+
+
+def test_a_folder_that_cannot_be_written(plan, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProducerError, match=r"file/run cannot be written \(Not a directory\)"):
+        run_jobs([], plan, tmp_path / "file" / "run", Console(file=io.StringIO()))
+
+
+def test_a_full_disk_in_the_ports_process(plan, tmp_path, monkeypatch, capsys):
+    """One line, exit 2, and nothing that looks like a capture."""
+    import numpy as np
+
+    from torch_port import capture
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    plan.save(str(tmp_path / "plan.json"))
+    monkeypatch.setattr(capture, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
+    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(capture, "as_cntk_rounds", lambda: None)  # both are of the whole process
+    monkeypatch.setattr(capture.torch, "set_num_threads", lambda number: None)
+    code = capture.main(["--plan", str(tmp_path / "plan.json"), "--job", "twin",
+                         "--output", str(tmp_path / "capture")])
+    assert code == 2 and not (tmp_path / "capture").exists()
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'capture'} cannot be written (No space left on device): free space "
+        "there or choose another folder\n")
