@@ -354,7 +354,10 @@ def main(arguments=None):
 def first_line(error):
     """CNTK's messages carry a call stack; the first line says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    said = lines[0].rstrip(".") if lines else type(error).__name__
+    if said.startswith("Cannot open file"):  # CNTK's words for any image that it cannot decode
+        said += " does not decode: replace the file or delete its line in the map file"
+    return said
 
 
 if __name__ == "__main__":
