@@ -1,0 +1,189 @@
+"""The command line: its defaults, and one line on stderr and exit 2 for everything that is wrong.
+
+Real CNTK starts where only its own side can see what is wrong; there it ends in a few seconds.
+"""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from parity.__main__ import COMMANDS, OPTIONS, main
+from parity.plan import FIELDS
+from tests.conftest import ROOT, cntk_environment_or_fail
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A map file of five images that decode."""
+    random = np.random.RandomState(0)
+    for i in range(5):
+        cv2.imwrite(str(tmp_path / f"{i}.bmp"),
+                    random.randint(0, 256, (40, 30, 3)).astype(np.uint8))
+    map_file = tmp_path / "map.txt"
+    map_file.write_text("".join(f".../{i}.bmp\t0\n" for i in range(5)))
+    return map_file
+
+
+def only_line(err):
+    """The one line of stderr, after "error: "."""
+    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
+    return err[len("error: "):]
+
+
+@pytest.fixture
+def refused(tmp_path, images, capfd):
+    """refused(*options): runs one stage, which needs little; returns the only line of stderr."""
+    def refused(*options):
+        given = ["run", "--map-file", str(images), "--output", str(tmp_path / "run"),
+                 "--stages", "state", "--threads", "2", *map(str, options)]
+        assert main(given) == 2
+        return only_line(capfd.readouterr().err)
+    return refused
+
+
+# ---------------------------------------------------------------------------------------- the help
+
+
+def help_of(capsys, *command):
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    return re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_help_shows_every_default(capsys):
+    shown = help_of(capsys, "run")
+    for name, default, _, _, what in FIELDS:
+        option = OPTIONS.get(name, "--" + name.replace("_", "-"))
+        described = re.search(rf" {option} (.*?)\(default: (\S+)\)", shown)
+        assert described, option
+        assert described[2] == str(default) and what.split()[0] in described[1]
+    assert "data/train_dcgan_map.txt" in shown and "runs/parity" in shown
+
+
+def test_every_command_has_its_help(capsys):
+    overview = help_of(capsys)
+    for command in COMMANDS:
+        assert command in overview
+        assert f"python -m parity {command}" in help_of(capsys, command)
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["no-such-command"], ["run", "--seed", "x"], ["run", "--no-such-option"], ["compare", "a"]])
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m parity")
+
+
+# --------------------------------------------------------------- what is wrong before anything runs
+
+
+@pytest.mark.parametrize("options, expected", [
+    (["--seed", -1], "seed is -1: give a whole number in 0 .. 4294967295"),
+    (["--seed", 2 ** 32], "seed is 4294967296"),
+    (["--minibatch-size", 0], "minibatch_size is 0"),
+    (["--iterations", -1], "twin_iterations is -1"),
+    (["--stages", "forward"], "there is no stage 'forward': give some of structure, initial"),
+    (["--stages", "state,"], "there is no stage ''"),
+    (["--port", "/"], "/ holds no torch_port"),
+])
+def test_options(refused, tmp_path, options, expected):
+    assert expected in refused(*options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text, expected", [
+    (None, "map file {} cannot be read"),
+    ("", "map file {} is empty"),
+    (".../0.bmp 0\n", "{}, line 1: '.../0.bmp 0' is not of the form"),
+    (".../0.bmp\t0\n.../none.bmp\t0\n", "{}, line 2: image cannot be read"),
+])
+def test_map_files(refused, tmp_path, images, text, expected):
+    if text is None:
+        images.unlink()
+    else:
+        images.write_text(text)
+    assert refused().startswith(expected.format(images))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_that_cannot_be_made(refused, images):
+    assert f"{images}/run cannot be written" in refused("--output", images / "run")
+
+
+@pytest.mark.parametrize("command", ["compare", "horizon"])
+def test_the_other_commands(command, tmp_path, images, capfd):
+    arguments = {"compare": [tmp_path / "a", tmp_path / "b"],
+                 "horizon": ["--map-file", images, "--iterations", 0]}[command]
+    assert main([command, *map(str, arguments)]) == 2
+    assert {"compare": f"no whole capture in {tmp_path / 'a'}",
+            "horizon": "give --iterations"}[command] in only_line(capfd.readouterr().err)
+
+
+# --------------------------------------------------------------------- what CNTK's process finds
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def text(path):
+    path.write_text("a face\n")
+
+
+def of_13_bits_a_pixel(path):
+    """A BMP by its first bytes and its length, which nothing decodes."""
+    content = bytearray(path.read_bytes())
+    content[28] = 13
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil, expected", [
+    (truncated, "3.bmp is cut short (3634 bytes of 3734): replace the file or delete the line"),
+    (text, "3.bmp is not a BMP or PPM image, and CNTK's reader decodes no other kind here"),
+    (of_13_bits_a_pixel, "3.bmp' does not decode: replace the file or delete its line"),
+])
+def test_images_that_do_not_decode(refused, tmp_path, spoil, expected):
+    cntk_environment_or_fail()
+    spoil(tmp_path / "3.bmp")
+    assert expected in refused()
+    assert not (tmp_path / "run" / "cntk").exists()
+
+
+def children(pid):
+    """The processes that it started, and their command lines."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return found
+
+
+def test_cntks_process_is_killed(tmp_path, images):
+    cntk_environment_or_fail()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "parity", "run", "--map-file", images, "--stages", "state",
+         "--output", tmp_path / "run"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    with process:
+        until = time.monotonic() + 60
+        cntk = []
+        while not cntk and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+            cntk = [pid for pid, command in children(process.pid).items()
+                    if any(part.endswith("cntk_impl/capture.py") for part in command)]
+        for pid in cntk:
+            os.kill(pid, signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and len(cntk) == 1
+    assert only_line(err).startswith("the process of cntk was ended by SIGKILL: most likely memory")
+    assert not (tmp_path / "run" / "cntk" / "manifest.json").exists()
