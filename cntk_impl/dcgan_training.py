@@ -267,8 +267,9 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
     with tqdm(total=iterations, unit="iteration", file=sys.stderr) as bar, \
             contextlib.redirect_stdout(_AboveTheBar(bar)):
         # freq=None: no lines of single minibatches, which carry no tag; summaries do.
-        writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
-                   for tag in ("Generator", "Discriminator")]
+        with quiet_stderr():  # each writes the banner of CNTK's build
+            writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
+                       for tag in ("Generator", "Discriminator")]
         trainers = create_trainers(networks, minibatch_size, unit_gain, writers)
         steps = iterate(networks, trainers, reader, latents, minibatch_size)
         try:

@@ -6,7 +6,8 @@ Three sources, each stopped where it starts and nowhere else:
   writes FILTER into the environment's ``sitecustomize.py``; it names that one module.
 * "Selected CPU as the process wide default device." comes from C++ on file descriptor 2 at the
   first use of a device: ``select_device`` makes that first use with the descriptor set aside.
-* The "Build info" banner is ``ProgressPrinter``'s, and wanted.
+* The "Build info" banner comes from C++ when a ``ProgressPrinter`` is made: the article's program
+  makes its two with the descriptor set aside.
 """
 import os
 import sys
