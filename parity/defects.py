@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -98,6 +99,7 @@ class Result:
     blame: str = ""
     error: str = ""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
 
     @property
     def caught(self) -> bool:
@@ -246,7 +248,7 @@ def work(task: Task) -> None:
     except (Exception, SystemExit) as error:  # anything a changed port does
         traceback.print_exc()
         result.error = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:300]
-    result.seconds = time.monotonic() - started
+    result.seconds, result.processor_seconds = time.monotonic() - started, time.process_time()
     write_json(task.result, asdict(result))
 
 
@@ -410,7 +412,7 @@ def run(chosen: Sequence[Defect], plan: Plan, reference: Path, output: Path, con
     left: list[Task] = []
     for one in [task(None), *map(task, chosen)]:
         kept = load_result(one)
-        if kept is not None and (one.defect or _captures_kept(correct)):
+        if kept is not None and not kept.error and (one.defect or _captures_kept(correct)):
             done[one.name] = kept
         else:
             left.append(one)
@@ -488,10 +490,10 @@ def _start_server(context: Any) -> None:
 
 
 def load_result(task: Task) -> Result | None:
-    """The result that is there, if it is of the same key and not an error."""
+    """The result that is there, if it is of the same key."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         kept = json.loads(task.result.read_text())
-        if kept["key"] == task.key and not kept["error"]:
+        if kept["key"] == task.key:
             return Result(**{**kept, "margin": float(kept["margin"])})
     return None
 
@@ -527,7 +529,8 @@ def matrix(correct: Result, lines: Sequence[tuple[Defect, Result]], plan: Plan) 
         "correct_port_passes": not correct.caught and not correct.error,
         "defects": len(lines), "caught": sum(result.caught for _, result in lines),
         "right_place": sum(result.right(defect) for defect, result in lines),
-        "seconds": sum(result.seconds for _, result in lines) + correct.seconds,
+        "processor_seconds": round(correct.processor_seconds + sum(
+            result.processor_seconds for _, result in lines)),
         "matrix": [{
             "name": defect.name, "kind": defect.kind, "what": defect.what,
             "caught": result.caught, "stage": result.stage, "place": result.place,
@@ -548,19 +551,20 @@ def shown_margin(margin: float) -> str:
 
 def table(lines: Sequence[tuple[Defect, Result]]) -> Table:
     made = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("defect", "caught by", "place", "", "margin", "blame", "right"):
+    for name in ("defect", "caught by", "margin", "blame", "right"):
         made.add_column(name, overflow="fold", justify="right" if name == "margin" else "left")
     kind = ""
     for defect, result in lines:
         if defect.kind != kind:
             kind = defect.kind
             made.add_row(f"[bold]{kind}[/]")
-        right = result.right(defect)
+        born = {True: " (local)", False: " (in the chain)", None: ""}[result.local]
         made.add_row(
-            f"  {defect.name}", result.stage or f"[red]{result.error or 'nothing'}[/]",
-            result.place, {True: "local", False: "chain", None: ""}[result.local],
+            f"  {defect.name}", escape(f"{result.stage}: {result.place}{born}") if result.caught
+            else f"[red]{escape(result.error) or 'nothing'}[/]",
             shown_margin(result.margin) if result.caught else "", result.blame,
-            "[green]yes[/]" if right else f"[red]no: {defect.stage} {defect.place}[/]")
+            "[green]yes[/]" if result.right(defect)
+            else f"[red]no: {escape(defect.stage)}: {escape(defect.place)}, {defect.blame}[/]")
     return made
 
 
