@@ -8,10 +8,12 @@
 Weights: Conv (out, in, h, w), ConvTranspose (in, out, h, w), in CNTK as in PyTorch.
 
 Geometry. CNTK's padding of a 3 x 3 window at stride 2 puts the odd pixel at the top and the left:
-pads [1, 1, 0, 0]. ``nn.Conv2d(padding=1)`` pads all four sides, has the same shape of output, and
-sees every pixel one to the side: the first layer's output is off by 100 % of itself. A transposed
-5 x 5 at stride 2 with ``output_shape`` twice the input crops [2, 2, 1, 1]: ``padding=2,
-output_padding=1``. Without ``output_shape`` CNTK's result is 2n - 1 wide.
+pads [1, 1, 0, 0]. TensorFlow's SAME puts it at the bottom and the right, has the same shape of
+output, and sees every pixel one to the side: the first layer's output is off by 140 % of itself.
+(``nn.Conv2d(padding=1)`` pads all four sides; on an even size no window reaches the two that are
+too many, so it computes the same.) A transposed 5 x 5 at stride 2 with ``output_shape`` twice the
+input crops [2, 2, 1, 1]: ``padding=2, output_padding=1``. Without ``output_shape`` CNTK's result is
+2n - 1 wide.
 
 One discriminator is called twice, for the real and for the fake branch: its parameters and its
 running statistics are shared, as in CNTK's clone with method "share".
