@@ -96,9 +96,10 @@ def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
             port_job(plan, folder, "twin-port", "twin", port=port)]
 
 
-def main_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
-    jobs = [cntk_job(plan, folder), port_job(plan, folder, port=port),
-            port_job(plan, folder, "oracle", dtype="float64", port=port)]
+def main_jobs(plan: Plan, folder: Path, port: Path = ROOT, parts: str = "") -> list[Job]:
+    """parts: of the port's captures, as in ``port_job``."""
+    jobs = [cntk_job(plan, folder), port_job(plan, folder, port=port, parts=parts),
+            port_job(plan, folder, "oracle", dtype="float64", port=port, parts=parts)]
     if plan.twin_iterations:
         jobs += twin_jobs(plan, folder, port)
     return jobs

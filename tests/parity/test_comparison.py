@@ -1,0 +1,163 @@
+"""The main job on real captures: the correct port agrees; a changed one is named, and the case is
+kept as a folder that shows it alone."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from parity import __main__ as command_line
+from parity import comparison, onnx_stage, producers
+from parity.capture_format import MANIFEST, Capture
+from parity.onnx_graphs import Perturb
+from parity.plan import Plan
+from parity.producers import ROOT
+from parity.stages import Captures
+
+STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
+
+
+@pytest.fixture(scope="session")
+def plan(reference) -> Plan:
+    return Plan.load(str(reference / "plan.json"))
+
+
+@pytest.fixture(scope="session")
+def captured(reference, plan, tmp_path_factory) -> Path:
+    """CNTK's capture, the port's and the oracle's, of what STAGES need."""
+    folder = tmp_path_factory.mktemp("captured")
+    (folder / "cntk").symlink_to(reference / "cntk")
+    producers.run_jobs([producers.port_job(plan, folder, reference=reference / "cntk",
+                                           parts="seed,evaluation"),
+                        producers.port_job(plan, folder, "oracle", dtype="float64",
+                                           reference=reference / "cntk", parts="evaluation")],
+                       plan, folder, Console(quiet=True))
+    return folder
+
+
+def with_change(captured, folder, name, change, who="port") -> Path:
+    """The captures with one array of one of them changed; everything else is linked."""
+    folder.mkdir()
+    for one in ("cntk", "port", "oracle"):
+        if one != who:
+            (folder / one).symlink_to((captured / one).resolve())
+    source = (captured / who).resolve()
+    (folder / who).mkdir()
+    for path in source.iterdir():
+        if path.name != MANIFEST:
+            (folder / who / path.name).symlink_to(path)
+    manifest = json.loads((source / MANIFEST).read_text())
+    np.save(folder / "changed.npy", change(Capture(source)[name]))
+    manifest["arrays"][name]["file"] = os.fspath(folder / "changed.npy")
+    (folder / who / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def swapped(array):
+    """Two filters of a layer exchanged: its output has two channels exchanged."""
+    array = array.copy()
+    array[:, [3, 5]] = array[:, [5, 3]]
+    return array
+
+
+def test_the_port_agrees(captured, plan, tmp_path):
+    report, pictures = comparison.compare(plan, captured, STAGES, tmp_path)
+    assert report.passed, report.first_failure
+    assert {stage.name for stage in report.stages} == set(STAGES)
+    assert report.blame == report.reproduction == ""
+    assert pictures.images is not None and len(pictures.images[0]) == plan.score_images
+    assert 1 <= report.score["cntk"] <= plan.score_images
+
+
+@pytest.mark.parametrize(("name", "stage", "place"), [
+    ("local/forward/evaluation/generator/conv3/output", "forward/evaluation",
+     "generator/conv3/output"),
+    ("state/discriminator/conv4/weight", "state", "discriminator/conv4/weight"),
+    ("reader/probe/minibatch03/images", "reader", "minibatch03/images"),
+])
+def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, name, stage, place):
+    folder = with_change(captured, tmp_path / "changed", name, swapped if "images" not in name
+                         else lambda array: array + np.float32(1))
+    report, _ = comparison.compare(plan, folder, (stage,), tmp_path, pictures=False)
+    assert not report.passed and report.blame == "port"
+    found = report.first_failure
+    assert found is not None and (found[0].name, found[1].place) == (stage, place)
+    done = subprocess.run([sys.executable, "-I", Path(report.reproduction) / "reproduce.py"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the failure shows" in done.stdout
+    said = (Path(report.reproduction) / "README.txt").read_text()
+    assert place.removesuffix("/output") in said
+    size = sum(path.stat().st_size for path in Path(report.reproduction).iterdir())
+    assert size < 100e6
+
+
+def test_an_array_of_nan_is_a_failure_with_a_sentence(captured, plan, tmp_path):
+    name = "forward/evaluation/generator/bn2/output"
+    folder = with_change(captured, tmp_path / "changed", name, lambda array: array * np.nan)
+    report, _ = comparison.compare(plan, folder, ("forward/evaluation",), tmp_path, pictures=False)
+    failed = [check for stage in report.stages for check in stage.checks if not check.passed]
+    assert any("holds NaN" in check.detail for check in failed)
+
+
+def captures_of(captured) -> Captures:
+    return Captures(*(Capture(captured / name) for name in ("cntk", "port", "oracle")))
+
+
+def noise(layer: str) -> Perturb:
+    """A runtime that is at fault in one layer."""
+    def perturb(name, array):
+        if name != layer:
+            return array
+        return (array + np.random.RandomState(0).normal(size=array.shape) * 1e-2).astype(np.float32)
+    return perturb
+
+
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_a_runtime_at_fault_is_blamed(captured, tmp_path, who):
+    exports = onnx_stage.compare(captures_of(captured), {who: noise("bn3")})
+    assert not exports.stage.passed
+    assert exports.word == "runtime"
+    assert exports.blames["generator"].layer == "bn3"
+    assert exports.reproduction(tmp_path / "case") is not None
+
+
+def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:
+    """A copy of the port with edits (file, old text, new text)."""
+    folder.mkdir()
+    shutil.copytree(ROOT / "torch_port", folder / "torch_port",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("parity", "build"):
+        (ROOT / name).exists() and (folder / name).symlink_to(ROOT / name)
+    for file, old, new in edits:
+        path = folder / "torch_port" / file
+        text = path.read_text()
+        assert text.count(old) == 1, (file, old)
+        path.write_text(text.replace(old, new))
+    return folder
+
+
+def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capfd):
+    """``make parity`` on a port with two filters of the generator's third layer exchanged."""
+    port = changed_port(tmp_path / "port", (
+        "networks.py", "                tensor.copy_(torch.from_numpy(np.array(arrays[name])))\n",
+        "                tensor.copy_(torch.from_numpy(np.array(arrays[name])))\n"
+        "            weight = ours['generator/conv3/weight']\n"
+        "            weight[:, [3, 5]] = weight[:, [5, 3]]\n"))
+    code = command_line.main([
+        "run", "--port", str(port), "--stages", "forward/evaluation", "--minibatch-size", "1",
+        "--warmup-iterations", "1", "--iterations", "0", "--output", str(tmp_path / "out")])
+    printed = capfd.readouterr().out
+    assert code == 1
+    assert "DIFFER" in printed and "generator/conv3/output" in printed
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["first_failure"] == {"stage": "forward/evaluation",
+                                       "place": "generator/conv3/output"}
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "junit.xml").is_file()
+    assert not list((tmp_path / "out").rglob("*.part"))
