@@ -259,9 +259,10 @@ def layers_job(writer, plan, note):
     for name, value in moments.items():
         writer.add("optimizer/state/" + name, value)
     for name, function in (("generator", networks.G_fake), ("discriminator", networks.D_real)):
-        function.save(os.path.join(writer.folder, name + ".model"))
-        with program.quiet_stderr():
-            function.save(os.path.join(writer.folder, name + ".onnx"), format=C.ModelFormat.ONNX)
+        path = os.path.join(writer.folder, name)
+        program.save_function(function, path + ".model")
+        with program.quiet_stderr():  # the exporter's remarks
+            program.save_function(function, path + ".onnx", C.ModelFormat.ONNX)
 
     batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
     x = pixels(batch)

@@ -22,7 +22,9 @@ Importing this module builds nothing. Python 3.6; the layers' names are those of
 import argparse
 import collections
 import contextlib
+import errno
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -226,15 +228,27 @@ class Results:
                 raise OSError("OpenCV could not write it")
 
     def save(self, networks):
-        """The models and the log."""
+        """The log and the models."""
         import pandas
-        for name, function in ((GENERATOR_MODEL, networks.G_fake),
-                               (DISCRIMINATOR_MODEL, networks.D_real)):
-            with self._whole(name) as path:
-                function.save(path)
         with self._whole(LOG) as path:
             pandas.DataFrame(self.rows, columns=["step", "G_loss", "D_loss"]).to_csv(
                 path, index=False)
+        for name, function in ((GENERATOR_MODEL, networks.G_fake),
+                               (DISCRIMINATOR_MODEL, networks.D_real)):
+            with self._whole(name) as path:
+                save_function(function, path)
+
+
+def save_function(function, path, format=C.ModelFormat.CNTKv2):
+    """``function.save``. Where the disk is full CNTK aborts the whole process ("double free or
+    corruption", measured), so the free space is looked at first.
+
+    Raises OSError.
+    """
+    values = sum(int(np.prod(held.shape)) for held in function.parameters + function.constants)
+    if shutil.disk_usage(os.path.dirname(path)).free < 4 * values + 2 ** 20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    function.save(path, format=format)
 
 
 class _AboveTheBar:
