@@ -54,6 +54,16 @@ answer["help"] = program.parser().format_help()
 answer["seed0"] = C.parameter((5,), init=C.normal(0.02)).value.tolist()
 program.dcgan_discriminator(C.input_variable((3, 256, 256)))
 answer["made"].append(made())
+
+function = C.parameter((300, 300), init=1.0) * C.input_variable((300, 300))
+really, answer["saved"] = program.shutil.disk_usage, []
+for path, free in (("full.model", 10**6), ("room.model", 10**7)):
+    program.shutil.disk_usage = lambda folder, free=free: really(folder)._replace(free=free)
+    try:
+        program.save_function(function, os.path.abspath(path))
+        answer["saved"].append(os.path.getsize(path))
+    except OSError as error:
+        answer["saved"].append([error.strerror, error.filename, os.path.exists(path)])
 json.dump(answer, sys.stdout)
 """
 
@@ -238,6 +248,13 @@ def test_bad_input(imported, case, expected):
 def test_options_out_of_range(imported, case, expected):
     code, err = imported.refused[case]
     assert code == 2 and err.rstrip().endswith(expected)
+
+
+def test_a_full_disk_is_noticed_before_cntk_aborts_on_it(imported):
+    """Saving 360 kB to a full disk ends CNTK's process with "double free or corruption"."""
+    (message, path, exists), size = imported.saved
+    assert message == "No space left on device" and path.endswith("/full.model") and not exists
+    assert size > 360_000
 
 
 def test_bare_it_is_the_articles_run(imported):
