@@ -1,0 +1,18 @@
+"""What several tests of the comparison share: one capture by real CNTK."""
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from parity import defects
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory) -> Path:
+    """A folder with ``plan.json`` (minibatch 2, three iterations of warm-up, no twin run) and
+    ``cntk``, what real CNTK did with it; made once, and not to be changed."""
+    folder = tmp_path_factory.mktemp("reference")
+    return defects.make_reference(defects.plan_of(MAP_FILE), folder, Console(quiet=True))
