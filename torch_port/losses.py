@@ -5,18 +5,17 @@
     leaky_relu(x)  x if x >= 0 else 0.2 * x;  gradient 1 at exactly 0
     relu(x)        max(x, 0);  gradient 0 at exactly 0
 
-    tanh(x)        gradient 1 - y * y
+    tanh(x)        gradient g * (1 - y * y)
 
-Elementwise over tensors of any shape, in float32 or float64. exp and log are taken in double and
-rounded: that is what CNTK's own come nearest to, and D has one output per sample. The outputs of
-sigmoid and tanh are float32 numbers in float64 too: that they are exactly 1 from some x on, with a
-gradient of exactly 0, is what CNTK computes, not its rounding error.
+Elementwise over tensors of any shape, in float32 or float64. exp, log and tanh of float32 on the
+CPU are the C library's expf, logf and tanhf, as in CNTK. The outputs of sigmoid and tanh are float32
+numbers in float64 too: that they are exactly 1 from some x on, with a gradient of exactly 0, is
+what CNTK computes, not its rounding error.
 
-Errors, against CNTK 2.7 on the CPU in float32: log within 1.2e-7 (149 of 40,017 values differ, by
-one rounding), its gradient within 3.8e-6 (exp of a rounded logarithm); sigmoid 34 of
-120,019 values differ by one rounding, subnormal ones none; rectifiers none. The losses from the
-logit on: within 4e-7, their gradients within 1.1e-6. CNTK's relu makes NaN of -inf and 0 of the
-smallest subnormal; this one does not.
+float32 on the CPU: CNTK's bits, 0 values differing, in outputs and gradients: log at 40,017 points,
+sigmoid, the rectifiers and the losses from the logit on at 120,019 each, subnormal ones among them.
+(CNTK's relu makes NaN of -inf and 0 of the smallest subnormal; this one does not.) Exponentials in
+double precision, rounded, are off by one rounding in 149 logarithms and 34 sigmoids.
 
 Saturation. sigmoid(x) is exactly 1 from x = 16.636 on, so -log(1 - sigmoid(x)) is 85.1 with
 gradient 0; -log(sigmoid(x)) has the gradient -1 at -20, -0.0074 at -90, 0 at -104. A sample's
@@ -30,22 +29,35 @@ values and gives 0 below 1.2e-38 on some processors (gradient of -log D at logit
 Source: microsoft/CNTK, Source/Math/TensorOps.h and CommonMatrix.h; figures from
 tests/torch_port/test_losses.py.
 """
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_port.native import single_library
+
 LOG_OF_TINY = -85.1
 SMALLEST_IN_LOG = 1e-37
 
 
+def _by_the_c_library(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """expf, logf or tanhf of float32 on the CPU; elsewhere PyTorch's, in double and rounded."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return function(x.double()).to(x.dtype)
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    getattr(single_library(), f"{name}_all")(x.data_ptr(), y.data_ptr(), x.numel())
+    return y
+
+
 def _exp(x: Tensor) -> Tensor:
-    return torch.exp(x.double()).to(x.dtype)
+    return _by_the_c_library("exp", torch.exp, x)
 
 
 def _log(x: Tensor) -> Tensor:
-    return torch.log(x.double()).to(x.dtype)
+    return _by_the_c_library("log", torch.log, x)
 
 
 class _Log(torch.autograd.Function):
@@ -64,7 +76,7 @@ class _Log(torch.autograd.Function):
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        q = torch.exp(-x.abs().double()).float()
+        q = _exp(-x.abs()).float()
         output = (torch.where(x > 0, 1.0, q) / (1 + q)).to(x.dtype)
         ctx.save_for_backward(output)
         return output
@@ -78,7 +90,7 @@ class _Sigmoid(torch.autograd.Function):
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        output = torch.tanh(x).float().to(x.dtype)
+        output = _by_the_c_library("tanh", torch.tanh, x).float().to(x.dtype)
         ctx.save_for_backward(output)
         return output
 
@@ -112,7 +124,9 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def tanh(x: Tensor) -> Tensor:
-    return _Tanh.apply(x) if x.dtype == torch.float64 else torch.tanh(x)
+    if torch.onnx.is_in_onnx_export():
+        return torch.tanh(x)  # one Tanh node
+    return _Tanh.apply(x)
 
 
 def relu(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 BUILD = Path(__file__).resolve().parents[2] / "build"
 SOURCE = Path(__file__).with_name("cntk_random.c")
 BATCH_NORM = SOURCE.with_name("cntk_batch_norm.c")
+SINGLE = SOURCE.with_name("cntk_single.c")
 # No fused multiply-add: it rounds once where CNTK's library rounds twice. -O3 reorders no
 # sum: it makes vectors only of what is independent (batch normalisation 1.9 times as fast as -O2).
 FLAGS = ("-O3", "-ffp-contract=off", "-std=c11", "-fPIC", "-shared")
@@ -44,8 +45,13 @@ _BATCH_NORM = {
     "batch_norm_forward": (None, (*_CHANNELS, *[_POINTER] * 3, ctypes.c_float, *[_POINTER] * 3)),
     "batch_norm_backward": (None, (*_CHANNELS, *[_POINTER] * 5, ctypes.c_float, *[_POINTER] * 3)),
 }
+_TWO_VECTORS = (_POINTER, _POINTER, ctypes.c_size_t)
+_SINGLE = {
+    "exp_all": (None, _TWO_VECTORS), "log_all": (None, _TWO_VECTORS),
+    "tanh_all": (None, _TWO_VECTORS), "dot": (ctypes.c_float, _TWO_VECTORS),
+}
 _SIGNATURES: dict[Path, dict[str, tuple[Any, tuple[Any, ...]]]] = {
-    SOURCE: _RANDOM, BATCH_NORM: _BATCH_NORM}
+    SOURCE: _RANDOM, BATCH_NORM: _BATCH_NORM, SINGLE: _SINGLE}
 
 
 class CompilerError(RuntimeError):
@@ -80,6 +86,12 @@ def library() -> ctypes.CDLL:
 def batch_norm_library() -> ctypes.CDLL:
     """The library of cntk_batch_norm.c, likewise."""
     return compiled(BATCH_NORM.read_text(encoding="ascii"), of=BATCH_NORM)
+
+
+@cache
+def single_library() -> ctypes.CDLL:
+    """The library of cntk_single.c, likewise."""
+    return compiled(SINGLE.read_text(encoding="ascii"), of=SINGLE)
 
 
 def _compile(source: str, library: Path, compiler: str, name: str) -> None:
