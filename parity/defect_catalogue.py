@@ -195,8 +195,8 @@ def in_half(layer: str) -> Callable[[str, np.ndarray], np.ndarray]:
 
 # Texts that several entries change.
 PAD = "x = F.pad(x, (1, 0, 1, 0))"
-CONVOLVE = "F.conv2d(x, self.weight, bias, self.stride)"
-TRANSPOSED = ("F.conv_transpose2d(\n"
+CONVOLVE = "conv2d(x, self.weight, bias, self.stride)"
+TRANSPOSED = ("conv_transpose2d(\n"
               "            x, self.weight, bias, self.stride, self.padding,  "
               "# type: ignore[arg-type]\n"
               "            self.output_padding)")
@@ -241,7 +241,8 @@ DEFECTS: tuple[Defect, ...] = (
            "and the column that are then missing filled with zeros.",
            "forward/evaluation", "generator/conv2/output",
            (Edit("networks.py", TRANSPOSED,
-                 "F.pad(F.conv_transpose2d(x, self.weight, bias, self.stride, self.padding),\n"
+                 "F.pad(conv_transpose2d(\n"
+                 "            x, self.weight, bias, self.stride, self.padding, (0, 0)),\n"
                  "              (0, self.output_padding[0], 0, self.output_padding[1]))"),)),
     Defect("padding-mirrored", "geometry",
            "padding_mode='reflect': the border repeats the image where CNTK's is 0.",
@@ -264,13 +265,14 @@ DEFECTS: tuple[Defect, ...] = (
            "A transposed convolution cropped [1, 1, 2, 2], not [2, 2, 1, 1].",
            "forward/evaluation", "generator/conv2/output",
            (Edit("networks.py", TRANSPOSED,
-                 "F.conv_transpose2d(x, self.weight, bias, self.stride)[:, :, 1:-2, 1:-2]\n"
+                 "conv_transpose2d(x, self.weight, bias, self.stride, (0, 0), (0, 0))[\n"
+                 "            :, :, 1:-2, 1:-2]\n"
                  "            if self.output_padding[0] else " + TRANSPOSED),)),
     Defect("kernels-flipped", "geometry",
            "Kernels turned round, as if the weights were a true convolution's.",
            "forward/evaluation", "discriminator_(real|fake)/conv1/output",
            (Edit("networks.py", CONVOLVE,
-                 "F.conv2d(x, self.weight if torch.onnx.is_in_onnx_export() else\n"
+                 "conv2d(x, self.weight if torch.onnx.is_in_onnx_export() else\n"
                  "            self.weight.flip(2, 3), bias, self.stride)"),)),
     Defect("height-and-width-swapped", "geometry",
            "Kernels with rows and columns exchanged.",
@@ -642,15 +644,15 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("no-normalisation", "data",
            "Pixels go into the discriminator as 0..255.",
            "forward/evaluation", "discriminator_real/conv1/output",
-           (Edit("networks.py", "return (x - 127.5) / 127.5", "return x * 1.0"),)),
+           (Edit("networks.py", "return (x - MIDDLE) * RECIPROCAL", "return x * 1.0"),)),
     Defect("zero-to-one", "data",
            "Pixels in [0, 1], as torchvision's ToTensor gives them.",
            "forward/evaluation", "discriminator_real/conv1/output",
-           (Edit("networks.py", "return (x - 127.5) / 127.5", "return x / 255"),)),
+           (Edit("networks.py", "return (x - MIDDLE) * RECIPROCAL", "return x / 255"),)),
     Defect("middle-128", "data",
            "(x - 128) / 128.",
            "forward/evaluation", "discriminator_real/conv1/output",
-           (Edit("networks.py", "return (x - 127.5) / 127.5", "return (x - 128) / 128"),)),
+           (Edit("networks.py", "return (x - MIDDLE) * RECIPROCAL", "return (x - 128) / 128"),)),
     Defect("scale-before-color", "data",
            "The image is scaled first, its bytes, and coloured then.",
            "reader", "minibatch00/images",

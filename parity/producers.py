@@ -152,6 +152,7 @@ class _Processes:
     @contextlib.contextmanager
     def one(self, job: Job) -> Iterator[subprocess.Popen[str]]:
         environment = {**os.environ, "PYTHONPATH": os.fspath(job.cwd), **job.environment}
+        environment.pop("MKL_CBWR", None)  # with it CNTK's last convolution adds in another order
         with self._lock:
             if self._ended:
                 raise ProducerError(f"{job.name} was not started: another job failed")

@@ -32,6 +32,7 @@ from parity.plan import Plan, PlanError
 from torch_port import losses
 from torch_port.adam import CNTKAdam
 from torch_port.cntk_model import ModelFileError, read_model
+from torch_port.convolution import ask_mkl
 from torch_port.image_reader import ImageReader, ReaderError
 from torch_port.networks import (
     Each,
@@ -478,6 +479,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(plan.threads)
         if not plan.onednn:
             as_cntk_rounds()
+        if plan.onednn or options.dtype == "float64":
+            ask_mkl(False)  # nothing here is to have CNTK's bits
         producer = {"float32": "port", "float64": "oracle"}[options.dtype]
         with CaptureWriter(options.output, producer, plan,
                            {"torch": torch.__version__, "numpy": np.__version__},

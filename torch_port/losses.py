@@ -8,9 +8,9 @@
     tanh(x)        gradient g * (1 - y * y)
 
 Elementwise over tensors of any shape, in float32 or float64. exp, log and tanh of float32 on the
-CPU are the C library's expf, logf and tanhf, as in CNTK. The outputs of sigmoid and tanh are float32
-numbers in float64 too: that they are exactly 1 from some x on, with a gradient of exactly 0, is
-what CNTK computes, not its rounding error.
+CPU are the C library's expf, logf and tanhf, as in CNTK. The outputs of sigmoid and tanh are
+float32 numbers in float64 too: that they are exactly 1 from some x on, with a gradient of exactly
+0, is what CNTK computes, not its rounding error.
 
 float32 on the CPU: CNTK's bits, 0 values differing, in outputs and gradients: log at 40,017 points,
 sigmoid, the rectifiers and the losses from the logit on at 120,019 each, subnormal ones among them.

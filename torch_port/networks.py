@@ -12,7 +12,7 @@ pads [1, 1, 0, 0]. TensorFlow's SAME puts it at the bottom and the right, has th
 output, and sees every pixel one to the side: the first layer's output is off by 140 % of itself.
 (``nn.Conv2d(padding=1)`` pads all four sides; on an even size no window reaches the two that are
 too many, so it computes the same.) A transposed 5 x 5 at stride 2 with ``output_shape`` twice the
-input crops [2, 2, 1, 1]: ``padding=2, output_padding=1``. Without ``output_shape`` CNTK's result is
+input crops [2, 2, 1, 1]: padding 2, output_padding 1. Without ``output_shape`` CNTK's result is
 2n - 1 wide.
 
 One discriminator is called twice, for the real and for the fake branch: its parameters and its
@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_port.batch_norm import BatchNormalization
+from torch_port.convolution import conv2d, conv_transpose2d
 from torch_port.losses import leaky_relu, relu, sigmoid, tanh
 from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
 
@@ -38,6 +39,7 @@ Each = Callable[[str, Tensor], Tensor]
 LATENT_SIZE = 100
 GENERATOR_CHANNELS = (1024, 512, 256, 128, 64, 32)
 BIASES = ("generator/conv7/bias", "discriminator/conv1/bias", "discriminator/conv7/bias")
+MIDDLE, RECIPROCAL = 127.5, float(np.float32(1 / 127.5))
 DISCRIMINATOR_CHANNELS = (32, 64, 128, 256, 512, 1024)
 
 
@@ -46,14 +48,17 @@ def unchanged(name: str, h: Tensor) -> Tensor:
 
 
 def normalized(x: Tensor) -> Tensor:
-    """Pixels 0..255, as the reader gives them, to [-1, 1]: (x - 127.5) / 127.5."""
-    return (x - 127.5) / 127.5
+    """Pixels 0..255, as the reader gives them, to [-1, 1]: (x - 127.5) / 127.5, in CNTK a
+    multiplication. Its ONNX file has a Div, and so has ours."""
+    if torch.onnx.is_in_onnx_export():
+        return (x - MIDDLE) / MIDDLE
+    return (x - MIDDLE) * RECIPROCAL
 
 
 class _AddBias(torch.autograd.Function):
     """h + bias of each channel. The bias's gradient is a sum over N, H and W, 65,536 values in the
-    first layer at minibatch 4; CNTK adds them up more exactly than PyTorch's convolution does in
-    float32 (7.6e-8 of its size away from float64, PyTorch's 4.7e-7), so here it is in double."""
+    first layer at minibatch 4. CNTK adds each sample's map up in double and rounds to float32, then
+    the samples' sums likewise; PyTorch's convolution adds in float32, six times as far off."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, bias: Tensor) -> Tensor:
@@ -61,7 +66,8 @@ class _AddBias(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return upstream, upstream.sum((0, 2, 3), dtype=torch.float64).to(upstream.dtype)
+        of_samples = upstream.sum((2, 3), dtype=torch.float64).to(upstream.dtype)
+        return upstream, of_samples.sum(0, dtype=torch.float64).to(upstream.dtype)
 
 
 def with_bias(convolve: Callable[[Tensor | None], Tensor], bias: Tensor | None) -> Tensor:
@@ -80,7 +86,7 @@ class Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.padded:
             x = F.pad(x, (1, 0, 1, 0))
-        return with_bias(lambda bias: F.conv2d(x, self.weight, bias, self.stride), self.bias)
+        return with_bias(lambda bias: conv2d(x, self.weight, bias, self.stride), self.bias)
 
 
 class PaddedConvolution(Convolution):
@@ -89,7 +95,7 @@ class PaddedConvolution(Convolution):
 
 class ConvolutionTranspose(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return with_bias(lambda bias: F.conv_transpose2d(
+        return with_bias(lambda bias: conv_transpose2d(
             x, self.weight, bias, self.stride, self.padding,  # type: ignore[arg-type]
             self.output_padding), self.bias)
 

@@ -97,6 +97,10 @@ def test_both_branches_share_everything():
 
 def test_pixels():
     assert normalized(torch.tensor([0, 127.5, 255])).tolist() == [-1, 0, 1]
+    pixels = torch.arange(0, 255, 0.25)
+    divided = (pixels - 127.5) / 127.5
+    torch.testing.assert_close(normalized(pixels), divided, rtol=1.2e-7, atol=0)
+    assert not torch.equal(normalized(pixels), divided)  # CNTK multiplies by 1 / 127.5
 
 
 # ------------------------------------------------------------------------------------- geometry
@@ -212,11 +216,11 @@ def test_the_first_transposed_convolution(networks):
     lambda: ConvolutionTranspose(3, 4, 5, stride=2, padding=2, output_padding=1),
     lambda: Convolution(3, 4, 4)])
 def test_the_bias_gradient_is_summed_in_double(make):
-    """Values of which a float32 sum keeps nothing: 1e8, many ones, -1e8."""
+    """Values of which a float32 sum keeps nothing: 1e8, many ones, -1e8, in one sample's map."""
     layer = make()
     y = layer(torch.zeros(2, 3, 64, 64))
     upstream = torch.ones_like(y)
-    upstream[0, :, 0, 0], upstream[1, :, -1, -1] = 1e8, -1e8
+    upstream[0, :, 0, 0], upstream[0, :, -1, -1] = 1e8, -1e8
     y.backward(upstream)
     expected = y[:, 0].numel() - 2
     assert layer.bias.grad.tolist() == [expected] * 4
@@ -237,7 +241,7 @@ def test_so_is_that_of_the_discriminators_first_layer(networks):
     x = torch.from_numpy(drawn(2, 3, 256, 256).astype(np.float32))
     networks.discriminator(x, each).sum().backward()
     assert torch.equal(networks.discriminator.conv1.bias.grad,
-                       h["conv1"].grad.double().sum((0, 2, 3)).float())
+                       h["conv1"].grad.double().sum((2, 3)).float().double().sum(0).float())
 
 
 # ------------------------------------------------------------------------------- weights in and out
