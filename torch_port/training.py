@@ -27,6 +27,7 @@ import contextlib
 import csv
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def generator_losses(networks: Networks, z: Tensor, each: Each = unchanged,
 
 
 def backward(losses: Tensor, learnt: torch.nn.Module) -> None:
-    """Leaves in ``learnt`` the gradients of the SUM over the minibatch, as CNTK's learner is given."""
+    """Leaves in ``learnt`` the gradients of the SUM over the minibatch, as CNTK's learner has."""
     learnt.zero_grad(set_to_none=True)
     losses.sum().backward(inputs=list(learnt.parameters()))
 
@@ -179,34 +180,41 @@ class Run:
             if state[name] != getattr(self, name):
                 option = "--" + name.replace("_", "-")
                 raise TrainingError(f"the checkpoint was written with {name} {state[name]}, this "
-                                    f"run has {getattr(self, name)}: resume with {option} of that run, "
-                                    "or begin without --resume")
-        old_reader = self.reader.state_dict()
-        old_optimizers = [o.state_dict() for o in self._optimizers]
+                                    f"run has {getattr(self, name)}: resume with {option} of that "
+                                    "run, or begin without --resume")
+        ours, theirs = self.networks.state_dict(), state.get("networks")
+        if not isinstance(theirs, dict):
+            raise TrainingError("the checkpoint has no 'networks': give one that this program "
+                                "wrote")
+        for name in [*ours, *theirs]:
+            if name not in theirs or name not in ours or not isinstance(theirs[name], Tensor) \
+                    or ours[name].shape != theirs[name].shape:
+                raise TrainingError(f"the checkpoint's networks do not fit at {name}: give one "
+                                    "that this program wrote")
+        latents = Latents(self.seed)
         try:
-            self.reader.load_state_dict(state["reader"])
-            for optimizer, name in zip(self._optimizers, self._optimizer_names, strict=True):
-                optimizer.load_state_dict(state[name])
-            ours = self.networks.state_dict()
-            theirs = state["networks"]
-            for name in [*ours, *theirs]:
-                if name not in theirs or name not in ours or ours[name].shape != theirs[name].shape:
-                    raise TrainingError(f"the checkpoint's networks do not fit at {name}: give one "
-                                        "that this program wrote")
-            latents = state["latents"]
-            self.latents.random.set_state((
-                "MT19937", latents["keys"].numpy().astype(np.uint32), latents["place"],
-                latents["has_gauss"], latents["gauss"]))
-            self.networks.load_state_dict(theirs)
-            self.rows = [(int(step), float(g), float(d)) for step, g, d in state["rows"]]
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            self.reader.load_state_dict(old_reader)
-            for optimizer, old in zip(self._optimizers, old_optimizers, strict=True):
-                optimizer.load_state_dict(old)
-            if isinstance(error, ValueError):
-                raise
-            raise TrainingError(f"the checkpoint lacks {error}: give one that this program wrote"
-                                ) from error
+            place = state["latents"]
+            latents.random.set_state((
+                "MT19937", place["keys"].numpy().astype(np.uint32), place["place"],
+                place["has_gauss"], place["gauss"]))
+            rows = [(int(step), float(g), float(d)) for step, g, d in state["rows"]]
+            parts = [state[name] for name in ("reader", *self._optimizer_names)]
+            if not all(isinstance(part, dict) for part in parts):
+                raise TypeError("a part is of another kind")
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            raise TrainingError(f"the checkpoint is not whole ({error}): give one that this "
+                                "program wrote") from error
+        held: list[Any] = [self.reader, *self._optimizers]
+        before = [part.state_dict() for part in held]
+        try:
+            for part, saved in zip(held, parts, strict=True):
+                part.load_state_dict(saved)
+        except ValueError:
+            for part, old in zip(held, before, strict=True):
+                part.load_state_dict(old)
+            raise
+        self.networks.load_state_dict(theirs)
+        self.latents, self.rows = latents, rows
 
     _optimizer_names = ("generator_optimizer", "discriminator_optimizer")
 
@@ -240,7 +248,11 @@ def write_image(path: Path, image: Tensor) -> None:
 def save(run: Run, folder: Path) -> None:
     """The checkpoint and the log."""
     with written_whole(folder / CHECKPOINT) as part:
-        torch.save(run.state_dict(), part)
+        try:
+            torch.save(run.state_dict(), part)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OSError(errno.EIO, "not all of it was taken: the disk is full", str(part)
+                          ) from error
     with written_whole(folder / LOG) as part, part.open("w", newline="") as file:
         log = csv.writer(file, lineterminator="\n")
         log.writerow(["step", "G_loss", "D_loss"])
@@ -261,15 +273,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[list[int]]:
+    """Ctrl-C is noted in the list that is given, to be heard between two iterations: after half of
+    one the discriminator is a step ahead, and a resumed run would not be the same run."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def train(run: Run, folder: Path, iterations: int, image_interval: int) -> None:
-    """Goes on until ``iterations`` are done, printing the losses; what was done is always kept."""
+    """Goes on until ``iterations`` are done, printing the losses; what was done is always kept.
+
+    Raises KeyboardInterrupt after the iteration in which Ctrl-C was pressed."""
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=iterations, initial=len(run.rows), unit="iteration", file=sys.stderr) as bar:
+    with tqdm(total=iterations, initial=len(run.rows), unit="iteration", file=sys.stderr) as bar, \
+            interrupts_noted() as interrupts:
         try:
             steps = run.iterations()
             while len(run.rows) < iterations:
+                if interrupts:
+                    raise KeyboardInterrupt
                 G_loss, D_loss, fake = next(steps)
                 step = len(run.rows)
                 bar.update()
