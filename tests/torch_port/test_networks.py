@@ -24,6 +24,15 @@ DISCRIMINATOR = {"conv1": (32, 128), "conv2": (64, 64), "conv3": (128, 32), "con
                  "conv5": (512, 8), "conv6": (1024, 4), "conv7": (1, 1)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two take ten times as long where another process has the second processor."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def networks():
     return networks_from_seed(3)
