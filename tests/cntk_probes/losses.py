@@ -51,6 +51,7 @@ def main(path):
     run(output, "sigmoid", C.sigmoid, wide)
     run(output, "leaky_relu", lambda x: C.leaky_relu(x, 0.2), wide)
     run(output, "relu", C.relu, wide)
+    run(output, "tanh", C.tanh, wide)
     # The two terms of the losses from D's last layer on: where the sigmoid saturates.
     run(output, "loss_of_real", lambda x: -C.log(C.sigmoid(x)), wide)
     run(output, "loss_of_fake", lambda x: -C.log(1 - C.sigmoid(x)), wide)

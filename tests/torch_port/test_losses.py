@@ -76,6 +76,11 @@ def test_sigmoid(run):
     assert subnormal.sum() > 100
 
 
+def test_tanh(run):
+    assert_same_bits(run, "tanh", port(run, "tanh", losses.tanh))
+    assert differing(run, "tanh", port(run, "tanh", torch.tanh), "output") > 1000  # PyTorch's own
+
+
 @pytest.mark.parametrize("name, function", [
     ("leaky_relu", losses.leaky_relu), ("relu", losses.relu)])
 def test_rectifiers(run, name, function):

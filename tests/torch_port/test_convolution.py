@@ -1,0 +1,247 @@
+"""The convolutions against real CNTK: bit for bit in float32 on the CPU."""
+import ast
+import hashlib
+import itertools
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from torch_port import convolution
+from torch_port.networks import Convolution, ConvolutionTranspose, Networks, PaddedConvolution
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBE = ROOT / "tests" / "cntk_probes" / "convolution.py"
+SAMPLES, THREADS = (1, 3), (1, 2)
+QUANTITIES = ("output", "input", "weight", "bias")
+# The gradient of the latents is nobody's; 23 x 9 is a product of two odd sizes, which the networks
+# have not. How far from CNTK they are, of the layer's size:
+OTHERS = {("generator/conv1", "input"): 1e-6, ("small/odd_both_ways", "output"): 1e-6}
+
+
+def tables():
+    """The probe's own tables and values: it cannot be imported without CNTK."""
+    wanted, made = ("STRIDE", "CONVOLUTIONS", "TRANSPOSED", "values"), {"np": np}
+    for node in ast.parse(PROBE.read_text()).body:
+        name = getattr(node, "name", None) or (
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None))
+        if name in wanted:
+            exec(compile(ast.Module([node], []), str(PROBE), "exec"), made)
+    return [made[name] for name in wanted]
+
+
+STRIDE, CONVOLUTIONS, TRANSPOSED, values = tables()
+LAYERS = [*CONVOLUTIONS, *TRANSPOSED]
+ARTICLE = [name for name in LAYERS if not name.startswith("small/")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_cntks_order():
+    if not convolution.bit_exact():
+        pytest.fail("MKL does not add up in CNTK's order here: either a product of matrices came "
+                    "before torch_port.convolution was imported (tests/conftest.py imports it "
+                    "first; is MKL_CBWR set?), or this PyTorch has no MKL", pytrace=False)
+    before, threads = torch.backends.mkldnn.enabled, torch.get_num_threads()
+    torch.backends.mkldnn.enabled = False
+    torch.set_num_threads(2)
+    yield
+    torch.backends.mkldnn.enabled = before
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def runs(cntk):
+    """CNTK's answers by its number of threads; both at once."""
+    with ThreadPoolExecutor(len(THREADS)) as pool:
+        return dict(zip(THREADS, pool.map(
+            lambda threads: cntk.run("convolution.py", str(threads), *map(str, SAMPLES)),
+            THREADS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return Networks()
+
+
+def layer_of(networks, name):
+    if name in ARTICLE:
+        return networks.get_submodule(name.replace("/", "."))
+    if name in TRANSPOSED:
+        (before, *_), after, kernel, stride, _ = TRANSPOSED[name]
+        return ConvolutionTranspose(before, after, kernel, stride, padding=2, output_padding=1)
+    (before, *_), after, kernel, stride, padded = CONVOLUTIONS[name]
+    return (PaddedConvolution if padded else Convolution)(before, after, kernel, stride)
+
+
+def made(layer, name, samples):
+    """The layer's output and gradients on the probe's values."""
+    place = LAYERS.index(name)
+    shape = (CONVOLUTIONS.get(name) or TRANSPOSED[name])[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(values(place, tuple(layer.weight.shape), 0.02)))
+        if layer.bias is not None:
+            layer.bias.zero_()
+    x = torch.from_numpy(values(100 + place, (samples, *shape), 1)).requires_grad_()
+    layer.zero_grad()
+    y = layer(x)
+    y.backward(torch.from_numpy(values(200 + place, tuple(y.shape), 1)))
+    found = {"output": y.detach(), "input": x.grad, "weight": layer.weight.grad}
+    if layer.bias is not None:
+        found["bias"] = layer.bias.grad
+    return {quantity: array.contiguous().numpy() for quantity, array in found.items()}
+
+
+def differing(run, got, name, samples, quantity):
+    """How many of the sampled values are not CNTK's; at least 1 if any value is not."""
+    place = f"{samples}/{name}/{quantity}"
+    if hashlib.sha256(got[quantity].tobytes()).hexdigest() == str(run[f"{place}/sha256"]):
+        return 0
+    return max(1, int(np.sum(got[quantity].ravel()[::STRIDE] != run[place])))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_quantity_has_cntks_bits(runs, networks, monkeypatch, name):
+    layer = layer_of(networks, name)
+    for threads, samples in itertools.product(THREADS, SAMPLES):
+        monkeypatch.setattr(convolution, "CNTK_THREADS", threads)
+        got = made(layer, name, samples)
+        for quantity in got:
+            case = f"{quantity}, {samples} samples, {threads} threads"
+            count = differing(runs[threads], got, name, samples, quantity)
+            bound = OTHERS.get((name, quantity))
+            if bound is None:
+                assert count == 0, case
+                continue
+            theirs = runs[threads][f"{samples}/{name}/{quantity}"]
+            apart = np.abs(got[quantity].ravel()[::STRIDE] - theirs).max()
+            assert count and apart < bound * np.abs(got[quantity]).max(), case
+
+
+def test_the_ports_own_threads_change_nothing(networks):
+    for name in ("generator/conv7", "discriminator/conv4"):
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(made(layer_of(networks, name), name, 3))
+        torch.set_num_threads(2)
+        assert torch.get_num_threads() == 2
+        for other in found[1:]:
+            assert all(np.array_equal(found[0][q], other[q]) for q in found[0])
+
+
+# ------------------------------------------------------------------------------- mistakes show
+
+
+def taps_ascending(g, weight, stride, pads, size):
+    """F.fold's own order."""
+    out, _, *kernel = weight.shape
+    full = tuple((g.shape[2 + i] - 1) * stride[i] + kernel[i] for i in (0, 1))
+    w = weight.reshape(out, -1).t()
+    x = torch.stack([F.fold(torch.mm(w, one.reshape(out, -1))[None], full, tuple(kernel),
+                            stride=stride)[0] for one in g])
+    return x[:, :, pads[2]:pads[2] + size[0], pads[0]:pads[0] + size[1]].contiguous()
+
+
+def test_taps_added_from_the_first_to_the_last_show(runs, networks, monkeypatch):
+    monkeypatch.setattr(convolution, "backward_data", taps_ascending)
+    for name, quantity in (("generator/conv4", "output"), ("discriminator/conv4", "input")):
+        got = made(layer_of(networks, name), name, 3)
+        assert differing(runs[2], got, name, 3, quantity) > got[quantity].size // STRIDE // 20
+
+
+def test_other_shares_show(runs, networks, monkeypatch):
+    monkeypatch.setattr(convolution, "CNTK_THREADS", 1)
+    for name in ("generator/conv7", "discriminator/conv3"):
+        got = made(layer_of(networks, name), name, 3)
+        assert differing(runs[2], got, name, 3, "weight") > got["weight"].size // STRIDE // 4
+
+
+def test_shares():
+    assert [list(s) for s in convolution.shares(5, 2)] == [[0, 1, 2], [3, 4]]
+    assert [list(s) for s in convolution.shares(8, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [list(s) for s in convolution.shares(2, 8)] == [[0], [1]]
+
+
+def test_a_matrix_product_for_the_dot_product_shows(runs, networks, monkeypatch):
+    monkeypatch.setattr(convolution, "SHORTEST_DOT", 10 ** 6)
+    name = "discriminator/conv7"
+    assert differing(runs[2], made(layer_of(networks, name), name, 3), name, 3, "output")
+
+
+@pytest.mark.parametrize("name", ["discriminator/conv3", "generator/conv3"])
+def test_onednn_shows(runs, networks, name):
+    torch.backends.mkldnn.enabled = True
+    try:
+        got = made(layer_of(networks, name), name, 3)
+    finally:
+        torch.backends.mkldnn.enabled = False
+    assert differing(runs[2], got, name, 3, "output") > got["output"].size // STRIDE // 10
+
+
+def test_a_geometry_that_is_another_is_another_here_too():
+    """The arguments that networks.py gives are what the exact path does, as in PyTorch's."""
+    random = torch.Generator().manual_seed(1)
+    x, w = torch.randn(2, 3, 9, 8, generator=random), torch.randn(4, 3, 3, 2, generator=random)
+    for stride in ((1, 1), (2, 2), (3, 1)):
+        torch.testing.assert_close(convolution.conv2d(x, w, None, stride),
+                                   F.conv2d(x.double(), w.double(), None, stride).float())
+    w = torch.randn(3, 4, 5, 4, generator=random)
+    for stride, padding, output_padding in (((2, 2), (2, 2), (1, 1)), ((2, 2), (2, 1), (0, 1)),
+                                            ((3, 2), (0, 1), (2, 0)), ((1, 1), (1, 2), (0, 0))):
+        geometry = (None, stride, padding, output_padding)
+        inputs = [t.clone().requires_grad_() for t in (x, w)]
+        doubles = [t.double().requires_grad_() for t in (x, w)]
+        y, expected = (convolution.conv_transpose2d(*inputs, *geometry),
+                       F.conv_transpose2d(*doubles, *geometry))
+        torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+        upstream = torch.randn(y.shape, generator=random)
+        for ours, theirs in zip(torch.autograd.grad(y, inputs, upstream), torch.autograd.grad(
+                expected, doubles, upstream.double()), strict=True):
+            torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-4)
+        if output_padding[0]:
+            assert y.shape != convolution.conv_transpose2d(x, w, *geometry[:3], (0, 0)).shape
+
+
+# ------------------------------------------------------------------------- where it holds, or not
+
+
+def test_it_follows_cntk_only_in_float32_on_the_cpu_without_onednn(monkeypatch):
+    x = torch.zeros(1)
+    assert convolution.follows_cntk(x)
+    assert not convolution.follows_cntk(x, x.double())
+    assert not convolution.follows_cntk(x.to("meta"))
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert not convolution.follows_cntk(x)
+    monkeypatch.undo()
+    monkeypatch.setattr(convolution, "bit_exact", lambda: False)
+    assert not convolution.follows_cntk(x)
+
+
+def test_inference_mode(networks):
+    layer = networks.discriminator.conv2
+    x = torch.ones(2, 32, 16, 16)
+    with torch.inference_mode():
+        y = layer(x)
+    assert torch.equal(y, layer(x))
+
+
+@pytest.mark.parametrize(("before", "exact"), [("", True), (
+    "import torch; torch.ones(300, 300) @ torch.ones(300, 300)", False)])
+def test_the_self_check_tells_when_mkl_was_asked_too_late(before, exact):
+    program = f"{before}\nfrom torch_port import convolution\nprint(convolution.bit_exact())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    assert done.stdout.split() == [str(exact)]
+
+
+@pytest.mark.parametrize("found", [
+    ({**convolution.LOST, 112: 113, 128: 129, 575: 576}, False),  # MKL's default on this machine
+    (convolution.LOST, True)])  # fused multiply-add
+def test_the_self_check_sees_other_products(found, monkeypatch):
+    monkeypatch.setattr(convolution, "lost_and_fused", lambda: found)
+    assert not convolution.bit_exact.__wrapped__()
