@@ -64,13 +64,16 @@ def arrays_or_failure(place: str, *wanted: tuple[Capture, str]) -> list[np.ndarr
     return arrays
 
 
-def pairs(reference: Capture, other: Capture, prefix: str
+def pairs(reference: Capture, other: Capture, prefix: str, place: str = ""
           ) -> Iterator[tuple[str, np.ndarray, np.ndarray] | Check]:
-    """(name without the prefix, the reference's array, the other's); a Check for what one lacks."""
-    ours, theirs = reference.names(prefix), other.names(prefix)
+    """(name without the prefix, the reference's array, the other's); a Check for what one lacks.
+
+    place: the other's prefix, if it is another."""
+    place = place or prefix
+    ours, theirs = reference.names(prefix), other.names(place)
     for name in [*ours, *(name for name in theirs if name not in set(ours))]:
         found = arrays_or_failure(name, (reference, f"{prefix}/{name}"),
-                                  (other, f"{prefix}/{name}"))
+                                  (other, f"{place}/{name}"))
         yield found if isinstance(found, Check) else (name, found[0], found[1])
 
 
@@ -267,6 +270,7 @@ def forward(mode: str) -> Callable[[Captures], Stage]:
                 stage.checks.append(verdict.within(
                     "evaluation/changes/nothing", len(changed) if changed is not None
                     else math.inf, "ledger", f"evaluation changes {changed} in {who}"))
+        stage.notes.append(same_bits(captures, prefix))
         return stage
     compare.__name__ = f"forward_{mode}"
     return compare
@@ -305,6 +309,18 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0) -> lis
                                        0 if local else kinks, few,
                                        1.0 if local else max(loose, steep(captures, prefix, name)))
     return checks
+
+
+def same_bits(captures: Captures, prefix: str) -> str:
+    """How many of the port's arrays have CNTK's bits: more than is asked of a port."""
+    counts = []
+    for place, where in ((prefix, "in the chain"), (f"local/{prefix}", "on its own inputs")):
+        found = [pair for pair in pairs(captures.cntk, captures.port, prefix, place)
+                 if not isinstance(pair, Check)]
+        equal = sum(theirs.shape == ours.shape and metrics.differing(ours, theirs) == 0
+                    for _, theirs, ours in found)
+        counts.append(f"{equal} of {len(found)} arrays {where}")
+    return f"With CNTK's bits, no value differing: {', '.join(counts)}."
 
 
 def steep(captures: Captures, prefix: str, name: str) -> float:
@@ -378,6 +394,7 @@ def gradient(step: str) -> Callable[[Captures], Stage]:
             stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
                                f"{grain:.2g} of itself in float32: gradients in the chain are that "
                                "coarse.")
+        stage.notes.append(same_bits(captures, f"gradient/{step}"))
         return stage
     compare.__name__ = f"gradient_{step}"
     return compare

@@ -306,6 +306,23 @@ def test_two_filters_swapped(run, stage, name):
 # ------------------------------------------------------------------------------- near, and kinks
 
 
+@pytest.mark.parametrize("stage", ["forward/evaluation", "forward/training", "gradient/d",
+                                   "gradient/g"])
+def test_a_note_counts_the_arrays_with_cntks_bits(run, kept, stage):
+    """Nobody is asked for them."""
+    names = [name for name in kept["cntk"].arrays if name.startswith(f"{stage}/")]
+    local = sum(name.startswith(f"local/{stage}/") for name in kept["port"].arrays)
+
+    def change(sides):
+        sides["port"].arrays[names[0]] = sides["cntk"].arrays[names[0]]
+        sides["port"].arrays[f"local/{names[1]}"] = sides["cntk"].arrays[names[1]]
+        sides["port"].arrays[f"local/{names[0]}"] = sides["cntk"].arrays[names[0]] + np.float32(1)
+    assert (f"0 of {len(names)} arrays in the chain, 0 of {local} arrays on its own inputs."
+            in run(stage, lambda sides: None).notes[-1])
+    assert (f"1 of {len(names)} arrays in the chain, 1 of {local} arrays on its own inputs."
+            in run(stage, change).notes[-1])
+
+
 def off_by(sides, name, part, seed="planted"):
     """The port's values, ``part`` of their size away."""
     values = sides["port"].arrays[name]
