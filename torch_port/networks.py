@@ -18,6 +18,10 @@ input crops [2, 2, 1, 1]: padding 2, output_padding 1. Without ``output_shape`` 
 One discriminator is called twice, for the real and for the fake branch: its parameters and its
 running statistics are shared, as in CNTK's clone with method "share".
 
+float32 on the CPU, oneDNN off: CNTK's bits in every layer's output, every gradient and one step of
+both networks, in the chain and each layer on its own: 0 values differing in 1,050 arrays, of
+2 and of 4 samples (torch_port/convolution.py says where that holds).
+
 Sources: the layer table of the article; pads as CNTK's ONNX exporter writes them (measured).
 """
 import itertools

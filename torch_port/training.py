@@ -18,6 +18,10 @@ Gradients are summed over the minibatch; the losses that are printed are means. 
 averages the gradient, detaches or freezes D's statistics in the G step, or runs one batch
 normalisation over real and fake images together.
 
+On the CPU, with MKL's branch of CNTK, the whole of it is CNTK's arithmetic: from the same seed the
+losses and weights of 20 iterations at minibatch 2 are CNTK's bit for bit (20 losses each of D and
+G, 7,524 places of the weights after each iteration: 0 differing).
+
 Written to the output folder: ``dcgan.csv`` (step, G_loss, D_loss), ``dcgan_image/step<N>/fake.png``
 (the first image of a generator of N updates) and ``checkpoint.pt``, from which ``--resume`` goes on
 as if the run had never stopped.
@@ -351,8 +355,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def as_cntk_rounds() -> None:
-    """oneDNN off: its convolutions are up to 2.5 times as far from float64 as CNTK's, PyTorch's
-    own never above 1.1 times (measured), and on two cores they are the faster of the two."""
+    """oneDNN off, so that convolutions have CNTK's bits (torch_port/convolution.py). oneDNN's are up
+    to 2.5 times as far from float64 as CNTK's (measured)."""
     torch.backends.mkldnn.set_flags(False)
 
 
