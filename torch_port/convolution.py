@@ -36,10 +36,10 @@ before and after. A product is computed by one thread, as in CNTK: MKL cuts it i
 11 % of the values of a narrow one (75 columns) are others. Memory: one sample's unfolded x for each
 thread, at most 13 MB in the article's layers.
 
-float32, 0 values differing: output and gradients of x, weight and bias of every layer of the article
-with 1 and 3 samples and with 1 and 2 threads of CNTK. Two things differ in their last bits: the
+0 values differ from CNTK's: output and gradients of x, weight and bias of every layer of the
+article, of 1 and 3 samples, with 1 and 2 threads of CNTK. Two things do, in their last bits: the
 gradient of the generator's first x, the latents, which training does not take (a product with one
-column), and products with an odd number of rows and of columns, 23 x 9, which no layer has.
+column), and products with odd numbers of rows and of columns, 23 x 9, which no layer has.
 
 Time: forward and backward of an iteration of both networks at minibatch 4 take 2.1 to 2.2 times as
 long in one thread as PyTorch's own convolutions on MKL's fastest branch (4.2 s to 2.0 s); memory is

@@ -355,8 +355,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def as_cntk_rounds() -> None:
-    """oneDNN off, so that convolutions have CNTK's bits (torch_port/convolution.py). oneDNN's are up
-    to 2.5 times as far from float64 as CNTK's (measured)."""
+    """oneDNN off, so that convolutions have CNTK's bits (torch_port/convolution.py). oneDNN's are
+    up to 2.5 times as far from float64 as CNTK's (measured)."""
     torch.backends.mkldnn.set_flags(False)
 
 
