@@ -214,7 +214,6 @@ G_FAKE = "    return generator_loss(networks.discriminator(fake, each_fake)), fa
 KEEP = "    kept = [b.clone() for b in networks.discriminator.buffers()]\n"
 RESTORE = ("    for b, was in zip(networks.discriminator.buffers(), kept, strict=True):\n"
            "        b.copy_(was)\n")
-NORMALISE = "        samples, values = x.shape[0], x.numel() // self.channels\n"
 COLORED = ("        if any(self.color_radii):\n"
            "            image = apply_color(image, *draws)\n"
            "        write_planes(scale(image, self.width, self.height), out)\n")
@@ -260,7 +259,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("no-output-padding", "geometry",
            "ConvTranspose2d without output_padding: 4, 7, 13, ... where CNTK is told 8, 16, 32.",
            "structure", "generator/conv2/shape",
-           (Edit("networks.py", "padding=2, output_padding=1", "padding=2", 2),)),
+           (Edit("networks.py", "5, stride=2, padding=2, output_padding=1",
+                 "5, stride=2, padding=2", 2),)),
     Defect("cropped-on-the-wrong-side", "geometry",
            "A transposed convolution cropped [1, 1, 2, 2], not [2, 2, 1, 1].",
            "forward/evaluation", "generator/conv2/output",
@@ -425,14 +425,18 @@ DEFECTS: tuple[Defect, ...] = (
                  "        for b, was in zip(networks.generator.buffers(), kept, strict=True):\n"
                  "            b.copy_(was)\n"),)),
     Defect("evaluation-statistics-in-training", "batch normalisation",
-           "The running statistics normalise in training too.",
+           "The running statistics are updated in training, and normalise already there.",
            "forward/training", "generator/bn1/output",
-           (Edit("batch_norm.py", NORMALISE,
-                 "        if x.shape[0] > 0:\n"
-                 "            return F.batch_norm(\n"
-                 "                x, self.running_mean, self.running_variance, self.scale,\n"
-                 "                self.bias, False, 0.0, self.epsilon)\n"
-                 + NORMALISE),)),
+           (Edit("batch_norm.py", "    def forward(self, x: Tensor) -> Tensor:\n",
+                 "    def forward(self, x: Tensor) -> Tensor:\n"
+                 "        if not self.training:\n"
+                 "            return self.as_it_was(x)\n"
+                 "        kept = self.running_mean.clone(), self.running_variance.clone()\n"
+                 "        with torch.no_grad():\n"
+                 "            self.as_it_was(x)\n"
+                 "        return F.batch_norm(x, *kept, self.scale, self.bias, False, 0.0,\n"
+                 "                            self.epsilon)\n\n"
+                 "    def as_it_was(self, x: Tensor) -> Tensor:\n"),)),
     Defect("discriminator-in-evaluation-in-the-g-step", "batch normalisation",
            "The discriminator put into evaluation mode for the G step.",
            "forward/g_step", "discriminator_fake/bn2/output",
@@ -502,9 +506,12 @@ DEFECTS: tuple[Defect, ...] = (
                  "                    by_dtype[p.dtype] = "))),
     Defect("one-learner-for-both", "optimizer",
            "The G step moves the discriminator too, by the gradients that its own step left.",
-           "step|ledger", "after_g/discriminator/conv1/weight|g_step/discriminator/.*",
-           (Edit("training.py", "    losses, fake = generator_losses(networks, z)\n",
-                 "    losses, fake = generator_losses(networks, z)\n"
+           "step|ledger", "g_step/discriminator/bn2/bias",
+           (Edit("training.py",
+                 "    backward(losses, networks.generator)\n"
+                 "    optimizer.step(samples=len(z))\n",
+                 "    backward(losses, networks.generator)\n"
+                 "    optimizer.step(samples=len(z))\n"
                  "    with torch.no_grad():\n"
                  "        for p in networks.discriminator.parameters():\n"
                  "            if p.grad is not None:\n"
