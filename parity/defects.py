@@ -352,7 +352,11 @@ def main(options: argparse.Namespace, console: Console) -> int:
         shutil.rmtree(output / "results", ignore_errors=True)
     started = time.monotonic()
     reference = make_reference(plan, output / "reference", console)
-    results = run(chosen, plan, reference, output, console)
+    try:
+        results = run(chosen, plan, reference, output, console)
+    except KeyboardInterrupt:
+        console.print("what is done is kept: the same command goes on")
+        raise
     correct = results.pop(CORRECT)
     lines = [(defect, results[defect.name]) for defect in chosen]
     console.print(table(lines))
