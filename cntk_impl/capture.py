@@ -281,7 +281,7 @@ def layers_job(writer, plan, note):
         writer.add("forward/evaluation/" + name, value)
     writer.fact("evaluation_changes", probes.changed(state, tapped.values()))
     writer.add("score/generator/tanh7/images", np.concatenate([
-        evaluated(tapped, {tapped.networks.z: part}, "generator")["generator/tanh7/output"]
+        as_array(networks.G_fake.eval({networks.z: part}))
         for part in np.array_split(z_score, -(-len(z_score) // 8))]))
 
     note("CNTK: every layer in training mode, and its gradients")

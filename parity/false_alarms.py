@@ -6,7 +6,7 @@ A suite that cries wolf is switched off. So the shipped port is compared with CN
 differ in everything that a plan may say: seeds, minibatches of 1 to 16, one and two threads, unit
 gain on and off, oneDNN on and off, states trained for one to twenty iterations so that activations
 saturate, weights scaled up and down by powers of two. Each plan runs every stage but the long twin
-run and the score. What was done is kept, plan by plan, and a run goes on where it stopped.
+run and the score (of those that differ in nothing but the seed, every fourth the ONNX stage). What was done is kept, plan by plan, and a run goes on where it stopped.
 """
 import argparse
 import hashlib
@@ -29,6 +29,8 @@ from parity.producers import ROOT
 from parity.results import Report
 
 STAGES = tuple(name for name in comparison.STAGES if name not in ("twin", "score"))
+# Of plans that differ in nothing but the seed every fourth goes through onnxruntime as well.
+WITHOUT_ONNX = tuple(name for name in STAGES if name != "onnx")
 SOURCES = ("cntk_impl", "parity", "torch_port")
 
 
@@ -37,13 +39,13 @@ def catalogue() -> dict[str, dict[str, int]]:
     plans: dict[str, dict[str, int]] = {}
 
     def add(name: str, **values: int) -> None:
-        plans[name] = {"minibatch_size": 2, "warmup_iterations": 1, **values}
+        plans[name] = {"minibatch_size": 2, "warmup_iterations": 1, "score_images": 2, **values}
 
-    for seed in (*range(1, 17), 12345, 2**31, 2**32 - 1):
+    for seed in (*range(1, 16), 12345, 2**31, 2**32 - 1):
         add(f"seed-{seed}", seed=seed)
     for size in (1, 3, 4, 5, 6, 8, 16):
         add(f"minibatch-{size}", minibatch_size=size, seed=20 + size)
-    for size in (1, 1, 1, 3, 3):
+    for size in (1, 1, 3):
         add(f"minibatch-{size}-seed-{len(plans)}", minibatch_size=size, seed=len(plans))
     for size in (1, 2, 4):
         add(f"two-threads-{size}", minibatch_size=size, threads=2, seed=40 + size)
@@ -72,7 +74,8 @@ def one(name: str, plan: Plan, folder: Path) -> Report:
     quiet = Console(quiet=True)
     scratch = folder / f"captures-{name}"
     try:
-        report, _ = comparison.run(plan, scratch, quiet, wanted=STAGES, pictures=False, at_once=1)
+        wanted = WITHOUT_ONNX if name.startswith("seed-") and plan.seed % 4 else STAGES
+        report, _ = comparison.run(plan, scratch, quiet, wanted=wanted, pictures=False, at_once=1)
         if report.reproduction and Path(report.reproduction).is_dir():
             kept = folder / f"reproduction-{plan.hash[:12]}"
             shutil.rmtree(kept, ignore_errors=True)

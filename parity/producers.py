@@ -6,7 +6,8 @@
 
 A process prints its progress as lines ``progress TAB done TAB total TAB text`` and its error as one
 line on stderr. Jobs run side by side, as many as there are processors and no more than four: each
-job of the twin run takes one thread and about 1 GB.
+job of the twin run takes about 1 GB. (CNTK takes all processors as soon as it has a trainer,
+whatever OMP_NUM_THREADS says.)
 """
 import contextlib
 import os

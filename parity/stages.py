@@ -285,7 +285,7 @@ def unsteadiness(cntk: Capture) -> list[str]:
         if found:
             worst = max(found, key=found.__getitem__)
             notes.append(f"CNTK against itself with {what}: at most {found[worst]:.3g} of a "
-                         f"layer's size ({worst}). With other threads: the same bits.")
+                         f"layer's size ({worst}).")
     return notes
 
 
