@@ -6,7 +6,8 @@ A suite that cries wolf is switched off. So the shipped port is compared with CN
 differ in everything that a plan may say: seeds, minibatches of 1 to 16, one and two threads, unit
 gain on and off, oneDNN on and off, states trained for one to twenty iterations so that activations
 saturate, weights scaled up and down by powers of two. Each plan runs every stage but the long twin
-run and the score (of those that differ in nothing but the seed, every fourth the ONNX stage). What was done is kept, plan by plan, and a run goes on where it stopped.
+run and the score (of those that differ in nothing but the seed, every fourth the ONNX stage). What
+was done is kept, plan by plan, and a run goes on where it stopped.
 """
 import argparse
 import hashlib
