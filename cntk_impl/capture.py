@@ -213,6 +213,21 @@ def probe_optimizer(writer, plan):
             writer.add("optimizer/probe/%s/step%02d" % (name, step + 1), parameter.value)
 
 
+def probe_normalisation(writer, plan):
+    """A layer as the program makes it, from its start."""
+    x = C.input_variable(probes.NORMALISATION_SHAPE)
+    with C.layers.default_options(map_rank=1, use_cntk_engine=True):
+        y = program.BatchNormalization()(x)
+    held = {QUANTITY[c.name]: c.as_constant() for c in y.root_function.inputs
+            if c.is_constant and c.name in QUANTITY}
+    for i, values in enumerate(probes.normalisation_probe(plan)):
+        y.forward({x: values}, [y.output], keep_for_backward={y.output})
+        for quantity in ("running_mean", "running_variance", "sample_count"):
+            value = np.array(held[quantity].value, np.float32)
+            writer.add("normalisation/probe/minibatch%02d/%s" % (i, quantity),
+                       np.int64(value) if quantity == "sample_count" else value)
+
+
 def probe_pointwise(writer):
     logits, logarithms = probes.logits_probe(), probes.logarithms_probe()
     functions = [
@@ -237,6 +252,7 @@ def layers_job(writer, plan, note):
     note("CNTK: reader, optimizer and pointwise functions")
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
+    probe_normalisation(writer, plan)
     probe_pointwise(writer)
 
     note("CNTK: initial weights")

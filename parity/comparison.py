@@ -15,9 +15,9 @@ from parity.plan import Plan
 from parity.report import Pictures
 from parity.results import Check, Report, Stage
 
-STAGES = ("structure", "initial", "reader", "optimizer", "pointwise", "state",
-          "forward/evaluation", "forward/training", "gradient/d", "gradient/g", "step", "ledger",
-          "onnx", "twin", "score")
+STAGES = ("structure", "initial", "reader", "optimizer", "normalisation", "pointwise", "state",
+          "forward/evaluation", "forward/training", "gradient/d", "forward/g_step", "gradient/g",
+          "step", "ledger", "onnx", "twin", "score")
 # What of the port's capture a stage needs; the other stages need what is made from the seed.
 PARTS = {
     "state": ("evaluation",), "forward/evaluation": ("evaluation",), "onnx": ("evaluation",),

@@ -1,10 +1,12 @@
 """Inputs made for the edges that a training run seldom reaches. Plain Python 3.6 and numpy.
 
-Both sides make them from the plan, so nothing is exchanged. Three kinds:
+Both sides make them from the plan, so nothing is exchanged. Four kinds:
 
 * the optimizer's: gradients of every size, many of them beyond the clipping threshold, for a few
   small parameters. In the article's run clipping is rarely active, so a wrong threshold would hide.
 * the pointwise functions': where log is clamped, where the sigmoid is exactly 1, exact zeros.
+* the normalisation's: a layer from its first minibatch on, of several sizes. Its running statistics
+  enter no training loss, so a training run does not show how they are made.
 * the reader's: a map file of 13 images, so that a few minibatches cross the end of a sweep.
 """
 import os
@@ -17,6 +19,7 @@ OPTIMIZER_PARAMETERS = (
     ("matrix", (37, 53), 1.0), ("kernel", (8, 5, 3, 3), 30.0), ("vector", (101,), 1e-3),
     ("tiny", (64,), 1e-9), ("scalar", (1,), 3000.0), ("sleeper", (50,), 1.0),
 )
+NORMALISATION_SAMPLES, NORMALISATION_SHAPE = (3, 2, 1, 4), (5, 3, 4)
 READER_IMAGES, READER_MINIBATCHES = 13, 8
 
 
@@ -34,6 +37,16 @@ def optimizer_probe(plan):
         if name == "sleeper":
             gradients[name][3:] = 0
     return initial, gradients
+
+
+def normalisation_probe(plan):
+    """Minibatches for one normalisation layer: float32 N x 5 x 3 x 4, each channel of its own mean
+    and deviation."""
+    random, (channels, _, _) = np.random.RandomState(plan.seed), NORMALISATION_SHAPE
+    deviation = np.array([0.01, 0.3, 1, 7, 100]).reshape(channels, 1, 1)
+    mean = np.array([0, 2, -1, 0.5, 30]).reshape(channels, 1, 1)
+    return [(random.standard_normal((samples,) + NORMALISATION_SHAPE) * deviation + mean
+             ).astype(np.float32) for samples in NORMALISATION_SAMPLES]
 
 
 def logits_probe():

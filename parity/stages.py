@@ -92,6 +92,13 @@ def structure(captures: Captures) -> Stage:
     stage = Stage("structure", "layers, shapes, parameter counts and sharing, against the article")
     facts = {"CNTK": captures.cntk.facts.get("parameters"),
              "the port": captures.port.facts.get("parameters")}
+    theirs, ours = captures.cntk.names("initial"), captures.port.names("initial")
+    for name in [*theirs, *(name for name in ours if name not in set(theirs))]:
+        a, b = (capture.shape(f"initial/{name}") if f"initial/{name}" in capture else None
+                for capture in (captures.cntk, captures.port))
+        stage.checks.append(verdict.within(
+            name, 0 if a == b else 1, "structure",
+            f"{name} is {a or 'not there'} in CNTK, {b or 'not there'} in the port"))
     for who, found in facts.items():
         if found is None:
             stage.checks.append(verdict.missing("layers", f"{who} gave no layer table"))
@@ -215,6 +222,11 @@ def optimizer(captures: Captures) -> Stage:
                  compared_bits(captures.cntk, captures.port, "optimizer/probe", local=True))
 
 
+def normalisation(captures: Captures) -> Stage:
+    return Stage("normalisation", "running statistics of a layer from its first minibatch on",
+                 compared_bits(captures.cntk, captures.port, "normalisation/probe", local=True))
+
+
 POINTWISE = {"log": ("pointwise", "pointwise_gradient"), "loss_of_real": ("loss", "loss_gradient"),
              "loss_of_fake": ("loss", "loss_gradient")}
 
@@ -255,6 +267,8 @@ def forward(mode: str) -> Callable[[Captures], Stage]:
         stage = Stage(prefix, f"every layer's output in {mode} mode, on its own inputs and in the "
                               "chain")
         stage.checks += near(captures, prefix, 0)
+        if mode == "g_step":
+            stage.title = "every layer's output in the G step, from CNTK's state after its D step"
         if mode == "training":
             stage.notes += unsteadiness(captures.cntk)
         if mode == "evaluation":
@@ -289,12 +303,29 @@ def unsteadiness(cntk: Capture) -> list[str]:
     return notes
 
 
+ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
+
+
+def backwards(name: str) -> tuple[bool, bool, int, int, bool]:
+    """The order in which a gradient's error spreads: the loss, then the discriminator's and the
+    generator's layers from the last to the first, each layer's output before its parameters."""
+    network, layer, quantity = name.split("/")
+    kind = {"conv": 0, "bn": 1}.get(layer.rstrip("0123456789"), 2)
+    number = int(layer[-1]) if network != "loss" else 0
+    return (network != "loss", network == "generator", -number, -kind,
+            quantity != "output")
+
+
 def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0) -> list[Check]:
     """Each layer on its own inputs (local), then in the chain. kinks, loose: see ``gradient``."""
     checks, samples = [], captures.cntk.manifest["plan"]["minibatch_size"]
     for place, local in (("local/" + prefix, True), (prefix, False)):
         names = captures.cntk.names(prefix)
+        if prefix.startswith("gradient/"):
+            names.sort(key=backwards)
         extra = [name for name in captures.port.names(place) if name not in set(names)]
+        if local and prefix not in ON_ITS_OWN:
+            continue
         for name in [*names, *extra]:
             found = arrays_or_failure(name, (captures.cntk, f"{prefix}/{name}"),
                                       (captures.port, f"{place}/{name}"),
@@ -585,5 +616,5 @@ def indistinguishable(distances: dict[str, dict[str, np.ndarray]]) -> int | None
 
 
 ALL: tuple[Callable[[Captures], Stage], ...] = (
-    structure, initial, reader, optimizer, pointwise, state, forward("evaluation"),
-    forward("training"), gradient("d"), gradient("g"), step, ledger)
+    structure, initial, reader, optimizer, normalisation, pointwise, state, forward("evaluation"),
+    forward("training"), gradient("d"), forward("g_step"), gradient("g"), step, ledger)

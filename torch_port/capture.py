@@ -15,6 +15,7 @@ from somewhere else. Each layer is run twice:
   same backwards: the reference's gradient of the layer's output goes in.
 """
 import argparse
+import contextlib
 import hashlib
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from parity.capture_format import Capture, CaptureError, CaptureWriter
 from parity.plan import Plan, PlanError
 from torch_port import losses
 from torch_port.adam import CNTKAdam
+from torch_port.batch_norm import BatchNormalization
 from torch_port.cntk_model import ModelFileError, read_model
 from torch_port.convolution import ask_mkl
 from torch_port.image_reader import ImageReader, ReaderError
@@ -345,6 +347,15 @@ def probe_optimizer(writer: CaptureWriter, plan: Plan) -> None:
             writer.add(f"optimizer/probe/{name}/step{step + 1:02d}", p.detach().numpy())
 
 
+def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
+    layer = BatchNormalization(probes.NORMALISATION_SHAPE[0]).train()
+    for i, x in enumerate(probes.normalisation_probe(plan)):
+        with torch.no_grad():
+            layer(torch.from_numpy(x))
+        for quantity, value in layer.named_buffers():
+            writer.add(f"normalisation/probe/minibatch{i:02d}/{quantity}", value.numpy())
+
+
 def probe_pointwise(writer: CaptureWriter) -> None:
     logits, logarithms = probes.logits_probe(), probes.logarithms_probe()
     one = torch.ones(len(logits))  # log 1 is 0: the other term of the discriminator's loss
@@ -373,7 +384,8 @@ def facts_of_parameters(networks: Networks) -> dict[str, object]:
             return h
         return each
 
-    with torch.no_grad():
+    # A layer that does not take its input ends the table: the structure stage names it.
+    with torch.no_grad(), contextlib.suppress(RuntimeError):
         copy = Networks().eval()
         real = copy.discriminator(torch.zeros(1, 3, 256, 256), watch("discriminator_real"))
         del real
@@ -433,6 +445,7 @@ def seed_part(writer: CaptureWriter, plan: Plan) -> None:
                                     entry.sha256] for entry in ledger])
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
+    probe_normalisation(writer, plan)
     probe_pointwise(writer)
 
 

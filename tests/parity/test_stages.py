@@ -72,6 +72,8 @@ def made():
                  "input/reader/images"):
         exactly(sides, name, seeded(name).uniform(0, 255, (N, 3, 4, 4)).astype(np.float32))
     exactly(sides, "optimizer/probe/matrix/step01", np.float32(truth("matrix", (7, 5))))
+    exactly(sides, "normalisation/probe/minibatch00/running_variance",
+            np.float32(truth("variance", (5,))))
     for function in ("log", "sigmoid", "loss_of_fake"):
         for quantity in ("output", "gradient"):
             name = f"pointwise/probe/{function}/{quantity}"
@@ -169,13 +171,16 @@ def run(plan, kept):
 
 
 BY_NAME = dict(zip(
-    ("structure", "initial", "reader", "optimizer", "pointwise", "state", "forward/evaluation",
-     "forward/training", "gradient/d", "gradient/g", "step", "ledger"), stages.ALL, strict=True))
+    ("structure", "initial", "reader", "optimizer", "normalisation", "pointwise", "state",
+     "forward/evaluation", "forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
+     "ledger"), stages.ALL, strict=True))
 # An array of each stage that compares arrays; of "step" one of each kind.
 ARRAYS = [
     ("initial", "initial/generator/conv1/weight"), ("reader", "reader/probe/minibatch01/images"),
     ("reader", "input/reader/images"), ("optimizer", "optimizer/probe/matrix/step01"),
+    ("normalisation", "normalisation/probe/minibatch00/running_variance"),
     ("pointwise", "pointwise/probe/log/gradient"), ("state", "state/generator/conv1/weight"),
+    ("forward/g_step", "forward/g_step/discriminator_fake/bn2/output"),
     *((stage, f"{local}{stage}/{place}") for local in ("", "local/") for stage, place in (
         ("forward/evaluation", "generator/tanh7/output"),
         ("forward/training", "discriminator_real/conv2/output"),
@@ -267,7 +272,8 @@ def test_on_cntks_side_too(run, stage, name):
 
 
 @pytest.mark.parametrize("stage, name", [
-    a for a in ARRAYS if a[0].startswith(("forward", "gradient")) or "running" in a[1]],
+    a for a in ARRAYS if a[0].startswith(("forward", "gradient"))
+    or (a[0] == "step" and "running" in a[1])],
     ids=lambda value: value)
 def test_on_the_oracles_side_too(run, stage, name):
     for mistake in (gone, of_another_shape, nan):
@@ -276,7 +282,7 @@ def test_on_the_oracles_side_too(run, stage, name):
 
 
 EXACT = [(stage, name) for stage, name in ARRAYS if stage in
-         ("initial", "reader", "optimizer", "state") or name.startswith("local/step")]
+         ("initial", "reader", "optimizer", "normalisation", "state") or name.startswith("local/step")]
 
 
 @pytest.mark.parametrize("stage, name", EXACT, ids=lambda value: value)
@@ -463,6 +469,43 @@ def test_structure(run, who, change, place):
     got = run("structure", lambda sides: change(sides[who].facts["parameters"]))
     assert [c.place for c in got.checks if not c.passed] == [place]
     assert {"cntk": "CNTK", "port": "the port"}[who] in got.first_failure.detail
+
+
+@pytest.mark.parametrize("who", ["cntk", "port"])
+def test_structure_names_an_array_that_one_side_lacks(run, who):
+    got = run("structure", lambda sides: sides[who].arrays.pop("initial/generator/bn1/scale"))
+    assert got.first_failure.place == "generator/bn1/scale"
+    assert "not there" in got.first_failure.detail
+
+
+def test_structure_names_an_array_of_another_shape(run):
+    def change(sides):
+        name = "initial/discriminator/conv2/weight"
+        sides["port"].arrays[name] = sides["port"].arrays[name].swapaxes(0, 1)
+    assert run("structure", change).first_failure.place == "discriminator/conv2/weight"
+
+
+def test_a_gradient_is_named_from_the_loss_backwards(run):
+    """Where the whole chain is half of what it should be, what is next to the loss is named."""
+    def change(sides):
+        for who in ("port", "oracle"):
+            for name in list(sides[who].arrays):
+                if name.startswith("gradient/d/") and "/loss/" not in name:
+                    sides[who].arrays[name] = sides[who].arrays[name] / 2
+    got = run("gradient/d", change)
+    assert not got.first_failure.local
+    assert got.first_failure.place == "discriminator/bn2/scale"
+
+
+def test_backwards():
+    names = ["discriminator_real/conv1/output", "discriminator_real/leaky_relu1/output",
+             "discriminator_real/bn2/output", "discriminator/bn2/scale", "generator/conv7/output",
+             "discriminator_real/sigmoid7/output", "loss/samples/value", "generator/tanh7/output"]
+    assert sorted(names, key=stages.backwards) == [
+        "loss/samples/value", "discriminator_real/sigmoid7/output",
+        "discriminator_real/bn2/output", "discriminator/bn2/scale",
+        "discriminator_real/leaky_relu1/output", "discriminator_real/conv1/output",
+        "generator/tanh7/output", "generator/conv7/output"]
 
 
 def test_no_layer_table(run):
