@@ -135,27 +135,34 @@ def evaluated(observed, arguments, *branches):
     return {"%s/%s/output" % place: as_array(got[variable]) for place, variable in wanted.items()}
 
 
+def forward(observed, loss, arguments, *branches):
+    """Every layer's output in training mode: (outputs "branch/layer/output", what ``trained`` goes
+    on with)."""
+    wanted = observed.outputs(*branches)
+    root = C.combine([loss] + list(wanted.values()))
+    state, got = root.forward(observed.fed(root, arguments, *branches), root.outputs,
+                              keep_for_backward={loss.output})
+    return ({"%s/%s/output" % place: as_array(got[variable])
+             for place, variable in wanted.items()}, (root, state, as_array(got[loss.output])))
+
+
 def trained(observed, loss, arguments, *branches):
     """Every layer's output and gradient in training mode, and the gradient of every parameter.
 
     Returns three dicts: outputs "branch/layer/output"; gradients of outputs, the same names;
     gradients of parameters "network/layer/quantity"; then the loss of each sample.
     """
-    wanted = observed.outputs(*branches)
-    root = C.combine([loss] + list(wanted.values()))
-    arguments = observed.fed(root, arguments, *branches)
-    state, got = root.forward(arguments, root.outputs, keep_for_backward={loss.output})
+    outputs, (root, state, losses) = forward(observed, loss, arguments, *branches)
     parameters = {name: held for name, held in observed.state.items()
                   if held.is_parameter and held in set(loss.parameters)}
     taps = {place: tap for place, tap in observed.taps.items() if place[0] in branches}
-    gradients = root.backward(state, {loss.output: np.ones_like(as_array(got[loss.output]))},
+    gradients = root.backward(state, {loss.output: np.ones_like(losses)},
                               set(parameters.values()) | set(taps.values()))
-    return (
-        {"%s/%s/output" % place: as_array(got[variable]) for place, variable in wanted.items()},
-        {"%s/%s/output" % place: as_array(gradients[tap]) for place, tap in taps.items()},
-        {name: np.array(gradients[held], np.float32).reshape(observed_shape(name, held))
-         for name, held in parameters.items()},
-        as_array(got[loss.output]).ravel())
+    return (outputs,
+            {"%s/%s/output" % place: as_array(gradients[tap]) for place, tap in taps.items()},
+            {name: np.array(gradients[held], np.float32).reshape(observed_shape(name, held))
+             for name, held in parameters.items()},
+            losses.ravel())
 
 
 def observed_shape(name, held):
@@ -308,8 +315,10 @@ def layers_job(writer, plan, note):
         writer.add("forward/training/" + name, value)
     record_gradients(writer, "gradient/d", gradients, parameters, losses, "discriminator")
     writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, both))
+    del got, outputs, gradients, parameters
 
-    events = [list(probes.changed(state, observed.values()))]
+    events = [["evaluation", name, "changed"]
+              for name in sorted(probes.changed(state, observed.values()))]
     note("CNTK: one step of the discriminator, one of the generator")
     trainers[1].train_minibatch({networks.x: batch.data, networks.z: z_d})
     after_d = observed.values(), optimizer_values(observed, trainers)
@@ -318,13 +327,16 @@ def layers_job(writer, plan, note):
             writer.add("step/0001/after_d/" + name, value)
     writer.add("step/0001/after_d/loss/d/mean",
                np.float32(trainers[1].previous_minibatch_loss_average))
-
+    between = dict(after_d[0], **after_d[1])
+    events += probes.events("d_step", dict(state, **moments), between)
     tapped.set_values(after_d[0])
+    del state, moments, after_d
     outputs, gradients, parameters, losses = trained(
         tapped, tapped.networks.G_loss, {tapped.networks.z: z_g}, "generator", "discriminator_fake")
     for name, value in outputs.items():
         writer.add("forward/g_step/" + name, value)
     record_gradients(writer, "gradient/g", gradients, parameters, losses, "generator")
+    del tapped, outputs, gradients, parameters
 
     trainers[0].train_minibatch({networks.z: z_g})
     after_g = observed.values(), optimizer_values(observed, trainers)
@@ -333,9 +345,8 @@ def layers_job(writer, plan, note):
             writer.add("step/0001/after_g/" + name, value)
     writer.add("step/0001/after_g/loss/g/mean",
                np.float32(trainers[0].previous_minibatch_loss_average))
-    before = dict(state, **moments)
-    states = [before, dict(after_d[0], **after_d[1]), dict(after_g[0], **after_g[1])]
-    writer.fact("ledger", probes.ledger(states, events[0]))
+    events += probes.events("g_step", between, dict(after_g[0], **after_g[1]))
+    writer.fact("ledger", events)
 
 
 def unsteadiness(observed, outputs, x, z, state, branches):
@@ -344,7 +355,7 @@ def unsteadiness(observed, outputs, x, z, state, branches):
     """
     def again(x, z, order):
         observed.set_values(state)
-        got = trained(observed, observed.networks.D_loss,
+        got = forward(observed, observed.networks.D_loss,
                       {observed.networks.x: x, observed.networks.z: z}, *branches)[0]
         return {name: float(np.sqrt(np.mean((got[name][order] - value) ** 2)
                                     / max(np.mean(value ** 2), 1e-30)))

@@ -102,19 +102,23 @@ def changed(before, after):
         np.asarray(after[name]).view(np.uint8).ravel() if np.ndim(after[name]) else after[name])]
 
 
-def ledger(states, changed_by_evaluation):
-    """What evaluation, a D step and a G step change, as events in order: [step, name, by how much].
+def events(step, before, after):
+    """What a step changed, in order of the names: [step, name, by how much].
 
-    The amount is given for counts; for all else it is whether the bits changed.
+    The amount is given for counts; for all else it is that the bits changed.
     """
-    events = [["evaluation", name, "changed"] for name in changed_by_evaluation]
-    for step, before, after in (("d_step", states[0], states[1]), ("g_step", states[1], states[2])):
-        for name in changed(before, after):
-            whole = np.asarray(before[name]).dtype.kind == "i"
-            events.append([step, name, int(after[name]) - int(before[name]) if whole
-                           else "changed"])
-    return sorted(events, key=lambda event: (["evaluation", "d_step", "g_step"].index(event[0]),
-                                             event[1]))
+    made = []
+    for name in sorted(changed(before, after)):
+        whole = np.asarray(before[name]).dtype.kind == "i"
+        made.append([step, name, int(after[name]) - int(before[name]) if whole else "changed"])
+    return made
+
+
+def ledger(states, changed_by_evaluation):
+    """The events of an evaluation, a D step and a G step, in order; states: before, between and
+    after the two steps."""
+    return ([["evaluation", name, "changed"] for name in sorted(changed_by_evaluation)]
+            + events("d_step", states[0], states[1]) + events("g_step", states[1], states[2]))
 
 
 def of_step(values, network):

@@ -282,7 +282,8 @@ def test_on_the_oracles_side_too(run, stage, name):
 
 
 EXACT = [(stage, name) for stage, name in ARRAYS if stage in
-         ("initial", "reader", "optimizer", "normalisation", "state") or name.startswith("local/step")]
+         ("initial", "reader", "optimizer", "normalisation", "state")
+         or name.startswith("local/step")]
 
 
 @pytest.mark.parametrize("stage, name", EXACT, ids=lambda value: value)
