@@ -45,7 +45,7 @@ def catalogue() -> dict[str, dict[str, int]]:
     for size in (16, 8, 6, 5, 4, 3, 1):  # the long ones first: the last one keeps nobody waiting
         add(f"minibatch-{size}", minibatch_size=size, seed=20 + size)
     for size in (1, 1, 3):
-        add(f"minibatch-{size}-seed-{len(plans)}", minibatch_size=size, seed=len(plans))
+        add(f"minibatch-{size}-seed-{30 + len(plans)}", minibatch_size=size, seed=30 + len(plans))
     for seed in (*range(1, 16), 12345, 2**31, 2**32 - 1):
         add(f"seed-{seed}", seed=seed, minibatch_size=1 + seed % 2)
     for size in (1, 2, 4):
