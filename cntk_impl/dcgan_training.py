@@ -25,6 +25,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -265,6 +266,19 @@ class _AboveTheBar:
         sys.__stdout__.flush()
 
 
+@contextlib.contextmanager
+def interrupts_noted():
+    """Ctrl-C is noted in the list that is given, to be heard between two iterations: after half of
+    one the discriminator is a step ahead, and an exception inside a callback of CNTK's ends up as
+    one of C++."""
+    noted = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_SIZE,
           unit_gain=False, seed=0, image_interval=IMAGE_INTERVAL):
     """The article's run. Returns how many iterations were done; fewer after Ctrl-C.
@@ -279,7 +293,7 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
     latents = Latents(seed)
     frequency = max(1, iterations // 100)
     with tqdm(total=iterations, unit="iteration", file=sys.stderr) as bar, \
-            contextlib.redirect_stdout(_AboveTheBar(bar)):
+            contextlib.redirect_stdout(_AboveTheBar(bar)), interrupts_noted() as interrupts:
         # freq=None: no lines of single minibatches, which carry no tag; summaries do.
         with quiet_stderr():  # each writes the banner of CNTK's build
             writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
@@ -287,7 +301,7 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
         trainers = create_trainers(networks, minibatch_size, unit_gain, writers)
         steps = iterate(networks, trainers, reader, latents, minibatch_size)
         try:
-            while len(results.rows) < iterations:
+            while len(results.rows) < iterations and not interrupts:
                 step = len(results.rows)
                 G_loss, D_loss, images = next(steps)
                 results.rows.append((step + 1, G_loss, D_loss))
@@ -299,8 +313,6 @@ def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_
                     print("iteration %d: D_loss %.7g  G_loss %.7g" % (step + 1, D_loss, G_loss))
                     for trainer in trainers:
                         trainer.summarize_training_progress()
-        except KeyboardInterrupt:
-            pass
         finally:
             results.save(networks)
     return len(results.rows)
