@@ -30,7 +30,8 @@ def test_the_plans_differ_in_all_that_the_issue_names(map_file):
 
     assert values_of("minibatch_size") >= {1, 2, 3, 4, 8, 16}
     assert values_of("threads") == {1, 2}
-    assert values_of("unit_gain") == values_of("onednn") == {0, 1}
+    assert values_of("unit_gain") == {0, 1}
+    assert values_of("onednn") == {0}  # PyTorch's convolutions, not the port's
     assert max(values_of("warmup_iterations")) >= 20
     assert values_of("weight_scale_exponent") >= {-4, -1, 0, 1, 4}
     assert len(values_of("seed")) >= 30
