@@ -38,6 +38,8 @@ QUANTITY = {"W": "weight", "b": "bias", "scale": "scale", "bias": "bias",
             "aggregate_mean": "running_mean", "aggregate_variance": "running_variance",
             "aggregate_count": "sample_count"}
 
+NUDGES = 3  # of the inputs in evaluation mode
+
 
 class Observed:
     """The program's networks, and every layer of them by name.
@@ -298,10 +300,10 @@ def layers_job(writer, plan, note):
     note("CNTK: every layer in evaluation mode")
     tapped = Observed(plan.seed, tapped=True)
     tapped.set_values(state)
-    got = evaluated(tapped, {tapped.networks.z: z_d}, "generator", "discriminator_fake")
-    got.update(evaluated(tapped, {tapped.networks.x: x}, "discriminator_real"))
+    got = every_layer_evaluated(tapped, x, z_d)
     for name, value in got.items():
         writer.add("forward/evaluation/" + name, value)
+    writer.fact("evaluation_nudged", moved_by_a_nudge(tapped, got, x, z_d))
     writer.fact("evaluation_changes", probes.changed(state, tapped.values()))
     writer.add("score/generator/tanh7/images", np.concatenate([
         as_array(networks.G_fake.eval({networks.z: part}))
@@ -347,6 +349,30 @@ def layers_job(writer, plan, note):
                np.float32(trainers[0].previous_minibatch_loss_average))
     events += probes.events("g_step", between, dict(after_g[0], **after_g[1]))
     writer.fact("ledger", events)
+
+
+def every_layer_evaluated(observed, x, z):
+    got = evaluated(observed, {observed.networks.z: z}, "generator", "discriminator_fake")
+    got.update(evaluated(observed, {observed.networks.x: x}, "discriminator_real"))
+    return got
+
+
+def moved_by_a_nudge(observed, outputs, x, z):
+    """How far each layer's output in evaluation mode moves when every pixel and latent is moved by
+    one ULP, the largest of NUDGES times: place to {"error": root mean square as a part of the
+    layer's own, "largest": absolute}. (Several, for the logits: there is one a sample, and one
+    number may stay where it was by chance.)"""
+    made = {name: {"error": 0.0, "largest": 0.0} for name in outputs}
+    for seed in range(NUDGES):
+        moved = every_layer_evaluated(observed, probes.moved_by_one_ulp(x, 2 * seed + 1),
+                                      probes.moved_by_one_ulp(z, 2 * seed + 2))
+        for name, value in outputs.items():
+            apart = np.abs(moved[name] - value).ravel()
+            size = np.sqrt(np.dot(value.ravel(), value.ravel()))
+            found = {"error": float(np.sqrt(np.dot(apart, apart)) / size) if size else 0.0,
+                     "largest": float(apart.max())}
+            made[name] = {key: max(found[key], made[name][key]) for key in found}
+    return made
 
 
 def unsteadiness(observed, outputs, x, z, state, branches):

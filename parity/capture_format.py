@@ -1,6 +1,6 @@
 """A capture on disk: a folder with named arrays and a manifest. Plain Python 3.6 and numpy.
 
-    manifest.json          what made it, of which plan; each array's file, shape, dtype, sha256
+    manifest.json          what made it, of which plan; each array's file, shape, dtype
     arrays/000123.npy      one array each, read when it is asked for
 
 Names are ``stage/.../network/layer/quantity``, the same in every framework, for example
@@ -9,7 +9,6 @@ and renamed: a folder without one is a capture that was not finished. Nothing is
 """
 import collections
 import collections.abc
-import hashlib
 import json
 import os
 import platform
@@ -65,8 +64,7 @@ class CaptureWriter:
         file = "arrays/%06d.npy" % len(self.manifest["arrays"])
         np.save(os.path.join(self.folder, file), array, allow_pickle=False)
         self.manifest["arrays"][name] = collections.OrderedDict([
-            ("file", file), ("shape", list(array.shape)), ("dtype", str(array.dtype)),
-            ("sha256", hashlib.sha256(array.tobytes()).hexdigest())])
+            ("file", file), ("shape", list(array.shape)), ("dtype", str(array.dtype))])
 
     def fact(self, name, value):
         """Something that is no array, ready for JSON: a list of events, a layer table."""
@@ -116,9 +114,6 @@ class Capture(collections.abc.Mapping):
 
     def __contains__(self, name):
         return name in self.entries
-
-    def sha256(self, name):
-        return self._entry(name)["sha256"]
 
     def shape(self, name):
         return tuple(self._entry(name)["shape"])

@@ -80,6 +80,9 @@ def differing(value: Array, reference: Array) -> int:
     return int(np.count_nonzero(a.view(kind) != b.view(kind)))
 
 
+NO_DIFFERENCE = dict.fromkeys(("largest_absolute", "largest_relative", "ulp", "cosine"), 0.0)
+
+
 def figures(value: Array, reference: Array) -> dict[str, float]:
     """largest_absolute, largest_relative, ulp and cosine (1 - cosine) of the two, in one go: layers
     have up to 13 million values.
@@ -94,7 +97,7 @@ def figures(value: Array, reference: Array) -> dict[str, float]:
     scale = np.maximum(np.abs(r, out=r), b / math.sqrt(r.size)) if r.size else r
     worst = float(apart.max()) if r.size else 0.0
     if not worst:
-        return dict.fromkeys(("largest_absolute", "largest_relative", "ulp", "cosine"), 0.0)
+        return NO_DIFFERENCE.copy()
     return {
         "largest_absolute": worst,
         "largest_relative": float(np.max(apart / np.where(scale == 0, 1.0, scale))),

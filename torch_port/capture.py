@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from torch_port.image_reader import ImageReader, ReaderError
 from torch_port.networks import (
     Each,
     Networks,
+    empty_networks,
     networks_from_seed,
     normalized,
 )
@@ -51,7 +53,9 @@ from torch_port.training import (
     create_optimizer,
     create_optimizers,
     discriminator_losses,
+    discriminator_step,
     generator_losses,
+    generator_step,
 )
 
 BOTH = ("discriminator_real", "discriminator_fake")
@@ -148,16 +152,16 @@ class Layers:
 
     def networks(self, stage: str = "state") -> Networks:
         """In the reference's state; its model files' where that is the state."""
-        made = Networks()
-        if stage == "state":
-            folder = Path(self.reference.folder)
-            arrays = {name: array for network in ("generator", "discriminator")
-                      for name, array in read_model(folder / f"{network}.model", network).items()}
-        else:
-            arrays = {name: self.reference[self._at(stage, name, "state")]
-                      for name in made.arrays()}
-        made.load(arrays)
+        made = empty_networks()
+        made.load(self._state if stage == "state" else {
+            name: self.reference[self._at(stage, name, "state")] for name in made.arrays()})
         return made.to(self.dtype)
+
+    @cached_property
+    def _state(self) -> dict[str, np.ndarray]:
+        folder = Path(self.reference.folder)
+        return {name: array for network in ("generator", "discriminator")
+                for name, array in read_model(folder / f"{network}.model", network).items()}
 
     def _at(self, stage: str, name: str, otherwise: str) -> str:
         """A step's array, or that of before where the step cannot move it."""
@@ -205,7 +209,7 @@ class Layers:
         chain = Recorder()
         samples = discriminator_losses(networks, self.x, self.z_d,
                                        *(chain.branch(branch) for branch in BOTH))
-        backward_all(samples, networks.discriminator)
+        backward(samples, networks.discriminator)
         self.add("forward/training", chain.arrays())
         self._gradients("gradient/d", chain, networks, "discriminator", samples)
         with torch.no_grad():
@@ -218,7 +222,7 @@ class Layers:
         chain = Recorder()
         samples, _ = generator_losses(networks, self.z_g, chain.branch("generator"),
                                       chain.branch("discriminator_fake"))
-        backward_all(samples, networks.generator)
+        backward(samples, networks.generator)
         self.add("forward/g_step", chain.arrays())
         self._gradients("gradient/g", chain, networks, "generator", samples)
         self._local_gradients("gradient/g", "forward/g_step")
@@ -263,7 +267,6 @@ class Layers:
                                        bool(self.plan.unit_gain))
         load_optimizers(networks, optimizers, self.reference, "optimizer/state")
         states = [{**values(networks), **optimizer_values(networks, optimizers)}]
-        from torch_port.training import discriminator_step, generator_step
         mean = discriminator_step(networks, optimizers[1], self.x, self.z_d)
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
         self.add("step/0001/after_d", dict(probes.of_step(states[-1], "discriminator")))
@@ -292,14 +295,6 @@ class Layers:
                 name: value for name, value in moved.items()
                 if name.startswith(f"{network}/") and "/running_" not in name
                 and not name.endswith("/sample_count")})
-
-
-def backward_all(samples: Tensor, learnt: torch.nn.Module) -> None:
-    """The program's ``backward``, and the gradients of the layers' outputs with it."""
-    try:
-        backward(samples, learnt)
-    except RuntimeError as error:
-        raise RuntimeError(f"the backward pass failed: {error}") from error
 
 
 def parameter_gradients(networks: Networks, network: str) -> dict[str, np.ndarray]:

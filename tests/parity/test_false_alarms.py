@@ -19,7 +19,7 @@ def map_file(tmp_path):
     return path
 
 
-def test_the_plans_differ_in_all_that_the_issue_names(map_file):
+def test_the_plans_differ_in_all_that_a_plan_may_say(map_file):
     plans = {name: Plan.make(map_file, **values)
              for name, values in false_alarms.catalogue().items()}
     assert len(plans) >= 50

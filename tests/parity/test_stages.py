@@ -324,9 +324,9 @@ def test_a_note_counts_the_arrays_with_cntks_bits(run, kept, stage):
         sides["port"].arrays[names[0]] = sides["cntk"].arrays[names[0]]
         sides["port"].arrays[f"local/{names[1]}"] = sides["cntk"].arrays[names[1]]
         sides["port"].arrays[f"local/{names[0]}"] = sides["cntk"].arrays[names[0]] + np.float32(1)
-    assert (f"0 of {len(names)} arrays in the chain, 0 of {local} arrays on its own inputs."
+    assert (f"0 of {local} arrays on their own inputs, 0 of {len(names)} arrays in the chain."
             in run(stage, lambda sides: None).notes[-1])
-    assert (f"1 of {len(names)} arrays in the chain, 1 of {local} arrays on its own inputs."
+    assert (f"1 of {local} arrays on their own inputs, 1 of {len(names)} arrays in the chain."
             in run(stage, change).notes[-1])
 
 
