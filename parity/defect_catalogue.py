@@ -206,7 +206,8 @@ D_LAYER = '            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))\n
 G_LAYER = '            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))\n' \
           '            h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))\n' \
           '            h = each(f"relu{i}", relu(h))\n'
-COPIED = "                tensor.copy_(torch.from_numpy(np.array(arrays[name])))\n"
+COPIED = '                tensor.copy_(torch.from_numpy(np.require(arrays[name], ' \
+         'requirements="W")))\n'
 DRAWN = "drawn = draw_initial_weights(CREATION_ORDER, seeds_for(seed, len(CREATION_ORDER)))"
 D_FAKE = "    d_fake = networks.discriminator(fake, each_fake)\n"
 D_BOTH = "    d_real = networks.discriminator(normalized(x), each_real)\n" + D_FAKE

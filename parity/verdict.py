@@ -209,7 +209,8 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     same = metrics.differing(port, cntk) == 0
     port_error = cntk_error if same else metrics.error(port, oracle)
     figures = {
-        **(metrics.NO_DIFFERENCE if same else metrics.figures(port, cntk)), "cntk_error": cntk_error, "port_error": port_error,
+        **(metrics.NO_DIFFERENCE if same else metrics.figures(port, cntk)),
+        "cntk_error": cntk_error, "port_error": port_error,
         "ratio": port_error / cntk_error if cntk_error else (1.0 if not port_error else math.inf),
     }
     formula = within_nudges(

@@ -14,6 +14,7 @@ from rich.console import Console
 from parity import __main__ as command_line
 from parity import comparison, onnx_stage, producers
 from parity.capture_format import MANIFEST, Capture
+from parity.defect_catalogue import COPIED
 from parity.onnx_graphs import Perturb
 from parity.plan import Plan
 from parity.producers import ROOT
@@ -127,6 +128,29 @@ def test_a_runtime_at_fault_is_blamed(captured, tmp_path, who):
     assert exports.reproduction(tmp_path / "case") is not None
 
 
+def nudged(captures: Captures, largest: float) -> Captures:
+    facts = captures.cntk.facts["evaluation_nudged"]
+    facts["generator/tanh7/output"] = {"error": largest, "largest": largest}
+    return captures
+
+
+def test_cntk_says_how_far_a_nudge_moves_it(captured):
+    """What its capture measures: rounding, of every layer, and no more."""
+    cntk = captures_of(captured).cntk
+    facts = cntk.facts["evaluation_nudged"]
+    assert list(facts) == cntk.names("forward/evaluation")
+    assert all(1e-8 < moved["error"] < 1e-5 and 0 < moved["largest"] < 1e-3
+               for moved in facts.values())
+
+
+def test_a_runtime_within_cntks_own_nudges_is_not_blamed(captured):
+    fault = {"cntk": noise("tanh7")}  # up to 5e-2 away
+    exports = onnx_stage.compare(nudged(captures_of(captured), 2e-2), fault)
+    failed = [check.place for check in exports.stage.checks if not check.passed]
+    assert failed == [] and exports.word == ""
+    assert not onnx_stage.compare(nudged(captures_of(captured), 5e-3), fault).stage.passed
+
+
 def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:
     """A copy of the port with edits (file, old text, new text)."""
     folder.mkdir()
@@ -145,8 +169,7 @@ def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:
 def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capfd):
     """``make parity`` on a port with two filters of the generator's third layer exchanged."""
     port = changed_port(tmp_path / "port", (
-        "networks.py", "                tensor.copy_(torch.from_numpy(np.array(arrays[name])))\n",
-        "                tensor.copy_(torch.from_numpy(np.array(arrays[name])))\n"
+        "networks.py", COPIED, COPIED +
         "            weight = ours['generator/conv3/weight']\n"
         "            weight[:, [3, 5]] = weight[:, [5, 3]]\n"))
     code = command_line.main([

@@ -443,6 +443,41 @@ def test_the_images_are_judged_absolutely(run):
     assert [c.policy for c in got.checks if not c.passed] == ["output"]
 
 
+@pytest.mark.parametrize("prefix", ["forward/evaluation", "forward/training",
+                                    "local/forward/evaluation"])
+@pytest.mark.parametrize("part, nudge, passes", [
+    (1e-3, None, False), (1e-3, 5e-4, True), (1e-3, 2e-4, False)])
+def test_an_ill_conditioned_layer_is_judged_by_cntks_own_nudges(run, prefix, part, nudge, passes):
+    """In the chain in evaluation mode alone: nothing else is measured in nudges."""
+    place = "generator/conv2/output"
+
+    def change(sides):
+        if nudge:
+            sides["cntk"].facts["evaluation_nudged"] = {place: {"error": nudge, "largest": nudge}}
+        for who in ("cntk", "port"):
+            at = f"{prefix}/{place}" if who == "port" else f"{prefix}/{place}".removeprefix(
+                "local/")
+            sides[who].arrays[at] = rounded(sides["oracle"].arrays[f"{prefix}/{place}"], who, part)
+
+    failed = [c.policy for c in run(prefix.removeprefix("local/"), change).checks if not c.passed
+              and c.place == place and c.local == prefix.startswith("local/")]
+    assert (not failed) == (passes and prefix == "forward/evaluation"), failed
+
+
+@pytest.mark.parametrize("nudge, passes", [(2e-5, True), (5e-6, False), (1e-9, False)])
+def test_the_images_of_an_ill_conditioned_network(run, nudge, passes):
+    """About 4e-5 apart at most, where 2e-6 is the ordinary allowance."""
+    name = "generator/tanh7/output"
+
+    def change(sides):
+        sides["cntk"].facts["evaluation_nudged"] = {name: {"error": nudge, "largest": nudge}}
+        for who in ("cntk", "port"):
+            sides[who].arrays[f"forward/evaluation/{name}"] = rounded(
+                truth(f"forward/evaluation/{name}", (N, 3, 8, 8)), who, 1e-5)
+    failed = [c.policy for c in run("forward/evaluation", change).checks if not c.passed]
+    assert failed == ([] if passes else ["nudge" if nudge > 1e-6 else "output"])
+
+
 @pytest.mark.parametrize("who", ["cntk", "port"])
 @pytest.mark.parametrize("changes", [["generator/bn1/sample_count"], None])
 def test_evaluation_changes_nothing(run, who, changes):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from parity import verdict
-from parity.verdict import POLICIES, few_values, missing, nearness, same_bits, within
+from parity.verdict import (
+    POLICIES,
+    few_values,
+    missing,
+    nearness,
+    same_bits,
+    within,
+    within_nudges,
+)
 from tests.conftest import ROOT
 
 SIZE = 4000
@@ -134,6 +142,34 @@ def test_where_all_is_0_nothing_else_is_near(kinks):
     assert all(c.passed for c in nearness("a/b/c", zeros, zeros, zeros, False, True, kinks))
     for other in (f(0, 1e-9, 0), f(0, 1, 0)):
         assert not all(c.passed for c in nearness("a/b/c", other, zeros, zeros, False, True, kinks))
+
+
+# ------------------------------------------------------------------------------- nudges
+
+
+@pytest.mark.parametrize("measured, nudge, policy, passed", [
+    (1.9e-6, 0.0, "onnx", True), (2.1e-6, 0.0, "onnx", False),  # the ordinary allowance
+    (1.9e-6, 1e-9, "onnx", True),  # which no nudge narrows
+    (2.1e-6, 1e-9, "onnx", False),
+    (3.9e-3, 1e-3, "nudge", True), (4.1e-3, 1e-3, "nudge", False),
+    (np.inf, 1e-3, "nudge", False), (np.nan, 1e-3, "nudge", False)])
+def test_four_nudges_where_they_are_more(measured, nudge, policy, passed):
+    check = within_nudges("a/b/c", measured, nudge, "onnx")
+    assert (check.policy, check.passed) == (policy, passed)
+    if policy == "nudge":  # told in nudges, so the margin says how many
+        assert check.allowed == 4
+        assert check.measured == pytest.approx(measured / nudge, nan_ok=True)
+
+
+def test_the_formula_of_an_ill_conditioned_layer(truth):
+    def formula(cntk, nudge, **more):
+        return nearness("a/b/c", rounded(truth, cntk, 1), rounded(truth, cntk, 2), truth, False,
+                        False, nudge=nudge, **more)[0]
+
+    assert not formula(1e-3, 0).passed and formula(1e-3, 5e-4).passed
+    assert not formula(1e-3, 2e-4).passed
+    assert formula(1e-3, 5e-4).policy == "nudge"
+    assert formula(1e-6, 1e-6).policy == "formula_chain"  # an ordinary layer's, as ever
 
 
 # ------------------------------------------------------------------------------- few values
