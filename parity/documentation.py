@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 TITLES = {
     "test_normal_initializer": "Initial weights", "test_image_reader": "Image reader",
     "test_adam": "Adam", "test_batch_norm": "Batch normalisation",
-    "test_losses": "Losses and activations",
+    "test_convolution": "Convolutions", "test_losses": "Losses and activations",
 }
 
 

@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ def main(options: argparse.Namespace, console: Console) -> int:
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         # Two plans side by side, each with one process at a time: CNTK, then the port, the oracle.
         side_by_side = min(2, len(os.sched_getaffinity(0)))
-        waiting, running = list(plans.items()), {}
+        waiting = list(plans.items())
+        running: dict[Future[dict[str, Any]], str] = {}
         with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
             while waiting or running:
                 while waiting and len(running) < side_by_side:

@@ -46,7 +46,7 @@ from torch import Tensor
 from parity.plan import LARGEST_SEED, Latents
 from torch_port.adam import CNTKAdam
 from torch_port.image_reader import ImageReader, ReaderError
-from torch_port.losses import discriminator_loss, generator_loss
+from torch_port.losses import discriminator_loss, generator_loss, minibatch_average
 from torch_port.networks import Each, Networks, networks_from_seed, normalized, unchanged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def discriminator_step(networks: Networks, optimizer: CNTKAdam, x: Tensor, z: Te
     losses = discriminator_losses(networks, x, z)
     backward(losses, networks.discriminator)
     optimizer.step(samples=len(z))
-    return float(losses.detach().mean())
+    return minibatch_average(losses)
 
 
 def generator_step(networks: Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[float, Tensor]:
@@ -101,7 +101,7 @@ def generator_step(networks: Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[
     losses, fake = generator_losses(networks, z)
     backward(losses, networks.generator)
     optimizer.step(samples=len(z))
-    return float(losses.detach().mean()), fake.detach()
+    return minibatch_average(losses), fake.detach()
 
 
 def create_optimizer(parameters: Iterable[Tensor], minibatch_size: int, unit_gain: bool = False

@@ -41,8 +41,26 @@ def run(output, name, function, values, upstream=None):
     output[name + "/gradient"] = np.asarray(gradient).ravel()
 
 
+def averages(output):
+    """previous_minibatch_loss_average of minibatches whose losses are given."""
+    x, one = C.input_variable((1,)), C.parameter((1,), init=1.0)
+    loss = x * one
+    trainer = C.Trainer(loss, (loss, None), [C.sgd(
+        [one], C.learning_parameter_schedule_per_sample(0.0))])
+    random = np.random.RandomState(5)
+    for samples in (1, 2, 3, 4, 5, 8, 16, 48):
+        losses = random.uniform(0.2, 3, (60, samples, 1)).astype(np.float32)
+        made = []
+        for minibatch in losses:
+            trainer.train_minibatch({x: minibatch})
+            made.append(trainer.previous_minibatch_loss_average)
+        output["average/losses%d" % samples] = losses[:, :, 0]
+        output["average/of%d" % samples] = np.array(made, np.float64)
+
+
 def main(path):
     output = {}
+    averages(output)
     logs, wide = points()
     run(output, "log", C.log, logs)
     random = np.random.RandomState(4)

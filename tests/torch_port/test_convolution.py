@@ -245,3 +245,62 @@ def test_the_self_check_tells_when_mkl_was_asked_too_late(before, exact):
 def test_the_self_check_sees_other_products(found, monkeypatch):
     monkeypatch.setattr(convolution, "lost_and_fused", lambda: found)
     assert not convolution.bit_exact.__wrapped__()
+
+
+# For the documentation.
+
+
+def behaviours(cntk):
+    """What PyTorch's own convolutions do instead, measured against real CNTK."""
+    run, before = cntk.run("convolution.py", "1", *map(str, SAMPLES)), torch.backends.mkldnn.enabled
+
+    def given(name):
+        place, shape = LAYERS.index(name), (CONVOLUTIONS.get(name) or TRANSPOSED[name])[0]
+        weight = Networks().get_submodule(name.replace("/", ".")).weight
+        return (torch.from_numpy(values(100 + place, (3, *shape), 1)),
+                torch.from_numpy(values(place, tuple(weight.shape), 0.02)))
+
+    def apart(name, got, quantity="output"):
+        """Share of the values that differ, and their root mean square, as a part of CNTK's."""
+        theirs = run[f"3/{name}/{quantity}"].astype(np.float64)
+        ours = got.contiguous().numpy().ravel()[::STRIDE]
+        return float(np.mean(ours != theirs)), float(np.sqrt(
+            np.mean((ours - theirs) ** 2) / np.mean(theirs ** 2)))
+
+    rows = []
+    try:
+        torch.backends.mkldnn.enabled = True  # as PyTorch computes by itself
+        x, w = given("discriminator/conv4")
+        share, rounding = apart("discriminator/conv4", F.conv2d(x, w, stride=2, padding=1))
+        rows.append(("order of the additions", "MKL's plain kernel, sample by sample, no fused "
+                     "multiply-add", "oneDNN: in blocks, fused",
+                     f"{share:.0%} of the values, by {rounding:.1g} of the layer's size"))
+        _, off = apart("discriminator/conv4", F.conv2d(F.pad(x, (0, 1, 0, 1)), w, stride=2))
+        rows.append(("the odd row and column of padding, 3 x 3 at stride 2",
+                     "at the top and the left", "TensorFlow's SAME: at the bottom and the right",
+                     f"{off:.0%} of the layer's size"))
+        x, w = given("generator/conv4")
+        got = F.conv_transpose2d(x, w, stride=2, padding=2)
+        rows.append(("transposed 5 x 5 at stride 2, told 32 x 32", "32 x 32",
+                     "without output_padding: " + " x ".join(map(str, got.shape[2:])),
+                     "one row and one column are missing"))
+        full = F.conv_transpose2d(x, w, stride=2)
+        _, off = apart("generator/conv4", full[:, :, 1:-2, 1:-2])
+        rows.append(("what it cuts off of 35 x 35", "two rows and columns first, one last",
+                     "the other way round", f"{off:.0%} of the layer's size"))
+        place = LAYERS.index("discriminator/conv1")
+        x, w = given("discriminator/conv1")
+        bias = torch.zeros(32, requires_grad=True)
+        y = F.conv2d(x, w, bias, stride=2, padding=1)
+        y.backward(torch.from_numpy(values(200 + place, tuple(y.shape), 1)))
+        _, off = apart("discriminator/conv1", bias.grad, "bias")
+        rows.append(("gradient of a bias, 49,152 values each", "added up in double, sample by "
+                     "sample", "in float32", f"by {off:.1g} of itself"))
+    finally:
+        torch.backends.mkldnn.enabled = before
+    return [dict(zip(("behaviour", "cntk", "ordinary_pytorch", "off_by"), row, strict=True))
+            for row in rows]
+
+
+def test_behaviours_are_measured(cntk):
+    assert len(behaviours(cntk)) == 5
