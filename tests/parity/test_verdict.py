@@ -144,6 +144,17 @@ def test_where_all_is_0_nothing_else_is_near(kinks):
         assert not all(c.passed for c in nearness("a/b/c", other, zeros, zeros, False, True, kinks))
 
 
+@pytest.mark.parametrize("port, cntk, policy, most", [
+    (2e-8, 2e-8, "one_ulp", 0.6), (8e-8, 8e-8, "error_ratio", 0.7),
+    (1e-6, 1e-6, "error_ratio", 0.7), (6e-8, 2e-8, "one_ulp", 1.0)])
+def test_the_judgement_with_more_room_is_reported(truth, port, cntk, policy, most):
+    """Near 1 a margin is to say that the port is nearly outside."""
+    truth = 1.5 * truth  # a unit in the last place is 1.2e-7
+    ratio = nearness("a/b/c", rounded(truth, port, 1), rounded(truth, cntk, 2), truth, False,
+                     True)[1]
+    assert ratio.passed and ratio.policy == policy and ratio.margin <= most
+
+
 # ------------------------------------------------------------------------------- nudges
 
 
