@@ -14,6 +14,7 @@ unexport PYTHONPATH PYTHONHOME
 given = $(if $($(1)),$(2) '$($(1))')
 PLAN = $(call given,SEED,--seed) $(call given,ITERATIONS,--iterations) \
        $(call given,MINIBATCH,--minibatch-size) $(call given,MAP_FILE,--map-file)
+RUN = $(call given,MAP_FILE,--map-file) $(call given,OUTPUT,--output)
 TWIN = --seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
        --minibatch-size '$(or $(MINIBATCH),4)' $(call given,MAP_FILE,--map-file)
 
@@ -87,11 +88,11 @@ COMPARE = $(TORCH) -m parity $(COMMAND)
 parity: ## real CNTK and the port do one plan and are compared: exits 0 (agree), 1 (differ), 2 (error)
 parity: COMMAND = run $(PLAN) $(call given,OUTPUT,--output)
 horizon: ## the iteration at which the two part, against how CNTK parts from itself
-horizon: COMMAND = horizon $(call given,ITERATIONS,--iterations)
+horizon: COMMAND = horizon $(RUN) $(call given,ITERATIONS,--iterations) $(call given,SEED,--seed)
 defects: ## plants known defects in the port: each has to be found
-defects: COMMAND = defects
+defects: COMMAND = defects $(RUN)
 false-alarms: ## compares what has to agree: nothing may be found
-false-alarms: COMMAND = false-alarms
+false-alarms: COMMAND = false-alarms $(RUN)
 
 ONLY_GOAL = $(and $(filter 1,$(words $(MAKECMDGOALS))),$(filter $(COMPARISONS),$(MAKECMDGOALS)))
 DRY_RUN = $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS))))

@@ -125,7 +125,7 @@ class Observed:
 
 
 def as_array(value):
-    """CNTK gives minibatches of one sequence each an axis of their own."""
+    """As float32."""
     return np.asarray(value, np.float32)
 
 
@@ -319,8 +319,6 @@ def layers_job(writer, plan, note):
     writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, both))
     del got, outputs, gradients, parameters
 
-    events = [["evaluation", name, "changed"]
-              for name in sorted(probes.changed(state, observed.values()))]
     note("CNTK: one step of the discriminator, one of the generator")
     trainers[1].train_minibatch({networks.x: batch.data, networks.z: z_d})
     after_d = observed.values(), optimizer_values(observed, trainers)
@@ -330,7 +328,7 @@ def layers_job(writer, plan, note):
     writer.add("step/0001/after_d/loss/d/mean",
                np.float32(trainers[1].previous_minibatch_loss_average))
     between = dict(after_d[0], **after_d[1])
-    events += probes.events("d_step", dict(state, **moments), between)
+    events = probes.events("d_step", dict(state, **moments), between)
     tapped.set_values(after_d[0])
     del state, moments, after_d
     outputs, gradients, parameters, losses = trained(

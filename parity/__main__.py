@@ -5,6 +5,7 @@ Exit codes: 0 agree, 1 differ, 2 could not run (bad input, a process that died, 
 import argparse
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--only", default="", metavar="A,B", help="only these, by name")
         one.add_argument("--restart", action="store_true",
                          help="forget what was done before; otherwise the run is resumed")
-    command("docs", "the tables of the docs, made from measurements")
+    what = "the tables of the docs, made from measurements"
+    commands.add_parser("docs", help=what, description=what)
     return made
 
 
@@ -94,13 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                    soft_wrap=True)
         return ERROR
     except OSError as error:
-        print(f"error: {error.filename or options.output} cannot be used "
+        print(f"error: {error.filename or getattr(options, 'output', 'docs')} cannot be used "
               f"({error.strerror or error}): free space there or choose another folder with "
               "--output", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception:  # a mistake of this program's: Python would exit 1, which says "differ"
+        traceback.print_exc()
+        return ERROR
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -196,7 +196,7 @@ def _first_outside(network: str, right: Layers, other: Layers, tolerance: Tolera
                    folded: Sequence[str] = ()) -> _Outside | None:
     for expected in LAYERS[network]:
         name = expected.name
-        if name in folded:
+        if name in folded or name not in right:  # NaN, say: the forward stage names it
             continue
         if name not in other:
             return _Outside(name, math.inf, 0.0)

@@ -38,6 +38,7 @@ class CaptureWriter:
             ("plan", plan.inputs), ("versions", versions), ("threads", threads),
             ("machine", collections.OrderedDict([
                 ("processor", platform.machine()), ("system", platform.system()),
+                ("processors", os.cpu_count()),
                 ("python", platform.python_version()), ("numpy", np.__version__)])),
             ("facts", collections.OrderedDict()), ("arrays", collections.OrderedDict()),
         ])

@@ -53,7 +53,7 @@ def run(plan: Plan, folder: Path, console: Console, port: Path = producers.ROOT,
     if "twin" not in wanted:
         plan = plan.with_values(twin_iterations=0)
     needed = {part for stage in wanted for part in PARTS.get(stage, ("seed",))}
-    parts = ",".join(part for part in ORDER if part in needed)
+    parts = ",".join(part for part in ORDER if part in needed) or "seed"
     producers.run_jobs(producers.main_jobs(plan, folder, port, parts), plan, folder, console,
                        at_once)
     with console.status("comparing"):
@@ -63,9 +63,9 @@ def run(plan: Plan, folder: Path, console: Console, port: Path = producers.ROOT,
 
 
 def compare(plan: Plan, folder: Path, wanted: Sequence[str] = STAGES,
-            cache: Path = producers.ROOT / "build" / "classifier", pictures: bool = True,
-            first_failure_only: bool = False) -> tuple[Report, Pictures]:
-    """Compares captures that are there. first_failure_only: stops after the first failed stage."""
+            cache: Path = producers.ROOT / "build" / "classifier", pictures: bool = True
+            ) -> tuple[Report, Pictures]:
+    """Compares captures that are there."""
     captures = load(folder, plan)
     report = Report(dict(plan.inputs), {
         capture.producer if name is None else name: manifest_of(capture)
@@ -75,27 +75,24 @@ def compare(plan: Plan, folder: Path, wanted: Sequence[str] = STAGES,
     exports = None
     for compare_stage in stages.ALL:
         _add(report, captures, compare_stage, wanted)
-        if first_failure_only and not report.passed and report.stages:
-            break
-    else:
-        if "onnx" in wanted:
-            begun = time.monotonic()
-            exports = onnx_stage.compare(captures)
-            exports.stage.seconds = time.monotonic() - begun
-            report.stages.append(exports.stage)
-            report.blame = exports.word
-        if captures.twins and "twin" in wanted:
-            _add(report, captures, stages.twin, wanted)
-            if not stages.incomparable(captures.twins):
-                report.curves = curves(captures)
-        if "score" in wanted and (report.passed or not first_failure_only):
-            begun = time.monotonic()
-            stage, report.score = score.stage(captures, cache, plan.threads)
-            stage.seconds = time.monotonic() - begun
-            report.stages.append(stage)
+    if "onnx" in wanted:
+        begun = time.monotonic()
+        exports = onnx_stage.compare(captures)
+        exports.stage.seconds = time.monotonic() - begun
+        report.stages.append(exports.stage)
+    if captures.twins and "twin" in wanted:
+        _add(report, captures, stages.twin, wanted)
+        if not stages.incomparable(captures.twins):
+            report.curves = curves(captures)
+    if "score" in wanted:
+        begun = time.monotonic()
+        stage, report.score = score.stage(captures, cache, plan.threads)
+        stage.seconds = time.monotonic() - begun
+        report.stages.append(stage)
     if report.first_failure is not None:
-        if not report.blame and report.first_failure[0].name != "onnx":
-            report.blame = PORT  # CNTK is what is to be ported
+        # CNTK is what is to be ported: only of the exports can it be at fault.
+        report.blame = (exports.word if exports and report.first_failure[0].name == "onnx"
+                        else PORT)
         report.reproduction = reproduction(report, captures, exports, folder / REPRODUCTION)
     return report, _pictures(captures) if pictures else Pictures()
 
@@ -104,7 +101,7 @@ def _add(report: Report, captures: stages.Captures, compare_stage: object,
          wanted: Sequence[str]) -> None:
     begun = time.monotonic()
     name = getattr(compare_stage, "__name__", "")
-    if not any(name in (one, one.replace("/", "_")) for one in wanted):
+    if name not in [one.replace("/", "_") for one in wanted]:
         return
     stage: Stage = compare_stage(captures)  # type: ignore[operator]
     stage.seconds = time.monotonic() - begun
@@ -166,7 +163,8 @@ def reproduction(report: Report, captures: stages.Captures,
 
 
 PREFIX = {"initial": "initial", "reader": "reader/probe", "optimizer": "optimizer/probe",
-          "pointwise": "pointwise/probe", "state": "state", "step": "step/0001"}
+          "normalisation": "normalisation/probe", "pointwise": "pointwise/probe",
+          "state": "state", "step": "step/0001"}
 
 
 def _case(stage: Stage, check: Check, captures: stages.Captures, folder: Path) -> Path | None:

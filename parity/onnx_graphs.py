@@ -40,6 +40,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from parity import verdict
 from parity.results import Check
 
 Array = np.ndarray
@@ -54,9 +55,6 @@ MIDDLE = 127.5  # the discriminator's normalisation: (x - 127.5) / 127.5
 ACTIVATIONS = {"Relu": "relu", "LeakyRelu": "leaky_relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
 RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # no value moves or changes
 STATISTICS = ("scale", "bias", "running_mean", "running_variance")  # inputs 1..4 of the node
-# A folded weight is w * (scale / root(variance + epsilon)): four roundings of 2**-24 each, and the
-# bias a difference of such numbers.
-FOLDING = 2.0 ** -20
 SAMPLES_AT_ONCE = 4  # of a graph whose minibatch is free: 60 MB of layers
 
 
@@ -634,9 +632,9 @@ def _same(place: str, got: Array | None, state: Array) -> Check:
         wrong = float(np.count_nonzero(different))
         if wrong:
             first = int(np.argmax(different.ravel()))
-            metrics = {"largest difference": float(np.max(np.abs(got.astype(np.float64) - state)))}
+            metrics = {"largest_absolute": float(np.max(np.abs(got.astype(np.float64) - state)))}
             detail = (f"{wrong:.0f} of {got.size} values differ, by up to "
-                      f"{metrics['largest difference']:.3g}; the first at flat index {first}: "
+                      f"{metrics['largest_absolute']:.3g}; the first at flat index {first}: "
                       f"{got.ravel()[first]!s} in the file, {state.ravel()[first]!s} in the "
                       "framework")
     return Check(place=place, measured=wrong, allowed=0.0, unit="values differ", policy="exact",
@@ -662,9 +660,8 @@ def _compare_folded(graph: Graph, network: str, convolution: str,
             size = float(np.max(np.abs(folded) if terms is None else terms)) or 1.0
             apart = float(np.max(np.abs(got - folded))) / size
             detail = f"{norm} is folded in; off by {apart:.3g} of the largest value"
-        checks.append(Check(place=f"{network}/{convolution}/{quantity}", measured=apart,
-                            allowed=FOLDING, unit="of the largest value", policy="folded",
-                            detail="" if apart <= FOLDING else detail))
+        checks.append(verdict.within(f"{network}/{convolution}/{quantity}", apart, "folded",
+                                     detail))
     return checks
 
 

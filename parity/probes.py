@@ -114,11 +114,9 @@ def events(step, before, after):
     return made
 
 
-def ledger(states, changed_by_evaluation):
-    """The events of an evaluation, a D step and a G step, in order; states: before, between and
-    after the two steps."""
-    return ([["evaluation", name, "changed"] for name in sorted(changed_by_evaluation)]
-            + events("d_step", states[0], states[1]) + events("g_step", states[1], states[2]))
+def ledger(states):
+    """The events of a D step and a G step, in order; states: before, between and after."""
+    return events("d_step", states[0], states[1]) + events("g_step", states[1], states[2])
 
 
 def of_step(values, network):

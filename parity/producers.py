@@ -222,7 +222,7 @@ def explanation(name: str, code: int, errors: Sequence[str]) -> str:
             what = f"signal {-code}"
         mend = {"SIGKILL": "most likely memory ran out: free some, or give a smaller "
                            "--minibatch-size",
-                "SIGABRT": "it aborted itself: its last words are above, if it had any; run `make "
+                "SIGABRT": "it aborted itself; run `make "
                            "setup` again if libraries changed"}.get(what, "run it again")
         said = f" Its last words: {errors[-1]}." if errors else ""
         return f"the process of {name} was ended by {what}: {mend}.{said}"

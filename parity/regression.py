@@ -2,10 +2,11 @@
 
     python -m parity compare LAST_MONTH TODAY
 
-The same program, with the same versions and threads, repeats bit for bit, so every array has to be
-the same. Where a version, the threads or the program itself differ, what is drawn and read still
-has to be the same bits, and what is computed has to lie within float32's rounding, as CNTK's
-distance from float64 does (policies "formula_chain" and, for gradients in the chain, "kink").
+The same program, with the same versions on as many processors (CNTK's gradients of weights depend
+on their number), repeats bit for bit, so every array has to be the same. Where one of these
+differs, what is drawn and read still has to be the same bits, and what is computed has to lie
+within float32's rounding, as CNTK's distance from float64 does (policies "formula_chain" and, for
+gradients in the chain and what they have moved, "kink").
 """
 import argparse
 from pathlib import Path
@@ -20,15 +21,16 @@ from parity.report import Pictures, write_all
 from parity.results import Check, Report, Stage
 from parity.stages import pairs
 
-DRAWN = ("initial", "reader", "input", "optimizer", "state")
+DRAWN = ("initial", "reader", "input")
+CHAOTIC = ("gradient", "step", "twin", "state", "optimizer")  # moved by gradients in the chain
 FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "parameters",
          "evaluation_changes")
 
 
 def identity(capture: Capture) -> dict[str, Any]:
     """What must be equal for a run to repeat bit for bit."""
-    return {key: capture.manifest[key] for key in ("producer", "versions", "threads")} | {
-        "processor": capture.manifest["machine"]["processor"]}
+    return {key: capture.manifest[key] for key in ("producer", "versions")} | {
+        key: capture.manifest["machine"].get(key) for key in ("processor", "processors")}
 
 
 def compare(reference: Capture, other: Capture) -> Report:
@@ -44,8 +46,8 @@ def compare(reference: Capture, other: Capture) -> Report:
         "reference": {**reference.manifest, "arrays": {}, "facts": {}},
         "other": {**other.manifest, "arrays": {}, "facts": {}}})
     by_stage: dict[str, Stage] = {}
-    note = ("the same program, versions and threads: every bit has to repeat" if repeats else
-            "not the same program, versions or threads (" + ", ".join(
+    note = ("the same program, versions and processors: every bit has to repeat" if repeats else
+            "not the same program, versions or processors (" + ", ".join(
                 f"{key}: {ours[key]} and {theirs[key]}" for key in ours
                 if ours[key] != theirs[key]) + "): what is computed may differ by rounding")
     for first in dict.fromkeys(name.split("/")[0] for name in [*reference, *other]):
@@ -67,9 +69,8 @@ def judged(stage: str, name: str, reference: np.ndarray, other: np.ndarray, repe
     exact = repeats or stage in DRAWN or reference.dtype.kind != "f"
     if exact or np.shape(reference) != np.shape(other):
         return verdict.same_bits(name, other, reference, "rerun" if repeats else "exact")
-    chaotic = stage in ("gradient", "step", "twin")
     return verdict.within(name, metrics.error(other, reference),
-                          "kink" if chaotic else "formula_chain",
+                          "kink" if stage in CHAOTIC else "formula_chain",
                           "the two are farther apart than rounding explains",
                           figures={"largest_absolute": metrics.largest_absolute(other, reference)})
 

@@ -31,7 +31,11 @@ def stage(captures: Captures, cache: Path, threads: int) -> tuple[Stage, dict[st
         return made, {}
     classifier = Classifier(cache, threads)
     images = {name: np.asarray(value, np.float32) for name, value in found.items()}
-    likely = {name: classifier.probabilities(value) for name, value in images.items()}
+    try:
+        likely = {name: classifier.probabilities(value) for name, value in images.items()}
+    except ValueError as error:  # no images in [-1, 1]
+        made.checks.append(verdict.missing("generator/images/score", str(error)))
+        return made, {}
     values = {name: score(value) for name, value in likely.items()}
     moved = [abs(score(classifier.probabilities(np.clip(
         probes.moved_by_one_ulp(images["cntk"], seed), -1, 1))) - values["cntk"])

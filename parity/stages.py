@@ -130,10 +130,14 @@ def structure(captures: Captures) -> Stage:
         stage.checks.append(verdict.within(
             "discriminator_fake/parameters/of_its_own", own, "structure",
             f"{who}: {own} parameters are not shared between the real and the fake branch"))
-        own = found["discriminator_statistics"] - found["shared_statistics"]
+        own = found["discriminator_statistics"] - found["shared_statistics"]  # of both branches
         stage.checks.append(verdict.within(
             "discriminator_fake/statistics/of_its_own", own, "structure",
             f"{who}: {own} running statistics are not shared between the two branches"))
+    for who, capture in (("the port", captures.port), ("the port in float64", captures.oracle)):
+        stopped = capture.facts.get("stopped")
+        if stopped:
+            stage.checks.append(verdict.missing("port/capture/whole", f"{who} stopped: {stopped}"))
     stage.notes.append("The article's table prints stride 2 for the generator's first layer; the "
                        "program has stride 1. From 1 x 1 the 4 x 4 output is the same.")
     return stage
@@ -500,10 +504,11 @@ def optimizer_alone(captures: Captures, after: str, network: str) -> list[Check]
     extra = [name for name in captures.port.names(f"local/{after}") if name not in set(moved)]
     checks = []
     for name in [*moved, *extra]:
-        found = arrays_or_failure(name, (captures.port, f"local/{after}/{name}"),
+        place = f"{after.removeprefix('step/0001/')}/{name}"
+        found = arrays_or_failure(place, (captures.port, f"local/{after}/{name}"),
                                   (captures.cntk, f"{after}/{name}"))
         checks.append(found if isinstance(found, Check) else
-                      verdict.same_bits(name, found[0], found[1], local=True))
+                      verdict.same_bits(place, found[0], found[1], local=True))
     return checks
 
 

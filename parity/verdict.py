@@ -5,7 +5,7 @@ Three kinds of judgement, from the sharpest down:
 exact    the same bits. Where the port does the same arithmetic there is nothing to tolerate.
 ratio    two float32 programs round differently, so neither is the truth; the float64 oracle is.
          The port may be at most a stated factor farther from it than CNTK is.
-floor    a difference that no ratio bounds: measured once, with the command that measured it.
+floor    a difference that no ratio bounds, measured: once, or in the run itself.
 
 Each is applied to a layer on its own inputs first (``local``), where an error is born, and then in
 the chain, where it may be inherited.
@@ -64,6 +64,10 @@ POLICIES = {
         "less than this (weights times 8: tanh's inputs are 500,000 times larger, and so are their "
         "roundings). Measured with weights times 1, 2, 4 and 8: CNTK's distance from float64 was "
         "at most 1.3 nudges, onnxruntime's from CNTK and from the port at most 2.6"),
+    "folded": Policy(
+        2.0 ** -20, "of the largest value",
+        "a weight that holds its normalisation is w * (scale / root(variance + epsilon)): four "
+        "roundings of 2**-24 each, and the bias is a difference of such numbers"),
     "kink": Policy(
         0.1, "of the gradient's size, where a unit lies on the other side of a rectifier's kink",
         "a unit that rounding moves over 0 has another gradient: with minibatch 4 one such unit "

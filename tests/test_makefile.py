@@ -165,7 +165,13 @@ def test_a_dry_run_runs_nothing(fake):
 
 def test_horizon_passes_its_iterations_on(fake):
     make("horizon", "ITERATIONS=9", "SEED=3", folder=fake, PYTHON="./python3")
-    assert calls(fake)[-1] == "-m parity horizon --iterations 9"
+    assert " ".join(calls(fake)[-1].split()) == "-m parity horizon --iterations 9 --seed 3"
+
+
+@pytest.mark.parametrize("target", ["horizon", "defects", "false-alarms"])
+def test_a_comparison_passes_on_where_images_lie_and_results_go(fake, target):
+    make(target, "MAP_FILE=my map.txt", "OUTPUT=out", folder=fake, PYTHON="./python3")
+    assert calls(fake)[-1] == f"-m parity {target} --map-file my map.txt --output out"
 
 
 @pytest.mark.parametrize("target", ["test", "twin", "twin-cntk", "bench", "docs", "lint"])

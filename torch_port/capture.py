@@ -34,9 +34,10 @@ from parity.plan import Plan, PlanError
 from torch_port import losses
 from torch_port.adam import CNTKAdam
 from torch_port.batch_norm import BatchNormalization
-from torch_port.cntk_model import ModelFileError, read_model
+from torch_port.cntk_model import read_model
 from torch_port.convolution import ask_mkl
-from torch_port.image_reader import ImageReader, ReaderError
+from torch_port.image_reader import ImageReader
+from torch_port.native import CompilerError
 from torch_port.networks import (
     Each,
     Networks,
@@ -275,7 +276,7 @@ class Layers:
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
         self.add("step/0001/after_g", dict(probes.of_step(states[-1], "generator")))
         self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
-        self.writer.fact("ledger", probes.ledger(states, []))
+        self.writer.fact("ledger", probes.ledger(states))
         if self.dtype == torch.float32:
             self._optimizer_alone()
 
@@ -387,7 +388,7 @@ def facts_of_parameters(networks: Networks) -> dict[str, object]:
         fake = copy.generator(torch.zeros(1, 100), watch("generator"))
         copy.discriminator(fake, watch("discriminator_fake"))
     parameters = list(networks.discriminator.parameters())
-    statistics = list(networks.discriminator.buffers())
+    in_all = sum(1 for _ in networks.buffers()) - sum(1 for _ in networks.generator.buffers())
     return {
         "generator": sum(p.numel() for p in networks.generator.parameters()),
         "discriminator": sum(p.numel() for p in parameters),
@@ -396,7 +397,8 @@ def facts_of_parameters(networks: Networks) -> dict[str, object]:
         "fake_branch_parameters_of_its_own":
             sum(1 for _ in networks.parameters()) - len(parameters)
             - sum(1 for _ in networks.generator.parameters()),
-        "shared_statistics": len(statistics), "discriminator_statistics": len(statistics),
+        "shared_statistics": sum(1 for _ in networks.discriminator.buffers()),
+        "discriminator_statistics": in_all,
         "layers": shapes,
     }
 
@@ -464,7 +466,17 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
         if part == "seed" and dtype != torch.float32:
             continue  # integers and hashes: nothing to be had in double
         note(f"{who}: {PARTS[part]}", i, len(parts))
-        work[part]()
+        try:
+            work[part]()
+        except CaptureError:
+            raise
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if part == parts[0]:
+                raise
+            # What a wrong port raises. What was captured so far already says where it is wrong.
+            writer.fact("stopped", f"{part}: {type(error).__name__}: {str(error).splitlines()[0]}"
+                        if str(error) else f"{part}: {type(error).__name__}")
+            break
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -501,7 +513,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                            options.parts.split(","))
             writer.fact("seconds", time.time() - started)
             writer.fact("job", options.job)
-    except (PlanError, CaptureError, ReaderError, ModelFileError, ValueError) as error:
+    except (PlanError, CaptureError, ValueError, CompilerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

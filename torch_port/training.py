@@ -7,7 +7,7 @@ One iteration, beside CNTK's program:
     x = next minibatch; z = fresh              D step: D(x), D(G(z)), both with gradients for D only
     z = fresh                                  G step: D(G(z)), gradients for G only
 
-What each step moves, N samples in the minibatch (measured on CNTK, see docs):
+What each step moves, N samples in the minibatch (measured on CNTK):
 
     D step   D's weights, m, v, counter; D's running statistics twice (x first, then G(z): count
              + 2N); G's running statistics once (+ N)
@@ -45,8 +45,9 @@ from torch import Tensor
 
 from parity.plan import LARGEST_SEED, Latents
 from torch_port.adam import CNTKAdam
-from torch_port.image_reader import ImageReader, ReaderError
+from torch_port.image_reader import ImageReader
 from torch_port.losses import discriminator_loss, generator_loss, minibatch_average
+from torch_port.native import CompilerError
 from torch_port.networks import Each, Networks, networks_from_seed, normalized, unchanged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -372,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.resume:
             run.load_state_dict(load_checkpoint(options.output_dir / CHECKPOINT))
         train(run, options.output_dir, options.iterations, options.image_interval)
-    except (TrainingError, ReaderError, ValueError) as error:
+    except (ValueError, CompilerError) as error:  # TrainingError and ReaderError are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -382,8 +383,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         done = 0 if run is None else len(run.rows)
-        print(f"interrupted after {done} iterations, which are kept in {options.output_dir}: go on "
-              "with --resume", file=sys.stderr)
+        print(f"interrupted after {done} iterations" + (
+            f", which are kept in {options.output_dir}: go on with --resume"
+            if (options.output_dir / CHECKPOINT).exists() else ""), file=sys.stderr)
         return 130
     print(f"checkpoint, images and {LOG} are in {options.output_dir}", file=sys.stderr)
     return 0

@@ -13,11 +13,13 @@ from rich.console import Console
 
 from parity import __main__ as command_line
 from parity import comparison, onnx_stage, producers
+from parity.blame import Blame, Finding
 from parity.capture_format import MANIFEST, Capture
 from parity.defect_catalogue import COPIED
 from parity.onnx_graphs import Perturb
 from parity.plan import Plan
 from parity.producers import ROOT
+from parity.results import Stage
 from parity.stages import Captures
 
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
@@ -80,9 +82,11 @@ def test_the_port_agrees(captured, plan, tmp_path):
      "generator/conv3/output"),
     ("state/discriminator/conv4/weight", "state", "discriminator/conv4/weight"),
     ("reader/probe/minibatch03/images", "reader", "minibatch03/images"),
+    ("normalisation/probe/minibatch01/running_mean", "normalisation",
+     "minibatch01/running_mean"),
 ])
 def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, name, stage, place):
-    folder = with_change(captured, tmp_path / "changed", name, swapped if "images" not in name
+    folder = with_change(captured, tmp_path / "changed", name, swapped if "/probe/" not in name
                          else lambda array: array + np.float32(1))
     report, _ = comparison.compare(plan, folder, (stage,), tmp_path, pictures=False)
     assert not report.passed and report.blame == "port"
@@ -101,9 +105,51 @@ def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, n
 def test_an_array_of_nan_is_a_failure_with_a_sentence(captured, plan, tmp_path):
     name = "forward/evaluation/generator/bn2/output"
     folder = with_change(captured, tmp_path / "changed", name, lambda array: array * np.nan)
-    report, _ = comparison.compare(plan, folder, ("forward/evaluation",), tmp_path, pictures=False)
+    report, _ = comparison.compare(plan, folder, ("forward/evaluation", "onnx"), tmp_path,
+                                   pictures=False)
     failed = [check for stage in report.stages for check in stage.checks if not check.passed]
     assert any("holds NaN" in check.detail for check in failed)
+
+
+def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_path):
+    """A port without its tanh: what is beyond [-1, 1] cannot be classified."""
+    folder = with_change(captured, tmp_path / "changed", "score/generator/tanh7/images",
+                         lambda array: array * np.float32(5))
+    report, _ = comparison.compare(plan, folder, ("score",), tmp_path, pictures=False)
+    (stage,) = report.stages
+    assert not stage.passed and stage.checks[0].place == "generator/images/score"
+    assert stage.checks[0].detail
+
+
+def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_path, monkeypatch):
+    """A port that computes otherwise than it exports: the export is looked at second."""
+    exported = onnx_stage.Exports(Stage("onnx", ""), {"generator": Blame("generator", (
+        Finding("the port's exporter", "conv1", "another kernel"),))}, {}, {}, ({}, {}))
+    monkeypatch.setattr(onnx_stage, "compare", lambda captures: exported)
+    changed = with_change(captured, tmp_path / "changed",
+                          "local/forward/evaluation/generator/conv1/output", swapped)
+    report, _ = comparison.compare(plan, changed, ("forward/evaluation", "onnx"), tmp_path,
+                                   pictures=False)
+    assert report.blame == "port"
+
+
+def test_a_port_that_stops_on_the_way_keeps_what_it_had(captured, reference, plan, tmp_path):
+    """Without a bias it cannot take CNTK's weights: the report says so, layer and all."""
+    port = changed_port(tmp_path / "changed", (
+        "networks.py", "padding=2, output_padding=1)\n\n    def forward(self, z",
+        "padding=2, output_padding=1, bias=False)\n\n    def forward(self, z"), (
+        "networks.py", "BIASES = (\"generator/conv7/bias\", ", "BIASES = ("))
+    producers.run_jobs([producers.port_job(plan, tmp_path, port=port, reference=reference / "cntk",
+                                           parts="seed,evaluation")],
+                       plan, tmp_path, Console(quiet=True))
+    for name in ("cntk", "oracle"):
+        (tmp_path / name).symlink_to((captured / name).resolve())
+    report, _ = comparison.compare(plan, tmp_path, ("structure", "state"), tmp_path, pictures=False)
+    found = report.first_failure
+    assert found is not None
+    assert (found[0].name, found[1].place) == ("structure", "generator/conv7/bias")
+    (stopped,) = [check for check in found[0].checks if check.place == "port/capture/whole"]
+    assert "the port stopped: evaluation: " in stopped.detail
 
 
 def captures_of(captured) -> Captures:

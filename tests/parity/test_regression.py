@@ -103,3 +103,12 @@ def test_command_on_what_is_no_capture(tmp_path, capsys):
     assert command_line.main(["compare", str(tmp_path), str(tmp_path), "--output",
                               str(tmp_path / "report")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no whole capture in")
+
+
+def test_another_number_of_processors_may_round_otherwise(tmp_path, plan, monkeypatch):
+    """CNTK's gradients of weights depend on it."""
+    first = capture(tmp_path, plan, "a")
+    assert not regression.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-6))).passed
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6))).passed
+    assert not regression.compare(first, capture(tmp_path, plan, "d", nudge(LAYER, 1e-2))).passed

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from parity import verdict
+from parity import documentation, verdict
 from parity.verdict import (
     POLICIES,
     few_values,
@@ -210,3 +210,8 @@ def test_a_ratio_of_few_values_is_mostly_luck(truth):
     assert ratio(4).passed and not ratio(SIZE).passed
     assert ratio(SIZE, distinct=4).passed  # the errors of one sample go together
     assert ratio(4).allowed == pytest.approx(1.5 * few_values(4))
+
+
+def test_the_docs_have_every_tolerance_as_it_is():
+    """A changed tolerance shows in a diff; `make docs` writes the page."""
+    assert (documentation.DOCS / "tolerances.md").read_text() == documentation.tolerances()
