@@ -341,6 +341,8 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
     """
     checks: list[Check] = []
     counts, samples = [], captures.cntk.manifest["plan"]["minibatch_size"]
+    # Sums over the samples are as much longer than those the policies were measured with.
+    sums = 1.0 if prefix == "forward/evaluation" else max(1.0, samples / 4)
     for place, local in (("local/" + prefix, True), (prefix, False)):
         names = captures.cntk.names(prefix)
         if prefix.startswith("gradient/"):
@@ -364,7 +366,8 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             few = samples if not local and np.size(cntk) <= 4 * samples else None
             checks += verdict.nearness(name, port, cntk, oracle, captures.onednn, local,
                                        0 if local else kinks, few,
-                                       1.0 if local else max(loose, steep(captures, prefix, name)),
+                                       sums if local else max(loose, steep(captures, prefix, name),
+                                                              1.0 if kinks else sums),
                                        captures.nudge(name)["error"] if evaluated else 0.0)
         counts.append(f"{equal} of {compared} arrays "
                       + ("on their own inputs" if local else "in the chain"))

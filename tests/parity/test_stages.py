@@ -367,6 +367,27 @@ def test_another_formula(run):
         ("generator/bn2/output", "formula"), ("generator/bn2/output", "formula_chain")}
 
 
+@pytest.mark.parametrize("prefix, place, part, samples, passes", [
+    ("forward/training", "generator/bn2/output", 5e-5, 4, False),
+    ("forward/training", "generator/bn2/output", 5e-5, 16, True),
+    ("forward/training", "generator/bn2/output", 2e-4, 16, False),
+    ("gradient/d", "discriminator/bn2/scale", 5e-5, 4, False),
+    ("gradient/d", "discriminator/bn2/scale", 5e-5, 16, True),
+    ("gradient/d", "discriminator/bn2/scale", 2e-4, 16, False),
+    ("forward/evaluation", "generator/bn2/output", 5e-5, 16, False)])
+def test_longer_sums_round_worse(run, plan, prefix, place, part, samples, passes):
+    """Port and CNTK alike; in evaluation mode nothing is added up over the samples."""
+    def change(sides):
+        for who, at in (("cntk", prefix), ("port", f"local/{prefix}"), ("port", prefix)):
+            sides[who].arrays[f"{at}/{place}"] = rounded(
+                sides["oracle"].arrays[f"local/{prefix}/{place}"], who + at, part)
+        sides["oracle"].arrays[f"{prefix}/{place}"] = sides["oracle"].arrays[
+            f"local/{prefix}/{place}"]
+    got = run(prefix, change, plan=plan.with_values(minibatch_size=samples))
+    failed = [c.policy for c in got.checks if not c.passed and c.local]
+    assert failed == ([] if passes else ["formula"])
+
+
 def test_onednn_may_round_worse(run, plan):
     def worse(part):
         return lambda sides: off_by(sides, "local/forward/training/generator/conv2/output", part)

@@ -155,6 +155,18 @@ def test_the_judgement_with_more_room_is_reported(truth, port, cntk, policy, mos
     assert ratio.passed and ratio.policy == policy and ratio.margin <= most
 
 
+def test_a_port_with_cntks_bits_computes_cntks_formula(truth):
+    """However far float32 is from float64: one value that differs, and it is asked again."""
+    cntk = rounded(truth, 1e-2, 1)
+    formula, ratio = nearness("a/b/c", cntk.copy(), cntk, truth, False, True)
+    assert formula.passed and formula.policy == "exact" and formula.metrics["cntk_error"] > 5e-3
+    assert ratio.passed
+    port = cntk.copy()
+    port[0] = np.nextafter(port[0], np.float32(9))
+    formula, _ = nearness("a/b/c", port, cntk, truth, False, True)
+    assert not formula.passed and formula.policy == "formula"
+
+
 # ------------------------------------------------------------------------------- nudges
 
 
