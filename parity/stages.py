@@ -130,7 +130,7 @@ def structure(captures: Captures) -> Stage:
         stage.checks.append(verdict.within(
             "discriminator_fake/parameters/of_its_own", own, "structure",
             f"{who}: {own} parameters are not shared between the real and the fake branch"))
-        own = found["discriminator_statistics"] - found["shared_statistics"]  # of both branches
+        own = found["discriminator_statistics"] - found["shared_statistics"]
         stage.checks.append(verdict.within(
             "discriminator_fake/statistics/of_its_own", own, "structure",
             f"{who}: {own} running statistics are not shared between the two branches"))
@@ -366,8 +366,8 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             few = samples if not local and np.size(cntk) <= 4 * samples else None
             checks += verdict.nearness(name, port, cntk, oracle, captures.onednn, local,
                                        0 if local else kinks, few,
-                                       sums if local else max(loose, steep(captures, prefix, name),
-                                                              1.0 if kinks else sums),
+                                       sums if local else max(loose, steep(captures, prefix,
+                                                                           name)),
                                        captures.nudge(name)["error"] if evaluated else 0.0)
         counts.append(f"{equal} of {compared} arrays "
                       + ("on their own inputs" if local else "in the chain"))
