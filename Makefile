@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH = .venv-torch/bin/python
 # CNTK's programs are run as files: the package has to be found from there.
 CNTK = PYTHONPATH="$(CURDIR)" .venv-cntk/bin/python
-SET_UP = $(PYTHON) cntk_impl/environment/set_up.py
+SET_UP = $(PYTHON) environment/set_up.py
 DATA = $(TORCH) -m datasets.drawn_faces --output data
 
 # What the caller keeps on Python's path belongs in neither environment.
@@ -49,7 +49,7 @@ data: setup-torch ## the drawn faces, in data/
 	@$(DATA)
 
 twin: data ## the port trains alone; needs no CNTK and no Python 3.6
-	$(TORCH) -m torch_port.training $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'
+	$(TORCH) -m torch_port.train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'
 
 twin-cntk: setup data ## the same training by real CNTK
 	$(CNTK) cntk_impl/dcgan_training.py $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)'

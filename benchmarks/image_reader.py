@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from torch_port.image_reader import ImageReader  # noqa: E402
+from torch_port.reader.reader import ImageReader  # noqa: E402
 
 SIZE, MINIBATCHES = 16, 8
 

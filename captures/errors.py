@@ -18,3 +18,26 @@ class DataError(ParityError):
 
 class MapFileError(DataError):
     """A map file that CNTK does not read, or reads as something else than was meant."""
+
+
+class PlanError(ParityError):
+    """A plan's value out of range, a name unknown, a plan's file that is none."""
+
+
+class CaptureError(ParityError):
+    """A capture that is not there, not whole, of another plan or format, or was changed."""
+
+
+class ReaderError(DataError):
+    """What the reader cannot go on with."""
+
+    def __init__(self, message):
+        # A DataLoader hands a worker's error over as one string with its traceback: the last line
+        # of that is this class's name and the message.
+        if message.startswith("Caught ReaderError in DataLoader worker"):
+            message = message.rstrip().rsplit("ReaderError: ", 1)[-1]
+        super().__init__(message)
+
+
+class TrainingError(ParityError):
+    """A training that cannot begin, or a checkpoint that it cannot go on from."""

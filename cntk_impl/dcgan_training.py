@@ -34,7 +34,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if ROOT not in sys.path:  # run as a file, Python puts only this file's own folder there
     sys.path.insert(0, ROOT)
 
-from cntk_impl.environment.quiet import select_device  # noqa: E402
+from environment.quiet import select_device  # noqa: E402
 
 select_device()
 
@@ -43,8 +43,8 @@ import cntk.io.transforms as xforms  # noqa: E402
 from cntk import cntk_py  # noqa: E402
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D  # noqa: E402
 
+from captures.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents  # noqa: E402
 from cntk_impl.map_file import BadInput, checked_map_file  # noqa: E402
-from parity.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents  # noqa: E402
 
 img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE

@@ -3,7 +3,6 @@
 Exit codes: 0 agree, 1 differ, 2 could not run (bad input, a process that died, a full disk).
 """
 import argparse
-import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,34 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from parity.capture_format import CaptureError
+from captures.format import CaptureError
+from captures.plan import PlanError
 from parity.classifier_score import ClassifierError
-from parity.plan import FIELDS, Plan, PlanError
-from parity.producers import ROOT, ProducerError
+from parity.cli.options import ERROR, plan_of, plan_options
+from parity.cli.run import run
+from parity.producers.jobs import ROOT, ProducerError
 from parity.report import ReportError
-
-OPTIONS = {"twin_iterations": "--iterations"}
-AGREE, DIFFER, ERROR = 0, 1, 2
-
-
-def plan_options(parser: argparse.ArgumentParser) -> None:
-    """One option for each value of a plan."""
-    for name, default, lowest, highest, what in FIELDS:
-        option = OPTIONS.get(name, "--" + name.replace("_", "-"))
-        if (lowest, highest) == (0, 1):
-            parser.add_argument(option, dest=name, action="store_const", const=1, default=default,
-                                help=what)
-        else:
-            parser.add_argument(option, dest=name, type=int, default=default, metavar="N",
-                                help=f"{what} ({lowest} .. {highest})")
-    parser.add_argument("--map-file", type=Path, default=ROOT / "data" / "train_dcgan_map.txt",
-                        metavar="FILE", help="one `image<TAB>0` per line; the default is what "
-                                             "`make data` makes")
-
-
-def plan_of(options: argparse.Namespace) -> Plan:
-    return Plan.make(options.map_file, **{field[0]: getattr(options, field[0])
-                                          for field in FIELDS})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,51 +86,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ERROR
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
-    from parity import comparison
-    from parity.report import write_all
-    from parity.verdict import policies
-
-    wanted = comparison.STAGES
-    if options.stages:
-        wanted = tuple(options.stages.split(","))
-        unknown = [name for name in wanted if name not in comparison.STAGES]
-        if unknown:
-            raise PlanError(f"there is no stage {unknown[0]!r}: give some of "
-                            f"{', '.join(comparison.STAGES)}")
-    if not (options.port / "torch_port").is_dir():
-        raise PlanError(f"{options.port} holds no torch_port: give the folder that holds one")
-    report, pictures = comparison.run(plan_of(options), options.output, console,
-                                      options.port.resolve(), wanted)
-    write_all(report, pictures, policies(), options.output, console,
-              layers=not options.no_layers)
-    if not options.keep_oracle:
-        shutil.rmtree(options.output / "oracle", ignore_errors=True)
-    return AGREE if report.passed else DIFFER
-
-
 def compare(options: argparse.Namespace, console: Console) -> int:
-    from parity import regression
+    from parity.history import compare as regression
     return regression.main(options, console)
 
 
 def horizon(options: argparse.Namespace, console: Console) -> int:
-    from parity import horizon as long_run
+    from parity.cli import horizon as long_run
     return long_run.main(plan_of(options), options.output, console)
 
 
 def defects(options: argparse.Namespace, console: Console) -> int:
-    from parity import defects as planted
+    from parity.evidence import defects as planted
     return planted.main(options, console)
 
 
 def false_alarms(options: argparse.Namespace, console: Console) -> int:
-    from parity import false_alarms as alarms
+    from parity.evidence import false_alarms as alarms
     return alarms.main(options, console)
 
 
 def docs(options: argparse.Namespace, console: Console) -> int:
-    from parity import documentation
+    from parity.evidence import documentation
     return documentation.main(console)
 
 

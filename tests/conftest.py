@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import torch_port.convolution  # noqa: F401  first: it asks MKL for CNTK's order of additions
+import torch_port.rounding  # noqa: F401  first: it asks MKL for CNTK's order of additions
 
 ROOT = Path(__file__).resolve().parent.parent
 CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"

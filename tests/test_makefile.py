@@ -50,7 +50,7 @@ def test_help_is_the_default_and_lists_every_target_and_variable():
     assert set(re.findall(r"^  ([A-Z_]+)=", text, re.MULTILINE)) == set(VARIABLES)
 
 
-SET_UP = "python3 cntk_impl/environment/set_up.py"
+SET_UP = "python3 environment/set_up.py"
 TORCH = ".venv-torch/bin/python"
 
 
@@ -71,7 +71,7 @@ def test_the_twins_run_the_same_training():
     ours, theirs = printed("twin")[-1], printed("twin-cntk")[-1]
     options = "--seed '0' --iterations '20' --minibatch-size '4'"
     assert " ".join(ours.split()) == (
-        f"{TORCH} -m torch_port.training {options} --output-dir 'runs/twin'")
+        f"{TORCH} -m torch_port.train {options} --output-dir 'runs/twin'")
     assert " ".join(theirs.split()) == (
         f'PYTHONPATH="{ROOT}" .venv-cntk/bin/python cntk_impl/dcgan_training.py {options} '
         "--output-dir 'runs/twin-cntk'")
@@ -127,7 +127,7 @@ def test_a_comparison_exits_as_its_command_does(fake, target, status):
     assert done.stdout == "ran\n"
     assert ("***" in done.stderr) == (status == 2)
     assert [call.split()[:3] for call in calls(fake)] == [
-        ["cntk_impl/environment/set_up.py", "all"],
+        ["environment/set_up.py", "all"],
         ["-m", "datasets.drawn_faces", "--output"],
         ["-m", "parity", "run" if target == "parity" else target]]
 

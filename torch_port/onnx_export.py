@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_port.batch_norm import BatchNormalization
-from torch_port.networks import LATENT_SIZE, Discriminator, Generator, Networks, normalized
+from torch_port.dcgan import LATENT_SIZE, Discriminator, Generator, Networks, normalized
 
 OPSET = 9  # CNTK 2.7's
 IMAGE = (3, 256, 256)

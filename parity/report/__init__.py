@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from parity.judge.results import Report
 from parity.report.facts import Policies
 from parity.report.files import ReportError
 from parity.report.html import write_html
@@ -13,7 +14,6 @@ from parity.report.json_report import write_json
 from parity.report.junit import write_junit
 from parity.report.pictures import Pictures
 from parity.report.terminal import print_report
-from parity.results import Report
 
 __all__ = ["Pictures", "ReportError", "write_all"]
 

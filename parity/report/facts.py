@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parity.results import Check, Report, Stage
+from parity.judge.results import Check, Report, Stage
 
 Policies = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from parity.judge.results import Check, Report, Stage
 from parity.report import facts, plots
 from parity.report.facts import Policies
 from parity.report.files import write
 from parity.report.pictures import Floats, ImageRows, Pictures, compare_images
-from parity.results import Check, Report, Stage
 
 INITIAL_DEVIATION = 0.02  # of the article's C.normal(0.02)
 NETWORK_TITLES = {

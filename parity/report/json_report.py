@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from parity.judge.results import Report
 from parity.report.facts import Policies
 from parity.report.files import write
-from parity.results import Report
 
 FORMAT = 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from parity.judge.results import Check, Report, Stage
 from parity.report.facts import (
     Policies,
     blame,
@@ -19,7 +20,6 @@ from parity.report.facts import (
     versions,
 )
 from parity.report.files import write
-from parity.results import Check, Report, Stage
 
 
 def _properties(report: Report) -> dict[str, str]:

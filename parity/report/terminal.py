@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parity.judge.results import Check, Report, Stage
 from parity.report.facts import (
     Layer,
     Policies,
@@ -21,7 +22,6 @@ from parity.report.facts import (
     verdict,
     worst,
 )
-from parity.results import Check, Report, Stage
 
 GOOD, BAD, QUIET = "green", "bold red", "dim"
 EXACT = "exact"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from parity.plan import Latents
+from captures.plan import Latents
 from tests.conftest import ROOT, cntk_environment_or_fail
-from torch_port.cntk_model import read_model
-from torch_port.networks import networks_from_seed
+from torch_port.dcgan import networks_from_seed
+from torch_port.files.model import read_model
 from torch_port.normal_initializer import normal
 
 PROGRAM = ROOT / "cntk_impl" / "dcgan_training.py"

@@ -20,7 +20,7 @@ os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 if sys.argv[2] == "cases":
     os.environ["OMP_NUM_THREADS"] = sys.argv[3]
 
-from cntk_impl.environment.quiet import select_device
+from environment.quiet import select_device
 
 select_device()
 import cntk as C  # noqa: E402

@@ -29,7 +29,7 @@ import numpy as np
 if sys.argv[2].startswith("threads="):
     os.environ["OMP_NUM_THREADS"] = sys.argv.pop(2).split("=")[1]
 
-from cntk_impl.environment.quiet import select_device  # noqa: E402
+from environment.quiet import select_device  # noqa: E402
 
 select_device()
 import cntk as C  # noqa: E402

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from cntk_impl.environment.quiet import select_device
+from environment.quiet import select_device
 
 select_device()
 

@@ -14,8 +14,8 @@ import tempfile
 
 import numpy as np
 
+from captures.plan import IMAGE_SIZE, Latents
 from cntk_impl import dcgan_training as program
-from parity.plan import IMAGE_SIZE, Latents
 
 C = program.C  # the program imports it and selects the device without a word
 

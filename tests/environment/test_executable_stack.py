@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cntk_impl.environment.executable_stack import clear, clear_folder, is_marked
+from environment.executable_stack import clear, clear_folder, is_marked
 from tests.conftest import cntk_environment_or_fail
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cntk_impl.environment import find_python
-from cntk_impl.environment.find_python import CNTK, PORT, PythonNotFoundError, find
+from environment import find_python
+from environment.find_python import CNTK, PORT, PythonNotFoundError, find
 from tests.conftest import ROOT
 
-PROGRAM = ROOT / "cntk_impl" / "environment" / "find_python.py"
+PROGRAM = ROOT / "environment" / "find_python.py"
 
 
 def executable(path: Path, script: str) -> Path:

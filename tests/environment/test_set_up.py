@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cntk_impl.environment import missing_libraries, quiet, set_up
-from cntk_impl.environment.find_python import Python, PythonNotFoundError
-from cntk_impl.environment.set_up import KINDS, SetUpError
+from environment import missing_libraries, quiet, set_up
+from environment.find_python import Python, PythonNotFoundError
+from environment.set_up import KINDS, SetUpError
 from tests.conftest import ROOT
 
 CNTK, TORCH = KINDS["cntk"], KINDS["torch"]
@@ -62,10 +62,10 @@ class Workshop:
 def workshop(tmp_path, monkeypatch):
     for path in ROOT.glob("requirements-*.txt"):
         shutil.copy(path, tmp_path)
-    here = tmp_path / "cntk_impl" / "environment"
+    here = tmp_path / "environment"
     here.mkdir(parents=True)
     for name in ("missing_libraries.py", "executable_stack.py"):
-        shutil.copy(ROOT / "cntk_impl" / "environment" / name, here)
+        shutil.copy(ROOT / "environment" / name, here)
     monkeypatch.setattr(set_up, "HERE", str(here))
     return Workshop(tmp_path)
 
@@ -106,7 +106,7 @@ def another_python(kind, path, version):
 
 def moved(workshop, monkeypatch):
     workshop.root = workshop.root.rename(workshop.root.with_name("moved"))
-    monkeypatch.setattr(set_up, "HERE", str(workshop.root / "cntk_impl" / "environment"))
+    monkeypatch.setattr(set_up, "HERE", str(workshop.root / "environment"))
 
 
 @pytest.mark.parametrize("change, remade", [
@@ -114,8 +114,8 @@ def moved(workshop, monkeypatch):
     (edit("requirements-torch-cpu.txt"), ["torch"]),
     (edit("requirements-cntk.txt"), []),
     (edit("requirements-torch.txt"), []),
-    (edit("cntk_impl/environment/missing_libraries.py"), ["cntk"]),
-    (edit("cntk_impl/environment/executable_stack.py"), ["cntk"]),
+    (edit("environment/missing_libraries.py"), ["cntk"]),
+    (edit("environment/executable_stack.py"), ["cntk"]),
     (another_filter, ["cntk"]),
     (another_accelerator, ["cntk", "torch"]),
     (another_python(CNTK, "/of/python3.6", "3.6.9"), ["cntk"]),
@@ -420,7 +420,7 @@ def test_two_set_ups_take_turns(tmp_path):
 
 def test_a_command_that_outlives_its_set_up_keeps_the_lock(tmp_path):
     program = ("import subprocess, sys\n"
-               "from cntk_impl.environment import set_up\n"
+               "from environment import set_up\n"
                "with set_up.alone(sys.argv[1]):\n"
                "    child = subprocess.Popen(['sleep', '60'], close_fds=False,\n"
                "                             stdout=subprocess.DEVNULL)\n"
@@ -437,7 +437,7 @@ def test_a_command_that_outlives_its_set_up_keeps_the_lock(tmp_path):
 @pytest.fixture
 def copy(tmp_path):
     """The set-up's own files in a folder of their own, so that the real lock is not taken."""
-    shutil.copytree(ROOT / "cntk_impl" / "environment", tmp_path / "cntk_impl" / "environment",
+    shutil.copytree(ROOT / "environment", tmp_path / "cntk_impl" / "environment",
                     ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "cntk_impl" / "__init__.py").touch()
     for path in ROOT.glob("requirements-*.txt"):
@@ -448,7 +448,7 @@ def copy(tmp_path):
 def run_program(copy, *arguments, **environ):
     kept = {name: value for name, value in os.environ.items()
             if name not in ("ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")}
-    return subprocess.run([sys.executable, copy / "cntk_impl" / "environment" / "set_up.py",
+    return subprocess.run([sys.executable, copy / "environment" / "set_up.py",
                            *arguments], env={**kept, **environ}, capture_output=True, text=True,
                           check=False)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parity import defects
+from parity.evidence import defects
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"

@@ -20,23 +20,28 @@ from test_onnx_graphs import (  # the graphs' edits are the same ones, the fixtu
 )
 from torch import nn
 
-from parity import blame as accused
-from parity import onnx_graphs
-from parity.blame import (
+from captures.article import LAYERS
+from parity.blame import corners as accused
+from parity.blame import finding
+from parity.blame.corners import blame
+from parity.blame.finding import (
     CNTK_EXPORTER,
     PORT,
     PORT_EXPORTER,
     RUNTIME,
     Corners,
-    blame,
     measured_floor,
+)
+from parity.blame.reproduction import (
     write_array_reproduction,
     write_layer_reproduction,
     write_reproduction,
 )
-from parity.onnx_graphs import LAYERS, GraphError
-from torch_port import networks as port_networks
-from torch_port import onnx_export
+from parity.onnx import graph as onnx_graph
+from parity.onnx import runtime as onnx_runtime
+from parity.onnx import structure as graph_structure
+from parity.onnx.names import GraphError
+from torch_port import activations, onnx_export
 
 EXPORTERS = {"cntk": CNTK_EXPORTER, "port": PORT_EXPORTER}
 
@@ -47,7 +52,7 @@ def sound(case):  # noqa: F811
     @cache
     def made(network):
         taken = case.inputs[network][:1]
-        runs = [onnx_graphs.run(case.paths[exporter, network], taken).layers
+        runs = [onnx_runtime.run(case.paths[exporter, network], taken).layers
                 for exporter in EXPORTERS]
         native = [{layer: array[:1] for layer, array in of[network].items()}
                   for of in (case.cntk, case.port)]
@@ -63,7 +68,7 @@ def arguments(case, network, **changed):  # noqa: F811
 
 def ran(path, taken, perturb=None):
     try:
-        return onnx_graphs.run(path, taken, perturb=perturb).layers
+        return onnx_runtime.run(path, taken, perturb=perturb).layers
     except GraphError:
         return {}  # as the comparison gives it
 
@@ -104,8 +109,8 @@ def test_the_generators_export_at_fault(case, sound, folder, exporter):  # noqa:
 
 def test_by_its_numbers_alone(case, sound, folder, monkeypatch):  # noqa: F811
     """Of a defect that no check of the graph knows, the reference evaluator still says whose."""
-    monkeypatch.setattr(accused, "compare_structure", lambda path, network: ([], []))
-    monkeypatch.setattr(accused, "compare_state", lambda path, network, state: [])
+    monkeypatch.setattr(graph_structure, "compare_structure", lambda path, network: ([], []))
+    monkeypatch.setattr(graph_structure, "compare_state", lambda path, network, state: [])
     path = edited(case, "cntk", "discriminator", EDITS["epsilon"][0], folder)
     corners = sound("discriminator")
     corners = replace(corners, cntk_onnx=ran(path, corners.input))
@@ -195,7 +200,7 @@ def with_padding_at_the_other_side(networks, monkeypatch):
 
 
 def with_another_slope(networks, monkeypatch):
-    monkeypatch.setattr(port_networks, "leaky_relu", lambda h, slope: F.leaky_relu(h, 0.1))
+    monkeypatch.setattr(activations, "leaky_relu", lambda h, slope: F.leaky_relu(h, 0.1))
     return "leaky_relu1"
 
 
@@ -205,7 +210,7 @@ def with_another_epsilon(networks, monkeypatch):
 
 
 def with_another_activation(networks, monkeypatch):
-    monkeypatch.setattr(port_networks, "leaky_relu", lambda h, slope: F.relu(h))
+    monkeypatch.setattr(activations, "leaky_relu", lambda h, slope: F.relu(h))
     return "leaky_relu1"
 
 
@@ -300,7 +305,7 @@ def test_an_exports_folder(case, sound, folder, exporter, name, expected):  # no
     layer = {"graph": "sigmoid7", "leaky_relu4": "conv5"}.get(verdict.layer, verdict.layer)
     assert onnx.load(made / "subgraph.onnx").graph.name == f"{layer}..{layer}" or not expected
     # With the graph as it should be, the same folder shows nothing.
-    graph = onnx_graphs.Graph.open(case.paths[exporter, "discriminator"])
+    graph = onnx_graph.Graph.open(case.paths[exporter, "discriminator"])
     first = verdict.layer if verdict.layer != "graph" else layer
     sound_part = graph.part(graph.index(first), graph.index(layer))
     (made / "subgraph.onnx").write_bytes(sound_part.SerializeToString())
@@ -329,7 +334,7 @@ def test_nothing_to_write(case, sound, folder):  # noqa: F811
     corners = sound("discriminator")
     given = arguments(case, "discriminator")
     with pytest.raises(ValueError, match="nothing disagrees"):
-        write_reproduction(folder / "made", accused.Blame("discriminator"), corners, **given)
+        write_reproduction(folder / "made", finding.Blame("discriminator"), corners, **given)
 
 
 def test_written_over_what_was_there_or_not_at_all(folder, monkeypatch):  # noqa: F811
@@ -369,7 +374,7 @@ def test_a_layer_from_cntks_own_input(case, folder, network, layer):  # noqa: F8
         made = write_layer_reproduction(folder / "made", network, layer, taken, port, right,
                                         case.state, allowed)
         stored = dict(np.load(made / "outputs.npz"))
-        session = onnx_graphs.Session(onnx.load(made / "subgraph.onnx"))
+        session = onnx_runtime.Session(onnx.load(made / "subgraph.onnx"))
         onnx.checker.check_model(onnx.load(made / "subgraph.onnx"), full_check=True)
         (fresh,) = session(np.load(made / "inputs.npz")["input"])
         assert len(fresh) == 1
@@ -405,7 +410,7 @@ def test_the_discriminator_on_generated_images(case, folder):  # noqa: F811
     right = case.cntk["discriminator"]["conv1"]
     made = write_layer_reproduction(folder / "made", "discriminator", "conv1", taken, right, right,
                                     case.state, 1e-5, pixels=False)
-    (fresh,) = onnx_graphs.Session(onnx.load(made / "subgraph.onnx"))(
+    (fresh,) = onnx_runtime.Session(onnx.load(made / "subgraph.onnx"))(
         np.load(made / "inputs.npz")["input"])
     assert np.abs(fresh - right[:1]).max() <= 1e-5
 

@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from parity import capture_format
-from parity.capture_format import Capture, CaptureError, CaptureWriter, require_same_plan
-from parity.plan import Plan
+from captures import format
+from captures.format import Capture, CaptureError, CaptureWriter, require_same_plan
+from captures.plan import Plan
 
 NAME = "forward/training/generator/conv3/output"
 
@@ -193,7 +193,7 @@ def test_a_full_disk_on_the_way(writer, monkeypatch):
 
     with pytest.raises(OSError, match="No space left"), writer:
         writer.add(NAME, np.zeros(3))
-        monkeypatch.setattr(capture_format.np, "save", full)
+        monkeypatch.setattr(format.np, "save", full)
         writer.add("forward/training/generator/bn3/output", np.zeros(3))
     assert not os.path.exists(writer.folder)
 

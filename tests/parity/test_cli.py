@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from parity.__main__ import COMMANDS, OPTIONS, main
-from parity.plan import FIELDS
+from captures.plan import FIELDS
+from parity.__main__ import COMMANDS, main
+from parity.cli.options import OPTIONS
 from tests.conftest import ROOT, cntk_environment_or_fail
 
 

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from parity import __main__ as command_line
-from parity import comparison, onnx_stage, producers
-from parity.blame import Blame, Finding
-from parity.capture_format import MANIFEST, Capture
-from parity.defect_catalogue import COPIED
-from parity.onnx_graphs import Perturb
-from parity.plan import Plan
-from parity.producers import ROOT
-from parity.results import Stage
-from parity.stages import Captures
+from captures.format import MANIFEST, Capture
+from captures.plan import Plan
+from parity import __main__ as main_module
+from parity import comparison
+from parity.blame.finding import Blame, Finding
+from parity.evidence.catalogue.port import COPIED
+from parity.judge.results import Stage
+from parity.onnx.names import Perturb
+from parity.producers import jobs, recipes
+from parity.producers.jobs import ROOT
+from parity.stages import export
+from parity.stages.common import Captures
 
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
 
@@ -35,9 +37,9 @@ def captured(reference, plan, tmp_path_factory) -> Path:
     """CNTK's capture, the port's and the oracle's, of what STAGES need."""
     folder = tmp_path_factory.mktemp("captured")
     (folder / "cntk").symlink_to(reference / "cntk")
-    producers.run_jobs([producers.port_job(plan, folder, reference=reference / "cntk",
+    jobs.run_jobs([recipes.port_job(plan, folder, reference=reference / "cntk",
                                            parts="seed,evaluation"),
-                        producers.port_job(plan, folder, "oracle", dtype="float64",
+                        recipes.port_job(plan, folder, "oracle", dtype="float64",
                                            reference=reference / "cntk", parts="evaluation")],
                        plan, folder, Console(quiet=True))
     return folder
@@ -123,9 +125,9 @@ def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_
 
 def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_path, monkeypatch):
     """A port that computes otherwise than it exports: the export is looked at second."""
-    exported = onnx_stage.Exports(Stage("onnx", ""), {"generator": Blame("generator", (
+    exported = export.Exports(Stage("onnx", ""), {"generator": Blame("generator", (
         Finding("the port's exporter", "conv1", "another kernel"),))}, {}, {}, ({}, {}))
-    monkeypatch.setattr(onnx_stage, "compare", lambda captures: exported)
+    monkeypatch.setattr(export, "compare", lambda captures: exported)
     changed = with_change(captured, tmp_path / "changed",
                           "local/forward/evaluation/generator/conv1/output", swapped)
     report, _ = comparison.compare(plan, changed, ("forward/evaluation", "onnx"), tmp_path,
@@ -139,7 +141,7 @@ def test_a_port_that_stops_on_the_way_keeps_what_it_had(captured, reference, pla
         "networks.py", "padding=2, output_padding=1)\n\n    def forward(self, z",
         "padding=2, output_padding=1, bias=False)\n\n    def forward(self, z"), (
         "networks.py", "BIASES = (\"generator/conv7/bias\", ", "BIASES = ("))
-    producers.run_jobs([producers.port_job(plan, tmp_path, port=port, reference=reference / "cntk",
+    jobs.run_jobs([recipes.port_job(plan, tmp_path, port=port, reference=reference / "cntk",
                                            parts="seed,evaluation")],
                        plan, tmp_path, Console(quiet=True))
     for name in ("cntk", "oracle"):
@@ -167,7 +169,7 @@ def noise(layer: str) -> Perturb:
 
 @pytest.mark.parametrize("who", ["cntk", "port"])
 def test_a_runtime_at_fault_is_blamed(captured, tmp_path, who):
-    exports = onnx_stage.compare(captures_of(captured), {who: noise("bn3")})
+    exports = export.compare(captures_of(captured), {who: noise("bn3")})
     assert not exports.stage.passed
     assert exports.word == "runtime"
     assert exports.blames["generator"].layer == "bn3"
@@ -191,10 +193,10 @@ def test_cntk_says_how_far_a_nudge_moves_it(captured):
 
 def test_a_runtime_within_cntks_own_nudges_is_not_blamed(captured):
     fault = {"cntk": noise("tanh7")}  # up to 5e-2 away
-    exports = onnx_stage.compare(nudged(captures_of(captured), 2e-2), fault)
+    exports = export.compare(nudged(captures_of(captured), 2e-2), fault)
     failed = [check.place for check in exports.stage.checks if not check.passed]
     assert failed == [] and exports.word == ""
-    assert not onnx_stage.compare(nudged(captures_of(captured), 5e-3), fault).stage.passed
+    assert not export.compare(nudged(captures_of(captured), 5e-3), fault).stage.passed
 
 
 def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:
@@ -218,7 +220,7 @@ def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capf
         "networks.py", COPIED, COPIED +
         "            weight = ours['generator/conv3/weight']\n"
         "            weight[:, [3, 5]] = weight[:, [5, 3]]\n"))
-    code = command_line.main([
+    code = main_module.main([
         "run", "--port", str(port), "--stages", "forward/evaluation", "--minibatch-size", "1",
         "--warmup-iterations", "1", "--iterations", "0", "--output", str(tmp_path / "out")])
     printed = capfd.readouterr().out

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parity import __main__ as command_line
-from parity import defects, stages, verdict
-from parity.blame import CNTK_EXPORTER, PORT, PORT_EXPORTER, RUNTIME
-from parity.defect_catalogue import DEFECTS, KINDS, Defect, Edit
-from parity.plan import PlanError
-from parity.verdict import Policy
+from captures.plan import PlanError
+from parity import __main__ as main_module
+from parity.blame.finding import CNTK_EXPORTER, PORT, PORT_EXPORTER, RUNTIME
+from parity.evidence import defects, examine
+from parity.evidence.catalogue import port
+from parity.evidence.catalogue.port import DEFECTS
+from parity.evidence.defect import KINDS, Defect, Edit
+from parity.judge import policies
+from parity.judge.policies import Policy
+from parity.stages import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
@@ -102,7 +106,7 @@ def test_an_entry_is_whole(defect):
 def test_an_edit_fits_the_port_as_it_is(defect, tmp_path):
     shutil.copytree(ROOT / "torch_port", tmp_path / "torch_port",
                     ignore=shutil.ignore_patterns("__pycache__"))
-    defects.apply(defect, tmp_path / "torch_port")
+    examine.apply(defect, tmp_path / "torch_port")
     for edit in defect.edits:
         changed = (tmp_path / "torch_port" / edit.file).read_text()
         assert changed != (ROOT / "torch_port" / edit.file).read_text()
@@ -114,13 +118,13 @@ def test_an_edit_that_fits_no_more_is_named(tmp_path):
                    (Edit("adam.py", "no such text", ""),))
     with pytest.raises(PlanError, match=r"stale: its text stands 0 times in torch_port/adam\.py, "
                                         "not 1: bring the entry"):
-        defects.check_edits(stale, ROOT / "torch_port")
+        examine.check_edits(stale, ROOT / "torch_port")
 
 
 def test_every_stage_has_its_turn_in_the_suites_order():
-    turns = [stage.__name__ for part, dtype, _ in defects.SCHEDULE
-             for stage in defects.stages_after(part, dtype)]
-    assert turns == [stage.__name__ for stage in stages.ALL]
+    turns = [stage.__name__ for part, dtype, _ in examine.SCHEDULE
+             for stage in examine.stages_after(part, dtype)]
+    assert turns == [stage.__name__ for stage in registry.ALL]
 
 
 def test_the_page_lists_every_defect():
@@ -209,8 +213,8 @@ def test_an_interrupted_run_goes_on(ran, output):
 def test_a_suite_that_tolerates_too_much_misses_a_defect(ran, output, monkeypatch):
     """The correct port passes a weaker suite too: its result is only given the new key."""
     for name in ("onnx", "onnx_layer"):
-        monkeypatch.setitem(verdict.POLICIES, name, Policy(1e9, "of anything", "a test"))
-    kept = output / "results" / f"{defects.CORRECT}.json"
+        monkeypatch.setitem(policies.POLICIES, name, Policy(1e9, "of anything", "a test"))
+    kept = output / "results" / f"{examine.CORRECT}.json"
     before = kept.read_text()
     key = defects.suite_key(defects.plan_of(MAP_FILE), output / "source" / "torch_port")
     kept.write_text(json.dumps({**json.loads(before), "key": key}))
@@ -229,7 +233,7 @@ def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
 
     added = (planted("killed", "import os; os.kill(os.getpid(), 9)"),
              planted("raising", "raise KeyError('no such layer')"))
-    monkeypatch.setattr(defects, "DEFECTS", (*DEFECTS, *added))
+    monkeypatch.setattr(port, "DEFECTS", (*DEFECTS, *added))
     dead = Ran(output, "killed,raising")
     assert dead.code == 1
     assert not any(line["caught"] for line in dead.lines.values())
@@ -245,7 +249,7 @@ def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
     (["--map-file", "/no/such/map.txt"], "/no/such/map.txt cannot be read"),
 ])
 def test_bad_input(arguments, words, tmp_path, capsys):
-    assert command_line.main(["defects", "--output", str(tmp_path), *arguments]) == 2
+    assert main_module.main(["defects", "--output", str(tmp_path), *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("error: ") and said.err.count("\n") == 1

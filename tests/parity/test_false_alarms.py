@@ -1,14 +1,15 @@
 """The many plans: what they cover, and that a run goes on where it stopped."""
 import argparse
 import json
+from concurrent import futures
 
 import pytest
 from rich.console import Console
 
-from parity import __main__ as command_line
-from parity import false_alarms
-from parity.plan import FIELDS, Plan
-from parity.results import Check, Report, Stage
+from captures.plan import FIELDS, Plan
+from parity import __main__ as main_module
+from parity.evidence import false_alarms
+from parity.judge.results import Check, Report, Stage
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def runs(monkeypatch):
         return report(name not in done.fail)
 
     monkeypatch.setattr(false_alarms, "one", one)
-    monkeypatch.setattr(false_alarms, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(futures, "ProcessPoolExecutor", Here)
     return done
 
 
@@ -123,6 +124,6 @@ def test_what_was_done_is_not_done_again(tmp_path, map_file, runs, monkeypatch):
 
 
 def test_bad_input(tmp_path, map_file, capsys):
-    assert command_line.main(["false-alarms", "--only", "seed-x", "--map-file", str(map_file),
+    assert main_module.main(["false-alarms", "--only", "seed-x", "--map-file", str(map_file),
                               "--output", str(tmp_path / "out")]) == 2
     assert "there is no plan 'seed-x'" in capsys.readouterr().err

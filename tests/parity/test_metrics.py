@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from parity import metrics
+from parity.judge import metrics
 
 ULP = 2.0 ** -23
 

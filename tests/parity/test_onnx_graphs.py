@@ -12,10 +12,15 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from parity import onnx_graphs
-from parity.blame import measured_floor
-from parity.onnx_graphs import LAYERS, Graph, GraphError
-from torch_port.networks import Networks, normalized
+from captures import article
+from captures.article import LAYERS
+from parity.blame.finding import measured_floor
+from parity.onnx import graph as onnx_graph
+from parity.onnx import runtime as onnx_runtime
+from parity.onnx import structure as graph_structure
+from parity.onnx.graph import Graph
+from parity.onnx.names import GraphError
+from torch_port.dcgan import Networks, normalized
 from torch_port.onnx_export import _FromPixels, export
 
 NETWORKS = ("generator", "discriminator")
@@ -102,7 +107,7 @@ def network(request):
 
 @pytest.fixture(scope="module")
 def ran(case, exporter, network):
-    return onnx_graphs.run(case.paths[exporter, network], case.inputs[network])
+    return onnx_runtime.run(case.paths[exporter, network], case.inputs[network])
 
 
 def failed(checks):
@@ -114,11 +119,11 @@ def failed(checks):
 
 def test_both_pass_every_check(case, exporter, network):
     path = case.paths[exporter, network]
-    assert onnx_graphs.check(path) == ""
-    checks, _ = onnx_graphs.compare_structure(path, network)
+    assert graph_structure.check(path) == ""
+    checks, _ = graph_structure.compare_structure(path, network)
     assert failed(checks) == {}
     assert len(checks) == 4 + len(LAYERS[network])
-    checks = onnx_graphs.compare_state(path, network, case.state)
+    checks = graph_structure.compare_state(path, network, case.state)
     assert failed(checks) == {}
     assert len(checks) == len([name for name in case.state if name.startswith(network)
                                and not name.endswith("sample_count")])
@@ -126,7 +131,7 @@ def test_both_pass_every_check(case, exporter, network):
 
 def test_notes_say_what_the_two_write_differently(case):
     notes = {(exporter, network): "\n".join(
-        onnx_graphs.compare_structure(case.paths[exporter, network], network)[1])
+        graph_structure.compare_structure(case.paths[exporter, network], network)[1])
         for exporter, network in case.paths}
     for network in NETWORKS:
         cntk, port = notes["cntk", network], notes["port", network]
@@ -147,14 +152,14 @@ def test_notes_say_what_the_two_write_differently(case):
 
 
 def test_structure(case, exporter, network):
-    made = onnx_graphs.structure(case.paths[exporter, network])
+    made = onnx_graph.structure(case.paths[exporter, network])
     assert (made["opset"], made["ir_version"], made["network"]) == (9, 4, network)
     assert made["producer"].startswith({"cntk": "CNTK", "port": "pytorch"}[exporter])
     assert made["parameters"] == sum(
         array.size for name, array in case.state.items()
         if name.startswith(network) and not name.endswith("sample_count"))
     assert made["layers"] == [e.name for e in LAYERS[network]]
-    assert made["inputs"][0]["dims"][1:] == onnx_graphs.INPUT[network]
+    assert made["inputs"][0]["dims"][1:] == article.INPUT[network]
     norms = [node for node in made["nodes"] if node["op"] == "BatchNormalization"]
     assert len(norms) == {"generator": 6, "discriminator": 5}[network]
     assert norms[0]["attributes"]["epsilon"] == pytest.approx(1e-5)
@@ -162,7 +167,7 @@ def test_structure(case, exporter, network):
 
 def test_layer_outputs_are_tensors_of_the_file(case, exporter, network):
     path = case.paths[exporter, network]
-    outputs = onnx_graphs.layer_outputs(path)
+    outputs = onnx_graph.layer_outputs(path)
     assert list(outputs) == [e.name for e in LAYERS[network]]
     assert list(outputs) == list(case.cntk[network])  # CNTK's own order
     there = {name for node in onnx.load(path).graph.node for name in node.output}
@@ -170,7 +175,7 @@ def test_layer_outputs_are_tensors_of_the_file(case, exporter, network):
 
 
 def test_initializers_have_the_frameworks_bits(case, exporter, network):
-    got = onnx_graphs.initializers(case.paths[exporter, network])
+    got = onnx_graph.initializers(case.paths[exporter, network])
     names = [name for name in case.state if name.startswith(network)
              and not name.endswith("sample_count")]
     assert sorted(got) == sorted(names)
@@ -215,7 +220,7 @@ def test_a_minibatch_of_any_size(case, folder, batch):
             dim.dim_param = "N"
     onnx.save(model, folder / "fixed.onnx")
     taken = case.inputs["discriminator"][[0, 1, 0, 1, 1]]
-    got = onnx_graphs.run(folder / "fixed.onnx", taken)
+    got = onnx_runtime.run(folder / "fixed.onnx", taken)
     right = case.port["discriminator"]["sigmoid7"][[0, 1, 0, 1, 1]]
     assert got.batch == batch
     assert got.output.shape == (5, 1, 1, 1)
@@ -225,8 +230,8 @@ def test_a_minibatch_of_any_size(case, folder, batch):
 
 def test_a_perturbed_runtime_goes_on_with_what_it_got(case):
     path, taken = case.paths["port", "discriminator"], case.inputs["discriminator"][:1]
-    sound = onnx_graphs.run(path, taken)
-    got = onnx_graphs.run(path, taken, perturb=lambda layer, array: array * 1.5
+    sound = onnx_runtime.run(path, taken)
+    got = onnx_runtime.run(path, taken, perturb=lambda layer, array: array * 1.5
                           if layer == "conv6" else array)
     order = list(sound.layers)
     for layer in order[:order.index("conv6")]:
@@ -432,17 +437,17 @@ def edited(case, exporter, network, edit, folder):
 def test_an_edit_fails_its_check(case, exporter, name, folder):
     edit, place = EDITS[name]
     path = edited(case, exporter, "discriminator", edit, folder)
-    checks = onnx_graphs.compare_structure(path, "discriminator")[0]
+    checks = graph_structure.compare_structure(path, "discriminator")[0]
     # What the checker makes of an edit is its own affair: it does not know the article.
     found = failed(c for c in checks if not c.place.endswith(("/checker", "/ends")))
-    found.update(failed(onnx_graphs.compare_state(path, "discriminator", case.state)))
+    found.update(failed(graph_structure.compare_state(path, "discriminator", case.state)))
     assert next(iter(found)) == f"discriminator/{place}"
     assert found[f"discriminator/{place}"]
 
 
 def test_of_a_weight_it_is_said_how_many_values_differ(case, folder):
     path = edited(case, "cntk", "discriminator", weight("conv5", 1, one_bit), folder)
-    (check,) = [c for c in onnx_graphs.compare_state(path, "discriminator", case.state)
+    (check,) = [c for c in graph_structure.compare_state(path, "discriminator", case.state)
                 if not c.passed]
     assert check.measured == 1
     assert "1 of 1179648 values differ" in check.detail
@@ -461,7 +466,7 @@ def output_padding(model):
 
 def test_a_transposed_convolutions_two_forms_are_one(case, exporter, folder):
     path = edited(case, exporter, "generator", output_padding, folder)
-    assert failed(onnx_graphs.compare_structure(path, "generator")[0]) == {}
+    assert failed(graph_structure.compare_structure(path, "generator")[0]) == {}
 
 
 def pads_on_all_sides(model):
@@ -477,9 +482,9 @@ def pads_on_all_sides(model):
 def test_padding_that_no_window_reaches(case, exporter, folder):
     """Is none: the outputs have the same bits."""
     path = edited(case, exporter, "discriminator", pads_on_all_sides, folder)
-    assert failed(onnx_graphs.compare_structure(path, "discriminator")[0]) == {}
+    assert failed(graph_structure.compare_structure(path, "discriminator")[0]) == {}
     taken = case.inputs["discriminator"][:1]
-    ours, theirs = (onnx_graphs.run(p, taken).layers["conv3"]
+    ours, theirs = (onnx_runtime.run(p, taken).layers["conv3"]
                     for p in (path, case.paths[exporter, "discriminator"]))
     assert np.array_equal(ours, theirs)
 
@@ -491,7 +496,7 @@ def output_shape(model):
 @pytest.mark.parametrize("edit", [generator_pads, output_shape])
 def test_the_generators_pads(case, exporter, edit, folder):
     path = edited(case, exporter, "generator", edit, folder)
-    found = failed(onnx_graphs.compare_structure(path, "generator")[0])
+    found = failed(graph_structure.compare_structure(path, "generator")[0])
     assert "pads" in found["generator/conv4/node"]
 
 
@@ -510,13 +515,13 @@ def second_output(model):
     (no_constant, "is taken by 2 nodes"), (second_output, "1 inputs and 2 outputs")])
 def test_what_is_no_chain_is_one_failed_check(case, edit, message, folder):
     path = edited(case, "port", "discriminator", edit, folder)
-    found = failed(onnx_graphs.compare_structure(path, "discriminator")[0])
+    found = failed(graph_structure.compare_structure(path, "discriminator")[0])
     assert message in found["discriminator/graph/operators"]
 
 
 def test_the_other_network_is_no_article_s(case, folder):
     """The generator's file where the discriminator's belongs."""
-    checks, _ = onnx_graphs.compare_structure(case.paths["port", "generator"], "discriminator")
+    checks, _ = graph_structure.compare_structure(case.paths["port", "generator"], "discriminator")
     assert "discriminator/graph/operators" in failed(checks)
     assert "discriminator/graph/ends" in failed(checks)
 
@@ -525,8 +530,8 @@ def test_the_checkers_word(case, folder):
     def edit(model):
         find(model, "conv3").input.append("nowhere")
     path = edited(case, "port", "discriminator", edit, folder)
-    assert "nowhere" in onnx_graphs.check(path)
-    checks, _ = onnx_graphs.compare_structure(path, "discriminator")
+    assert "nowhere" in graph_structure.check(path)
+    checks, _ = graph_structure.compare_structure(path, "discriminator")
     assert "discriminator/graph/checker" in failed(checks)
 
 
@@ -548,19 +553,19 @@ def folded(case):
 
 
 def test_what_is_folded_is_listed(case, folded):
-    outputs = onnx_graphs.layer_outputs(folded)
+    outputs = onnx_graph.layer_outputs(folded)
     convolutions = [f"conv{i}" for i in range(2, 7)]
     assert not set(convolutions) & set(outputs)
     assert {f"bn{i}" for i in range(2, 7)} <= set(outputs)
-    assert onnx_graphs.structure(folded)["folded"] == convolutions
-    checks, notes = onnx_graphs.compare_structure(folded, "discriminator")
+    assert onnx_graph.structure(folded)["folded"] == convolutions
+    checks, notes = graph_structure.compare_structure(folded, "discriminator")
     assert failed(checks) == {}
     assert any("folded into" in note and "conv2 conv3 conv4 conv5 conv6" in note for note in notes)
-    assert set(onnx_graphs.initializers(folded)) == {
+    assert set(onnx_graph.initializers(folded)) == {
         f"discriminator/{name}" for name in ("conv1/weight", "conv1/bias", "conv7/weight",
                                              "conv7/bias")}
-    assert failed(onnx_graphs.compare_state(folded, "discriminator", case.state)) == {}
-    got = onnx_graphs.run(folded, case.inputs["discriminator"])
+    assert failed(graph_structure.compare_state(folded, "discriminator", case.state)) == {}
+    got = onnx_runtime.run(folded, case.inputs["discriminator"])
     assert got.folded == convolutions
     for layer, array in got.layers.items():
         right = case.port["discriminator"][layer]
@@ -572,7 +577,8 @@ def test_a_wrong_fold_is_found(case, folded, position, quantity, folder):
     model = onnx.load(folded)
     weight("bn3", position, lambda a: a * np.float32(1.0001))(model)
     onnx.save(model, folder / "wrong.onnx")
-    found = failed(onnx_graphs.compare_state(folder / "wrong.onnx", "discriminator", case.state))
+    found = failed(graph_structure.compare_state(folder / "wrong.onnx", "discriminator",
+                                                 case.state))
     assert list(found) == [f"discriminator/conv3/{quantity}"]
 
 
@@ -585,11 +591,11 @@ def test_squeezed_and_reshaped_layers(case, folder):
         model.graph.output[0].name = "short"
         del model.graph.output[0].type.tensor_type.shape.dim[2:]
     path = edited(case, "port", "discriminator", edit, folder)
-    assert onnx_graphs.layer_outputs(path)["sigmoid7"] == "short"
-    checks, notes = onnx_graphs.compare_structure(path, "discriminator")
+    assert onnx_graph.layer_outputs(path)["sigmoid7"] == "short"
+    checks, notes = graph_structure.compare_structure(path, "discriminator")
     assert list(failed(checks)) == ["discriminator/graph/ends"]
     assert "a Squeeze stands in sigmoid7" in notes
-    got = onnx_graphs.run(path, case.inputs["discriminator"][:1])
+    got = onnx_runtime.run(path, case.inputs["discriminator"][:1])
     right = case.port["discriminator"]["sigmoid7"][:1]
     assert np.abs(got.output - right).max() <= PORT_OUTPUT
     assert got.output.shape == right.shape
@@ -600,13 +606,13 @@ def test_squeezed_and_reshaped_layers(case, folder):
 
 def test_no_file(folder):
     with pytest.raises(GraphError, match=r"cannot be read .*: export it again"):
-        onnx_graphs.structure(folder / "nothing.onnx")
+        onnx_graph.structure(folder / "nothing.onnx")
 
 
 def test_no_onnx(folder):
     (folder / "text.onnx").write_bytes(b"not a graph at all")
     with pytest.raises(GraphError, match="is not an ONNX file"):
-        onnx_graphs.layer_outputs(folder / "text.onnx")
+        onnx_graph.layer_outputs(folder / "text.onnx")
 
 
 def test_a_truncated_file(case, folder):
@@ -618,12 +624,12 @@ def test_a_truncated_file(case, folder):
 
 def test_inputs_of_another_type(case):
     with pytest.raises(GraphError, match="float32 with a minibatch first, not float64"):
-        onnx_graphs.run(case.paths["port", "generator"], np.zeros((1, 100)))
+        onnx_runtime.run(case.paths["port", "generator"], np.zeros((1, 100)))
 
 
 def test_inputs_of_another_shape(case):
     with pytest.raises(GraphError, match=r"onnxruntime .* fails in the graph"):
-        onnx_graphs.run(case.paths["port", "generator"], np.zeros((1, 99), np.float32))
+        onnx_runtime.run(case.paths["port", "generator"], np.zeros((1, 99), np.float32))
 
 
 def test_a_graph_that_onnxruntime_refuses(case, folder):
@@ -631,9 +637,9 @@ def test_a_graph_that_onnxruntime_refuses(case, folder):
         find(model, "conv3").op_type = "Convolve"
     path = edited(case, "port", "discriminator", edit, folder)
     with pytest.raises(GraphError):
-        onnx_graphs.run(path, case.inputs["discriminator"])
+        onnx_runtime.run(path, case.inputs["discriminator"])
 
 
 def test_silent(case, capfd):
-    onnx_graphs.run(case.paths["cntk", "discriminator"], case.inputs["discriminator"][:1])
+    onnx_runtime.run(case.paths["cntk", "discriminator"], case.inputs["discriminator"][:1])
     assert capfd.readouterr() == ("", "")

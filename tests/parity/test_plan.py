@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from parity.plan import FIELDS, LARGEST_SEED, Latents, Plan, PlanError
+from captures.plan import FIELDS, LARGEST_SEED, Latents, Plan, PlanError
 
 
 def images(folder, contents=(b"BM one", b"BM two", b"BM three"), prefix="..."):

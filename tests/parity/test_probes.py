@@ -2,8 +2,9 @@
 import numpy as np
 import pytest
 
-from parity import probes
-from parity.plan import Plan
+from captures import observe
+from captures import probes as probe_inputs
+from captures.plan import Plan
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def plan(tmp_path):
 
 def test_gradients_are_clipped_often_and_not_always(plan):
     """The clipping threshold is N per sample, so N * N on the sum."""
-    _, gradients = probes.optimizer_probe(plan)
+    _, gradients = probe_inputs.optimizer_probe(plan)
     clipped = {name: float(np.mean(np.abs(g) > plan.minibatch_size ** 2))
                for name, g in gradients.items()}
     assert 0.5 < clipped["kernel"] < 1 and clipped["scalar"] > 0
@@ -25,11 +26,11 @@ def test_gradients_are_clipped_often_and_not_always(plan):
 
 
 def test_the_optimizers_inputs_come_from_the_seed(plan):
-    once, again = probes.optimizer_probe(plan), probes.optimizer_probe(plan)
-    other = probes.optimizer_probe(plan.with_values(seed=6))
-    for name, shape, _ in probes.OPTIMIZER_PARAMETERS:
+    once, again = probe_inputs.optimizer_probe(plan), probe_inputs.optimizer_probe(plan)
+    other = probe_inputs.optimizer_probe(plan.with_values(seed=6))
+    for name, shape, _ in probe_inputs.OPTIMIZER_PARAMETERS:
         assert once[0][name].shape == shape
-        assert once[1][name].shape == (probes.OPTIMIZER_STEPS, *shape)
+        assert once[1][name].shape == (probe_inputs.OPTIMIZER_STEPS, *shape)
         for kind in (0, 1):
             assert once[kind][name].dtype == np.float32
             assert np.array_equal(once[kind][name], again[kind][name])
@@ -37,7 +38,7 @@ def test_the_optimizers_inputs_come_from_the_seed(plan):
 
 
 def test_logits_reach_where_the_sigmoid_saturates():
-    x = probes.logits_probe()
+    x = probe_inputs.logits_probe()
     assert x.shape == (2463,) and x.dtype == np.float32
     saturated = 1 / (1 + np.exp(-x[np.abs(x) < 80])) == 1
     assert saturated.any() and not saturated.all()
@@ -45,7 +46,7 @@ def test_logits_reach_where_the_sigmoid_saturates():
 
 
 def test_logarithms_reach_where_log_is_clamped():
-    z = probes.logarithms_probe()
+    z = probe_inputs.logarithms_probe()
     assert z.dtype == np.float32 and (z < 0).any() and (z == 0).any() and np.isfinite(z).all()
     below, above = z[(z > 0) & (z < 1e-37)], z[z >= 1e-37]
     assert len(below) > 50 and len(above) > 1000
@@ -55,28 +56,28 @@ def test_logarithms_reach_where_log_is_clamped():
 def test_the_readers_probe_crosses_the_end_of_a_sweep(plan, tmp_path):
     folder = tmp_path / "probe"
     folder.mkdir()
-    with open(probes.reader_probe(plan, str(folder))) as file:
+    with open(probe_inputs.reader_probe(plan, str(folder))) as file:
         lines = file.read().splitlines()
     assert lines == [f"{tmp_path}/{i}.bmp\t0" for i in range(13)]
-    read = probes.READER_MINIBATCHES * plan.minibatch_size
+    read = probe_inputs.READER_MINIBATCHES * plan.minibatch_size
     assert read > 2 * len(lines) and len(lines) % plan.minibatch_size
 
 
 def test_one_ulp():
     values = np.random.RandomState(0).normal(size=(50, 40)).astype(np.float32)
     values[0] = 0
-    moved = probes.moved_by_one_ulp(values, 1)
+    moved = observe.moved_by_one_ulp(values, 1)
     steps = moved.view(np.int32).astype(int) - values.view(np.int32)
     assert moved.dtype == np.float32 and np.array_equal(np.abs(steps), values != 0)
     assert 0.4 < np.mean(moved[1:] > values[1:]) < 0.6
-    assert not np.array_equal(moved, probes.moved_by_one_ulp(values, 2))
+    assert not np.array_equal(moved, observe.moved_by_one_ulp(values, 2))
 
 
 def test_sampled():
     array = np.arange(1000.0).reshape(10, 100)
-    assert len(probes.sampled(array)) == 256
-    assert np.array_equal(probes.sampled(array * 2), 2 * probes.sampled(array))  # the same places
-    assert np.array_equal(probes.sampled(np.arange(5.0)), np.arange(5.0))
+    assert len(observe.sampled(array)) == 256
+    assert np.array_equal(observe.sampled(array * 2), 2 * observe.sampled(array))  # the same places
+    assert np.array_equal(observe.sampled(np.arange(5.0)), np.arange(5.0))
 
 
 def values(**changes):
@@ -94,13 +95,13 @@ def test_ledger():
                generator__bn1__sample_count=np.array(12))
     g = {**d, "generator/conv1/weight": np.float32([4]), "generator/bn1/sample_count":
          np.array(16)}
-    assert probes.ledger([values(), d, g]) == [
+    assert observe.ledger([values(), d, g]) == [
         ["d_step", "discriminator/bn2/sample_count", 8],
         ["d_step", "discriminator/conv1/weight", "changed"],
         ["d_step", "generator/bn1/sample_count", 4],
         ["g_step", "generator/bn1/sample_count", 4],
         ["g_step", "generator/conv1/weight", "changed"]]
-    assert probes.ledger([values()] * 3) == []
+    assert observe.ledger([values()] * 3) == []
 
 
 @pytest.mark.parametrize("name, other", [
@@ -109,12 +110,12 @@ def test_ledger():
     ("discriminator__bn2__sample_count", np.array(13)),
 ])
 def test_changed_means_other_bits(name, other):
-    assert probes.changed(values(), values(**{name: other})) == [name.replace("__", "/")]
-    assert probes.changed(values(), values()) == []
+    assert observe.changed(values(), values(**{name: other})) == [name.replace("__", "/")]
+    assert observe.changed(values(), values()) == []
 
 
 def test_of_step():
     """What a step of the discriminator may move: itself, and the other's statistics."""
-    assert [name for name, _ in probes.of_step(values(), "discriminator")] == [
+    assert [name for name, _ in observe.of_step(values(), "discriminator")] == [
         "discriminator/conv1/weight", "discriminator/bn2/running_mean",
         "discriminator/bn2/sample_count", "generator/bn1/sample_count"]

@@ -12,18 +12,13 @@ import time
 import pytest
 from rich.console import Console
 
-from parity import producers
-from parity.plan import Plan
-from parity.producers import (
-    Job,
-    ProducerError,
-    cntk_job,
-    explanation,
-    main_jobs,
-    port_job,
-    run_jobs,
-    twin_jobs,
-)
+from captures.plan import Plan
+from parity.producers import jobs, recipes
+from parity.producers.jobs import Job, ProducerError, explanation, run_jobs
+from parity.producers.recipes import cntk_job, main_jobs, port_job, twin_jobs
+from torch_port import rounding
+from torch_port.capture import __main__ as main_module
+from torch_port.capture import twin
 
 SLEEP = "import time; time.sleep(60)"
 KILL = "import os, signal; os.kill(os.getpid(), signal.{})"
@@ -98,9 +93,9 @@ def test_progress(run):
                     "print('progress\\t1')")
     assert "one: done" in shown and "noise" not in shown
     told = {}
-    producers._note("progress\t3\t20\tCNTK: twin run\n", told.update)
+    jobs._note("progress\t3\t20\tCNTK: twin run\n", told.update)
     assert told == {"description": "CNTK: twin run", "completed": 3, "total": 20}
-    producers._note("progress\t0\t0\tCNTK: reader\n", told.update)
+    jobs._note("progress\t0\t0\tCNTK: reader\n", told.update)
     assert told["total"] is None  # how far it is cannot be said
 
 
@@ -130,7 +125,7 @@ def test_another_port_beside_a_capture_that_is_there(plan, tmp_path):
 
 
 def test_no_environment_of_cntk(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(producers, "CNTK_PYTHON", tmp_path / ".venv-cntk" / "bin" / "python")
+    monkeypatch.setattr(recipes, "CNTK_PYTHON", tmp_path / ".venv-cntk" / "bin" / "python")
     with pytest.raises(ProducerError, match=r"\.venv-cntk is not there: run `make setup`"):
         cntk_job(plan, tmp_path)
 
@@ -216,17 +211,16 @@ def test_a_full_disk_in_the_ports_process(plan, tmp_path, monkeypatch, capsys):
     """One line, exit 2, and nothing that looks like a capture."""
     import numpy as np
 
-    from torch_port import capture
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     plan.save(str(tmp_path / "plan.json"))
-    monkeypatch.setattr(capture, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
+    monkeypatch.setattr(twin, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
     monkeypatch.setattr(np, "save", full)
-    monkeypatch.setattr(capture, "as_cntk_rounds", lambda: None)  # both are of the whole process
-    monkeypatch.setattr(capture.torch, "set_num_threads", lambda number: None)
-    code = capture.main(["--plan", str(tmp_path / "plan.json"), "--job", "twin",
+    monkeypatch.setattr(rounding, "as_cntk_rounds", lambda: None)  # both are of the whole process
+    monkeypatch.setattr(main_module.torch, "set_num_threads", lambda number: None)
+    code = main_module.main(["--plan", str(tmp_path / "plan.json"), "--job", "twin",
                          "--output", str(tmp_path / "capture")])
     assert code == 2 and not (tmp_path / "capture").exists()
     assert capsys.readouterr().err == (

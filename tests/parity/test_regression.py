@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from parity import __main__ as command_line
-from parity import regression
-from parity.capture_format import Capture, CaptureError, CaptureWriter
-from parity.plan import Plan
+from captures.format import Capture, CaptureError, CaptureWriter
+from captures.plan import Plan
+from parity import __main__ as main_module
+from parity.history import compare
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.6"}
 LAYER = "forward/training/generator/conv1/output"
@@ -46,19 +46,19 @@ def failed(report):
 
 def test_a_repeat_is_the_same_bits(tmp_path, plan):
     first = capture(tmp_path, plan, "a")
-    assert regression.compare(first, capture(tmp_path, plan, "b")).passed
-    report = regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6)))
+    assert compare.compare(first, capture(tmp_path, plan, "b")).passed
+    report = compare.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6)))
     assert failed(report) == ["forward/training/generator/conv1/output"]
 
 
 def test_another_version_may_round_otherwise(tmp_path, plan):
     first, newer = capture(tmp_path, plan, "a"), {**VERSIONS, "torch": "2.14.0"}
-    near = regression.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-5), newer))
+    near = compare.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-5), newer))
     assert near.passed
     assert "torch" in near.stages[0].notes[0]
-    far = regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-3), newer))
+    far = compare.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-3), newer))
     assert failed(far) == ["forward/training/generator/conv1/output"]
-    drawn = regression.compare(first, capture(
+    drawn = compare.compare(first, capture(
         tmp_path, plan, "d", nudge("initial/generator/conv1/weight", 1e-6), newer))
     assert failed(drawn) == ["initial/generator/conv1/weight"]
 
@@ -76,7 +76,7 @@ def other_events(arrays, facts):
                                                                              "value")])
 def test_what_is_missing_or_happened_otherwise_fails(tmp_path, plan, change, place):
     for a, b in ((None, change), (change, None)):
-        report = regression.compare(capture(tmp_path, plan, "a", a),
+        report = compare.compare(capture(tmp_path, plan, "a", a),
                                     capture(tmp_path, plan, "b", b))
         assert failed(report) == [place]
 
@@ -84,23 +84,23 @@ def test_what_is_missing_or_happened_otherwise_fails(tmp_path, plan, change, pla
 def test_other_plans_and_jobs_are_refused(tmp_path, plan):
     first = capture(tmp_path, plan, "a")
     with pytest.raises(CaptureError, match=r"different plans \(seed 0 and 1"):
-        regression.compare(first, capture(tmp_path, plan.with_values(seed=1), "b"))
+        compare.compare(first, capture(tmp_path, plan.with_values(seed=1), "b"))
     with pytest.raises(CaptureError, match="captures of one job"):
-        regression.compare(first, capture(tmp_path, plan, "c", job="twin"))
+        compare.compare(first, capture(tmp_path, plan, "c", job="twin"))
 
 
 @pytest.mark.parametrize(("change", "code"), [(None, 0), (nudge(LAYER, 1e-6), 1)])
 def test_command(tmp_path, plan, capsys, change, code):
     capture(tmp_path, plan, "a"), capture(tmp_path, plan, "b", change)
     output = tmp_path / "report"
-    assert command_line.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
+    assert main_module.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
                               str(output)]) == code
     assert ("AGREE" if code == 0 else "DIFFER") in capsys.readouterr().out
     assert (output / "report.json").is_file()
 
 
 def test_command_on_what_is_no_capture(tmp_path, capsys):
-    assert command_line.main(["compare", str(tmp_path), str(tmp_path), "--output",
+    assert main_module.main(["compare", str(tmp_path), str(tmp_path), "--output",
                               str(tmp_path / "report")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no whole capture in")
 
@@ -108,7 +108,7 @@ def test_command_on_what_is_no_capture(tmp_path, capsys):
 def test_another_number_of_processors_may_round_otherwise(tmp_path, plan, monkeypatch):
     """CNTK's gradients of weights depend on it."""
     first = capture(tmp_path, plan, "a")
-    assert not regression.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-6))).passed
+    assert not compare.compare(first, capture(tmp_path, plan, "b", nudge(LAYER, 1e-6))).passed
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert regression.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6))).passed
-    assert not regression.compare(first, capture(tmp_path, plan, "d", nudge(LAYER, 1e-2))).passed
+    assert compare.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6))).passed
+    assert not compare.compare(first, capture(tmp_path, plan, "d", nudge(LAYER, 1e-2))).passed

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity import stages
-from parity.capture_format import Capture, CaptureError, CaptureWriter
-from parity.plan import Plan
-from parity.stages import Captures
+from captures import article
+from captures.format import Capture, CaptureError, CaptureWriter
+from captures.plan import Plan
+from parity.stages import initial as initial_stage
+from parity.stages import layers, registry
+from parity.stages import twin as twin_stage
+from parity.stages.common import Captures
 
 N = 4
 BRANCHES = ("generator", "discriminator_real", "discriminator_fake")
@@ -173,7 +176,7 @@ def run(plan, kept):
 BY_NAME = dict(zip(
     ("structure", "initial", "reader", "optimizer", "normalisation", "pointwise", "state",
      "forward/evaluation", "forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
-     "ledger"), stages.ALL, strict=True))
+     "ledger"), registry.ALL, strict=True))
 # An array of each stage that compares arrays; of "step" one of each kind.
 ARRAYS = [
     ("initial", "initial/generator/conv1/weight"), ("reader", "reader/probe/minibatch01/images"),
@@ -211,7 +214,7 @@ def test_what_was_written_and_read_again_passes(tmp_path, plan, kept):
             for name, value in side.facts.items():
                 writer.fact(name, value)
         captures[who] = Capture(writer.folder)
-    for stage in stages.ALL:
+    for stage in registry.ALL:
         got = stage(Captures(**captures))
         assert got.passed, got.first_failure
 
@@ -558,7 +561,7 @@ def test_backwards():
     names = ["discriminator_real/conv1/output", "discriminator_real/leaky_relu1/output",
              "discriminator_real/bn2/output", "discriminator/bn2/scale", "generator/conv7/output",
              "discriminator_real/sigmoid7/output", "loss/samples/value", "generator/tanh7/output"]
-    assert sorted(names, key=stages.backwards) == [
+    assert sorted(names, key=layers.backwards) == [
         "loss/samples/value", "discriminator_real/sigmoid7/output",
         "discriminator_real/bn2/output", "discriminator/bn2/scale",
         "discriminator_real/leaky_relu1/output", "discriminator_real/conv1/output",
@@ -570,8 +573,8 @@ def test_no_layer_table(run):
 
 
 def test_the_article_has_as_many_parameters():
-    assert stages.expected_parameters("generator") == 19_104_035
-    assert stages.expected_parameters("discriminator") == 6_306_561
+    assert article.expected_parameters("generator") == 19_104_035
+    assert article.expected_parameters("discriminator") == 6_306_561
 
 
 @pytest.mark.parametrize("change, check", [
@@ -593,7 +596,7 @@ def test_what_is_drawn_is_normal(run, who, change, check):
 
 
 def test_moments():
-    got = stages.moments(np.float32([-1, 0, 0, 1]))
+    got = initial_stage.moments(np.float32([-1, 0, 0, 1]))
     assert got["mean"] == 0 and got["skewness"] == 0
     assert got["standard_deviation"] == pytest.approx(np.sqrt(2 / 3))
     assert got["excess_kurtosis"] == pytest.approx(2 - 3)  # mean of z**4: (4 + 4) / 4
@@ -706,7 +709,7 @@ def twin(plan):
         if change is not None:
             change(made)
         captures = {name: Held(side, name, plan) for name, side in made.items()}
-        return stages.twin(Captures(None, None, None, captures))
+        return twin_stage.twin(Captures(None, None, None, captures))
     return twin
 
 

@@ -5,16 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from parity import documentation, verdict
-from parity.verdict import (
-    POLICIES,
-    few_values,
-    missing,
-    nearness,
-    same_bits,
-    within,
-    within_nudges,
-)
+from parity.evidence import documentation
+from parity.judge import policies
+from parity.judge.judgements import few_values, missing, nearness, same_bits, within, within_nudges
+from parity.judge.policies import POLICIES
 from tests.conftest import ROOT
 
 SIZE = 4000
@@ -48,7 +42,7 @@ def test_every_tolerance_says_where_it_came_from():
     for name, policy in POLICIES.items():
         assert len(policy.source) > 20 and len(policy.unit) > 5, name
         assert policy.value >= 0 and math.isfinite(policy.value), name
-    assert verdict.policies()["output"]["value"] == POLICIES["output"].value
+    assert policies.policies()["output"]["value"] == POLICIES["output"].value
 
 
 def test_every_tolerance_is_used():

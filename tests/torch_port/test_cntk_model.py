@@ -9,15 +9,10 @@ import pytest
 import torch
 
 from torch_port.adam import CNTKAdam
-from torch_port.cntk_model import (
-    ModelFileError,
-    layer_table,
-    learner_parameters,
-    read_checkpoint,
-    read_model,
-    shapes,
-)
-from torch_port.networks import Networks
+from torch_port.dcgan import Networks
+from torch_port.files.checkpoint import learner_parameters, read_checkpoint
+from torch_port.files.message import ModelFileError
+from torch_port.files.model import layer_table, read_model, shapes
 
 NETWORKS = ("generator", "discriminator")
 SAMPLES, STEPS = 2, 3  # of the probe

@@ -12,8 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from torch_port import convolution
-from torch_port.networks import Convolution, ConvolutionTranspose, Networks, PaddedConvolution
+from torch_port import convolution, rounding
+from torch_port.dcgan import Networks
+from torch_port.layers import Convolution, ConvolutionTranspose, PaddedConvolution
+from torch_port.threads import shares
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = ROOT / "tests" / "cntk_probes" / "convolution.py"
@@ -42,7 +44,7 @@ ARTICLE = [name for name in LAYERS if not name.startswith("small/")]
 
 @pytest.fixture(scope="module", autouse=True)
 def in_cntks_order():
-    if not convolution.bit_exact():
+    if not rounding.bit_exact():
         pytest.fail("MKL does not add up in CNTK's order here: either a product of matrices came "
                     "before torch_port.convolution was imported (tests/conftest.py imports it "
                     "first; is MKL_CBWR set?), or this PyTorch has no MKL", pytrace=False)
@@ -108,7 +110,7 @@ def differing(run, got, name, samples, quantity):
 def test_every_quantity_has_cntks_bits(runs, networks, monkeypatch, name):
     layer = layer_of(networks, name)
     for threads, samples in itertools.product(THREADS, SAMPLES):
-        monkeypatch.setattr(convolution, "CNTK_THREADS", threads)
+        monkeypatch.setattr(rounding, "CNTK_THREADS", threads)
         got = made(layer, name, samples)
         for quantity in got:
             case = f"{quantity}, {samples} samples, {threads} threads"
@@ -155,16 +157,16 @@ def test_taps_added_from_the_first_to_the_last_show(runs, networks, monkeypatch)
 
 
 def test_other_shares_show(runs, networks, monkeypatch):
-    monkeypatch.setattr(convolution, "CNTK_THREADS", 1)
+    monkeypatch.setattr(rounding, "CNTK_THREADS", 1)
     for name in ("generator/conv7", "discriminator/conv3"):
         got = made(layer_of(networks, name), name, 3)
         assert differing(runs[2], got, name, 3, "weight") > got["weight"].size // STRIDE // 4
 
 
 def test_shares():
-    assert [list(s) for s in convolution.shares(5, 2)] == [[0, 1, 2], [3, 4]]
-    assert [list(s) for s in convolution.shares(8, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert [list(s) for s in convolution.shares(2, 8)] == [[0], [1]]
+    assert [list(s) for s in shares(5, 2)] == [[0, 1, 2], [3, 4]]
+    assert [list(s) for s in shares(8, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [list(s) for s in shares(2, 8)] == [[0], [1]]
 
 
 def test_a_matrix_product_for_the_dot_product_shows(runs, networks, monkeypatch):
@@ -212,14 +214,14 @@ def test_a_geometry_that_is_another_is_another_here_too():
 
 def test_it_follows_cntk_only_in_float32_on_the_cpu_without_onednn(monkeypatch):
     x = torch.zeros(1)
-    assert convolution.follows_cntk(x)
-    assert not convolution.follows_cntk(x, x.double())
-    assert not convolution.follows_cntk(x.to("meta"))
+    assert rounding.follows_cntk(x)
+    assert not rounding.follows_cntk(x, x.double())
+    assert not rounding.follows_cntk(x.to("meta"))
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
-    assert not convolution.follows_cntk(x)
+    assert not rounding.follows_cntk(x)
     monkeypatch.undo()
-    monkeypatch.setattr(convolution, "bit_exact", lambda: False)
-    assert not convolution.follows_cntk(x)
+    monkeypatch.setattr(rounding, "bit_exact", lambda: False)
+    assert not rounding.follows_cntk(x)
 
 
 def test_inference_mode(networks):
@@ -240,11 +242,11 @@ def test_the_self_check_tells_when_mkl_was_asked_too_late(before, exact):
 
 
 @pytest.mark.parametrize("found", [
-    ({**convolution.LOST, 112: 113, 128: 129, 575: 576}, False),  # MKL's default on this machine
-    (convolution.LOST, True)])  # fused multiply-add
+    ({**rounding.LOST, 112: 113, 128: 129, 575: 576}, False),  # MKL's default on this machine
+    (rounding.LOST, True)])  # fused multiply-add
 def test_the_self_check_sees_other_products(found, monkeypatch):
-    monkeypatch.setattr(convolution, "lost_and_fused", lambda: found)
-    assert not convolution.bit_exact.__wrapped__()
+    monkeypatch.setattr(rounding, "lost_and_fused", lambda: found)
+    assert not rounding.bit_exact.__wrapped__()
 
 
 # For the documentation.

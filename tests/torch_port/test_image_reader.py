@@ -13,21 +13,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils import data
 from torch.utils.data import DataLoader
 
-from torch_port import image_reader
-from torch_port.image_reader import (
-    Draws,
-    ImageReader,
-    ReaderError,
-    augmentation_draws,
-    ends_sweep,
-    map_hash,
-    read_map_file,
-    sample_indices,
-    sample_order,
-)
+from captures.errors import ReaderError
 from torch_port.mersenne import Mersenne64
+from torch_port.reader import augmentation, order
+from torch_port.reader import reader as image_reader
+from torch_port.reader.augmentation import Draws, augmentation_draws
+from torch_port.reader.order import ends_sweep, sample_indices, sample_order
+from torch_port.reader.reader import ImageReader, map_hash, read_map_file
 
 ORDERS = {  # name: (images, randomization seed, minibatch size, minibatches)
     "seed0": (612, 0, 16, 77),  # two sweeps and a little
@@ -82,7 +77,7 @@ def made(folder: str) -> dict[str, Path]:
         maps[name].write_text("".join(lines[:count]))
     maps["mixed"] = write_images(root / "mixed", [photo(i, *s) for i, s in enumerate(SHAPES)])
     maps["same"] = write_images(root / "same", [photo(i, 70, 90) for i in range(5)])
-    maps["calibration"] = write_images(root / "calibration", [image_reader.calibration_image()])
+    maps["calibration"] = write_images(root / "calibration", [augmentation.calibration_image()])
     return maps
 
 
@@ -152,8 +147,8 @@ def wrong_places(cntk: Any, maps: dict[str, Path], name: str) -> int:
     count, seed, size, minibatches = ORDERS[name]
     features = cntk_orders(cntk, maps)[f"{name}/features"][..., 0, 0]
     theirs = features[..., 0].astype(int) + 256 * features[..., 1].astype(int)
-    ours = np.stack([image_reader.sample_indices(step, size, count, seed,
-                                                 functools.cache(image_reader.sample_order))
+    ours = np.stack([order.sample_indices(step, size, count, seed,
+                                                 functools.cache(order.sample_order))
                      for step in range(minibatches)])
     assert ours.shape == theirs.shape
     return int(np.count_nonzero(ours != theirs))
@@ -208,7 +203,7 @@ def test_order_with_a_mistake_is_not_cntks(cntk, maps, monkeypatch, piece, mista
 
 @pytest.mark.parametrize("window", [127, 129])
 def test_order_with_another_window_is_not_cntks(cntk, maps, monkeypatch, window):
-    monkeypatch.setattr(image_reader, "WINDOW", window)
+    monkeypatch.setattr(order, "WINDOW", window)
     assert wrong_places(cntk, maps, "seed0") > 0
 
 
@@ -233,16 +228,16 @@ def test_sweep_ends_with_a_mistake(cntk, maps):
 
 @pytest.mark.parametrize("job", PIXEL_JOBS)
 def test_every_value_is_cntks(cntk, maps, job):
-    assert image_reader.bit_exact()
+    assert augmentation.bit_exact()
     assert differing(cntk, maps, job) == 0
 
 
 def test_bit_exact_is_cntks_own_hash(cntk, maps, monkeypatch):
     import hashlib
     done = cntk_pixels(cntk, maps)["calibration/features"]
-    assert hashlib.sha256(done.tobytes()).hexdigest() == image_reader._CALIBRATION_BY_CNTK
-    monkeypatch.setattr(image_reader, "_CALIBRATION_BY_CNTK", "of something else")
-    assert not image_reader.bit_exact()
+    assert hashlib.sha256(done.tobytes()).hexdigest() == augmentation._CALIBRATION_BY_CNTK
+    monkeypatch.setattr(augmentation, "_CALIBRATION_BY_CNTK", "of something else")
+    assert not augmentation.bit_exact()
 
 
 def test_cntk_does_not_depend_on_its_threads(cntk, maps):
@@ -317,7 +312,7 @@ def width_for_height(image, width, height):
     return _scale(image.transpose(1, 0, 2).copy(), height, width).transpose(1, 0, 2).copy()
 
 
-_color, _scale, _decode = image_reader.apply_color, image_reader.scale, image_reader.decode
+_color, _scale, _decode = augmentation.apply_color, augmentation.scale, image_reader.decode
 
 
 @pytest.mark.parametrize(("piece", "mistake", "job"), [
@@ -351,8 +346,8 @@ def test_scaling_before_colour_is_not_cntks(cntk, maps, monkeypatch):
 
 def test_newer_code_of_opencv_rounds_differently(cntk, maps, monkeypatch):
     """Why the reader switches it off: it is near (2.5e-4 of 255 was seen), not equal."""
-    monkeypatch.setattr(image_reader, "_round_as_cntk", lambda: cv2.setUseOptimized(True))
-    assert not image_reader.bit_exact()
+    monkeypatch.setattr(augmentation, "_round_as_cntk", lambda: cv2.setUseOptimized(True))
+    assert not augmentation.bit_exact()
     assert differing(cntk, maps, "color") > 0
     assert differing(cntk, maps, "size4") > 0
 
@@ -432,7 +427,7 @@ def test_workers_do_not_change_the_result_or_its_order(maps, workers):
 def test_a_worker_that_takes_no_share_is_seen(maps, monkeypatch):
     """The mistake of most iterable data sets: every worker gives every minibatch."""
     whole = all_of(small(maps))
-    monkeypatch.setattr(image_reader, "get_worker_info", lambda: None)
+    monkeypatch.setattr(data, "get_worker_info", lambda: None)
     got = all_of(DataLoader(small(maps, threads=1), batch_size=None, num_workers=2))
     assert len(got) != 6 or not all(map(torch.equal, got, whole))
 

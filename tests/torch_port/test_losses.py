@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_port import losses
+from torch_port import activations, losses
 
 # How far a mistake has to be off to be called one: multiples of what a rounding does.
 ONE_ROUNDING = 1.2e-7  # 2**-23
@@ -66,11 +66,11 @@ def test_the_average_that_is_printed(run, samples):
 
 @pytest.mark.parametrize("name", ["log", "log_upstream"])
 def test_log(run, name):
-    assert_same_bits(run, name, port(run, name, losses.cntk_log))
+    assert_same_bits(run, name, port(run, name, activations.cntk_log))
 
 
 def test_log_is_clamped_exactly_where_cntk_clamps(run):
-    z, got = run["log/input"], port(run, "log", losses.cntk_log)
+    z, got = run["log/input"], port(run, "log", activations.cntk_log)
     clamped = run["log/output"] == np.float32(-85.1)
     assert clamped.sum() > 5
     assert np.array_equal(clamped, got["output"] == np.float32(-85.1))
@@ -79,19 +79,19 @@ def test_log_is_clamped_exactly_where_cntk_clamps(run):
 
 
 def test_sigmoid(run):
-    got = port(run, "sigmoid", losses.sigmoid)
+    got = port(run, "sigmoid", activations.sigmoid)
     assert_same_bits(run, "sigmoid", got)
     subnormal = (got["output"] > 0) & (got["output"] < np.finfo(np.float32).tiny)
     assert subnormal.sum() > 100
 
 
 def test_tanh(run):
-    assert_same_bits(run, "tanh", port(run, "tanh", losses.tanh))
+    assert_same_bits(run, "tanh", port(run, "tanh", activations.tanh))
     assert differing(run, "tanh", port(run, "tanh", torch.tanh), "output") > 1000  # PyTorch's own
 
 
 @pytest.mark.parametrize("name, function", [
-    ("leaky_relu", losses.leaky_relu), ("relu", losses.relu)])
+    ("leaky_relu", activations.leaky_relu), ("relu", activations.relu)])
 def test_rectifiers(run, name, function):
     got = port(run, name, function)
     # CNTK's relu makes NaN of -inf and 0 of the smallest subnormal: no network gets there.
@@ -107,7 +107,7 @@ def test_rectifiers(run, name, function):
     ("loss_of_real", losses.generator_loss),
     ("loss_of_fake", lambda d: losses.discriminator_loss(torch.ones_like(d), d))])
 def test_losses_from_the_logit_on(run, name, loss):
-    got = port(run, name, lambda x: loss(losses.sigmoid(x)))
+    got = port(run, name, lambda x: loss(activations.sigmoid(x)))
     assert_same_bits(run, name, got)
     # The clamp is a little off: -85.1 below 1e-37, whose log is -85.195, the largest loss there is.
     for largest in (got["output"].max(), run[f"{name}/output"].max()):
@@ -122,7 +122,7 @@ class OneOverZ(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
         ctx.save_for_backward(z)
-        return losses.cntk_log(z)
+        return activations.cntk_log(z)
 
     @staticmethod
     def backward(ctx, upstream):
@@ -134,7 +134,7 @@ class OneOverZ(torch.autograd.Function):
     ("log", log_clamped_as_bce, "gradient", LOG_GRADIENT),
     ("log", OneOverZ.apply, "gradient", LOG_GRADIENT),
     ("leaky_relu", lambda x: F.leaky_relu(x, 0.2), "gradient", ONE_ROUNDING),
-    ("leaky_relu", lambda x: losses.leaky_relu(x, 0.01), "output", ONE_ROUNDING),
+    ("leaky_relu", lambda x: activations.leaky_relu(x, 0.01), "output", ONE_ROUNDING),
     ("loss_of_real", F.softplus, "output", LOSS),
     ("loss_of_real", lambda x: F.softplus(-x), "gradient", LOSS_GRADIENT),
     ("loss_of_fake", F.softplus, "gradient", LOSS_GRADIENT),
@@ -147,15 +147,15 @@ def test_a_mistake_shows(run, name, function, quantity, bound):
 
 def test_exponentials_of_double_precision_show(run, monkeypatch):
     """Rounded from double they are nearer to the true values, and not CNTK's."""
-    monkeypatch.setattr(losses, "_by_the_c_library",
+    monkeypatch.setattr(activations, "_by_the_c_library",
                         lambda _, function, x: function(x.double()).to(x.dtype))
-    assert differing(run, "log", port(run, "log", losses.cntk_log), "output") > 100
-    assert differing(run, "sigmoid", port(run, "sigmoid", losses.sigmoid), "output") > 10
+    assert differing(run, "log", port(run, "log", activations.cntk_log), "output") > 100
+    assert differing(run, "sigmoid", port(run, "sigmoid", activations.sigmoid), "output") > 10
 
 
 def test_a_sigmoid_that_flushes_subnormals_shows(run):
     def flushed(x):
-        y = losses.sigmoid(x)
+        y = activations.sigmoid(x)
         return torch.where(y < torch.finfo(torch.float32).tiny, 0 * y, y)
 
     assert farthest(run, "sigmoid", port(run, "sigmoid", flushed), "output") == 1
@@ -172,16 +172,16 @@ def test_losses_are_per_sample_and_the_gradient_is_summed():
     torch.testing.assert_close(losses.generator_loss(d_real), torch.tensor([2.0, 4.0]).log())
 
 
-@pytest.mark.parametrize("function", [losses.cntk_log, losses.leaky_relu])
+@pytest.mark.parametrize("function", [activations.cntk_log, activations.leaky_relu])
 def test_float64_has_the_same_formulas(function):
     x = torch.linspace(0.1, 0.9, 9, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, (x,))
-    assert losses.cntk_log(torch.zeros(1, dtype=torch.float64)).item() == -85.1
+    assert activations.cntk_log(torch.zeros(1, dtype=torch.float64)).item() == -85.1
 
 
 @pytest.mark.parametrize(("function", "exact", "slope", "saturated"), [
-    (losses.sigmoid, torch.sigmoid, lambda y: y * (1 - y), 16.636),
-    (losses.tanh, torch.tanh, lambda y: 1 - y * y, 9.1)])
+    (activations.sigmoid, torch.sigmoid, lambda y: y * (1 - y), 16.636),
+    (activations.tanh, torch.tanh, lambda y: 1 - y * y, 9.1)])
 def test_float64_saturates_as_float32_does(function, exact, slope, saturated):
     """The output is a float32 number next to the exact value, and the gradient is taken from it."""
     x = torch.linspace(-20, 20, 4001, dtype=torch.float64, requires_grad=True)
@@ -198,7 +198,7 @@ def test_float64_saturates_as_float32_does(function, exact, slope, saturated):
 def test_they_export_as_one_node_each():
     class Tail(nn.Module):
         def forward(self, x):
-            return losses.sigmoid(losses.leaky_relu(losses.relu(x)))
+            return activations.sigmoid(activations.leaky_relu(activations.relu(x)))
 
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -231,7 +231,7 @@ def behaviours(cntk):
          "softplus keeps it", ("loss_of_real", -88, "gradient", lambda x: F.softplus(-x))),
         ("loss: gradient of -log D(G(z)) at logit -90", "exp keeps subnormals",
          "torch.sigmoid may flush them", ("loss_of_real", -90, "gradient",
-                                          lambda x: -losses.cntk_log(torch.sigmoid(x)))),
+                                          lambda x: -activations.cntk_log(torch.sigmoid(x)))),
         ("leaky ReLU: gradient at exactly 0", "1", "the slope",
          ("leaky_relu", 0, "gradient", lambda x: F.leaky_relu(x, 0.2))),
     ]:
@@ -240,7 +240,7 @@ def behaviours(cntk):
                      "ordinary_pytorch": f"{ordinary} ({b:.3g})", "off_by": f"{abs(b - a):.3g}"})
     one = int(np.flatnonzero(run["log/input"] == 1)[0])
     z = torch.from_numpy(run["log/input"].copy()).requires_grad_()
-    losses.cntk_log(z).mean().backward()
+    activations.cntk_log(z).mean().backward()
     factor = float(run["log/gradient"][one] / z.grad[one])
     rows.append({"behaviour": "gradient of a minibatch", "cntk": "summed over the samples",
                  "ordinary_pytorch": "averaged by the default reduction",

@@ -8,14 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_port.networks import (
-    Convolution,
-    ConvolutionTranspose,
-    Networks,
-    PaddedConvolution,
-    networks_from_seed,
-    normalized,
-)
+from torch_port.dcgan import Networks, networks_from_seed, normalized
+from torch_port.layers import Convolution, ConvolutionTranspose, PaddedConvolution
 from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
 
 GENERATOR = {"conv1": (1024, 4), "conv2": (512, 8), "conv3": (256, 16), "conv4": (128, 32),

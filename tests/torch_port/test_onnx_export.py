@@ -12,7 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from torch_port import onnx_export
-from torch_port.networks import Networks, normalized
+from torch_port.dcgan import Networks, normalized
 from torch_port.onnx_export import export
 
 # Outputs are in [-1, 1] and (0, 1). Measured 9.5e-7 (image) and 1.2e-6 (probability: a quarter of

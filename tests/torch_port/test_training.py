@@ -14,23 +14,22 @@ import pytest
 import torch
 from rich.console import Console
 
-from parity import verdict
-from parity.capture_format import Capture, CaptureWriter
-from parity.plan import Plan
-from parity.producers import cntk_job, port_job, run_jobs
+from captures.errors import TrainingError
+from captures.format import Capture, CaptureWriter
+from captures.plan import Plan
+from parity.judge import policies
+from parity.producers.jobs import run_jobs
+from parity.producers.recipes import cntk_job, port_job
 from tests.conftest import cntk_environment_or_fail
-from torch_port import capture, training
-from torch_port.image_reader import ImageReader
-from torch_port.networks import networks_from_seed
-from torch_port.training import (
-    Run,
-    TrainingError,
-    create_optimizers,
-    discriminator_step,
-    generator_step,
-    load_checkpoint,
-    save,
-)
+from torch_port import dcgan, rounding
+from torch_port.capture import twin
+from torch_port.dcgan import networks_from_seed
+from torch_port.reader.reader import ImageReader
+from torch_port.train import __main__ as main_module
+from torch_port.train import steps
+from torch_port.train.checkpoint import load_checkpoint, save
+from torch_port.train.run import Run
+from torch_port.train.steps import create_optimizers, discriminator_step, generator_step
 
 SEED, N, ITERATIONS = 7, 2, 4
 IMAGES = 5  # minibatches 0 1 | 2 3 | 4 and the next sweep's first
@@ -42,7 +41,7 @@ def one_thread_and_cntks_rounding():
     minibatch of 2 takes 0.7 s; two take ten times as long where another process has the second
     processor."""
     enabled, threads = torch.backends.mkldnn.enabled, torch.get_num_threads()
-    training.as_cntk_rounds()
+    rounding.as_cntk_rounds()
     torch.set_num_threads(1)
     yield
     torch.backends.mkldnn.set_flags(enabled)
@@ -72,7 +71,7 @@ def folder(tmp_path):
 def program(map_file, capfd):
     """program(folder, *options): exit code, stdout, lines of stderr without the bar."""
     def program(folder, *options):
-        code = training.main(["--seed", str(SEED), "--minibatch-size", str(N), "--map-file",
+        code = main_module.main(["--seed", str(SEED), "--minibatch-size", str(N), "--map-file",
                               str(map_file), "--output-dir", str(folder), "--image-interval", "2",
                               *map(str, options)])
         out, err = capfd.readouterr()
@@ -104,7 +103,7 @@ def log(folder):
 def whole(map_file, tmp_path_factory):
     """Four iterations in one go: the folder."""
     folder = tmp_path_factory.mktemp("whole")
-    assert training.main(["--seed", str(SEED), "--minibatch-size", str(N), "--map-file",
+    assert main_module.main(["--seed", str(SEED), "--minibatch-size", str(N), "--map-file",
                           str(map_file), "--output-dir", str(folder), "--iterations",
                           str(ITERATIONS), "--image-interval", "2"]) == 0
     yield folder
@@ -267,7 +266,7 @@ def test_no_checkpoint(program, tmp_path):
 ])
 def test_bad_input(program, tmp_path, monkeypatch, options, expected):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(training, "networks_from_seed", lambda seed: torch.nn.ModuleDict(
+    monkeypatch.setattr(dcgan, "networks_from_seed", lambda seed: torch.nn.ModuleDict(
         {name: torch.nn.Linear(1, 1) for name in ("generator", "discriminator")}))
     code, _, (err,) = program(tmp_path, *(option.format(tmp_path) for option in options))
     assert code == 2 and err.startswith(expected.format(tmp_path))
@@ -291,7 +290,7 @@ def test_ctrl_c_is_heard_after_the_iteration(program, folder, whole, monkeypatch
         os.kill(os.getpid(), signal.SIGINT)
         return generator_step(*arguments)
 
-    monkeypatch.setattr(training, "generator_step", pressed)
+    monkeypatch.setattr(steps, "generator_step", pressed)
     code, _, err = program(folder, "--iterations", ITERATIONS)
     assert code == 130 and err == [
         f"interrupted after 1 iterations, which are kept in {folder}: go on with --resume"]
@@ -376,7 +375,7 @@ def test_frozen_statistics_show(drawn):
 # first D loss moves by 8e-7, the losses after that by 5e-4 and 8e-4 (up to iteration 2), and by 2 %
 # in iteration 3. So up to iteration 2 a bound of 2 % is far beyond rounding; the paper's Adam is
 # 47 % away there.
-FIRST_D = verdict.POLICIES["first_loss"].value
+FIRST_D = policies.POLICIES["first_loss"].value
 LATER = 0.02
 
 
@@ -422,7 +421,7 @@ def another(plan, folder, **values):
     """The port's first iteration for a plan with other values, here in this process."""
     plan = plan.with_values(twin_iterations=1, **values)
     with CaptureWriter(str(folder), "port", plan, {}, 1) as writer:
-        capture.twin_job(writer, plan, lambda *_: None)
+        twin.twin_job(writer, plan, lambda *_: None)
     return Capture(folder)
 
 

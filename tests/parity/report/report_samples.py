@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.judge.results import Check, Report, Stage
 from parity.report.pictures import Pictures
-from parity.results import Check, Report, Stage
 
 POLICIES = {
     "layer_rounding": {"value": 4.0, "source": "a float64 oracle: sums in another order differ by "

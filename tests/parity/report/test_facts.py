@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd, stage_of
 
+from parity.judge.results import Check, Report, Stage
 from parity.report import facts
 from parity.report.facts import Place
-from parity.results import Check, Report, Stage
 
 
 @pytest.mark.parametrize("value, text", [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd, pictures
 
+from parity.judge.results import Check, Report, Stage
 from parity.report.html import as_html, write_html
 from parity.report.pictures import Pictures
-from parity.results import Check, Report, Stage
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 

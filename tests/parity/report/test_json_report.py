@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 
+from parity.judge.results import Report
 from parity.report.json_report import as_json, strict, write_json
-from parity.results import Report
 
 
 def read(report: Report, policies=POLICIES) -> dict:

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 
+from parity.judge.results import Report, Stage
 from parity.report.junit import as_junit, write_junit
-from parity.results import Report, Stage
 
 
 def read(report: Report) -> ElementTree.Element:

@@ -5,8 +5,8 @@ import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 from rich.console import Console
 
+from parity.judge.results import Report, Stage
 from parity.report.terminal import print_report
-from parity.results import Report, Stage
 
 
 def printed(report: Report, width: int = 80, **options) -> str:

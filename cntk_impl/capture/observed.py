@@ -1,0 +1,177 @@
+"""TODO."""
+import numpy as np
+
+from cntk_impl import dcgan_training as program
+from cntk_impl.capture.learner_state import learner_state
+
+C = program.C
+
+# CNTK's name of what a layer holds, and the captures'.
+QUANTITY = {"W": "weight", "b": "bias", "scale": "scale", "bias": "bias",
+            "aggregate_mean": "running_mean", "aggregate_variance": "running_variance",
+            "aggregate_count": "sample_count"}
+
+
+class Observed:
+    """The program's networks, and every layer of them by name.
+
+    layers: "generator", "discriminator_real", "discriminator_fake" to {layer: Function}
+    state: name of the captures to the Parameter or Constant that holds it
+    taps: (branch, layer) to the input variable that is added to the layer's output
+    """
+
+    def __init__(self, seed, tapped=False):
+        self.tapped = tapped
+        self.layers = {"generator": {}, "discriminator_real": {}, "discriminator_fake": {}}
+        self.taps = {}
+        self.state = {}
+
+        def watch(branch, network):
+            def each(name, h):
+                self.layers[branch][name] = h
+                for held in h.root_function.inputs:
+                    if held.is_parameter or (held.is_constant and held.name in QUANTITY):
+                        self.state["%s/%s/%s" % (network, name, QUANTITY[held.name])] = (
+                            held.as_parameter() if held.is_parameter else held.as_constant())
+                return h + self._tap(branch, name, h.shape) if tapped else h
+            return each
+
+        substitutions = {}
+
+        def discriminator(h):
+            made = program.dcgan_discriminator(h, watch("discriminator_real", "discriminator"))
+            for (branch, name), tap in list(self.taps.items()):
+                if branch == "discriminator_real":
+                    substitutions[tap] = self._tap("discriminator_fake", name, tap.shape)
+            return made
+
+        self.networks = program.build_networks(
+            seed, lambda z: program.dcgan_generator(z, watch("generator", "generator")),
+            discriminator, substitutions)
+        self._find_fake_branch()
+
+    def _tap(self, branch, name, shape):
+        tap = C.input_variable(shape, needs_gradient=True, name="%s/%s" % (branch, name))
+        self.taps[branch, name] = tap
+        return tap
+
+    def _find_fake_branch(self):
+        """The clone's layers have the names of the original's, and so have the generator's, which
+        the clone's graph holds too: what is not the generator's own is the clone's."""
+        generator = {h.root_function.uid for h in self.layers["generator"].values()}
+        for name in self.layers["discriminator_real"]:
+            found = [f for f in self.networks.D_fake.find_all_with_name(name)
+                     if f.root_function.uid not in generator]
+            assert len(found) == 1, (name, found)
+            self.layers["discriminator_fake"][name] = found[0]
+
+    def values(self):
+        """Every parameter and statistic as it stands now: name to array. Counts are whole."""
+        made = {}
+        for name, held in self.state.items():
+            value = np.array(held.value)
+            if name.endswith("/sample_count"):
+                value = np.array(int(value), np.int64)
+            elif name.endswith("/bias"):
+                value = value.ravel()
+            made[name] = value
+        return made
+
+    def set_values(self, values):
+        for name, held in self.state.items():
+            held.value = np.asarray(values[name], np.float32).reshape(held.shape)
+
+    def fed(self, root, arguments, *branches):
+        """The arguments, and zeros for every tap that ``root`` has."""
+        samples, needed = len(next(iter(arguments.values()))), set(root.arguments)
+        made = dict(arguments)
+        made.update((tap, np.zeros((samples,) + tap.shape, np.float32))
+                    for (branch, _), tap in self.taps.items()
+                    if branch in branches and tap in needed)
+        return made
+
+    def outputs(self, *branches):
+        return {(branch, name): h.output for branch in branches
+                for name, h in self.layers[branch].items()}
+
+
+def as_array(value):
+    """As float32."""
+    return np.asarray(value, np.float32)
+
+
+def evaluated(observed, arguments, *branches):
+    """Every layer's output in evaluation mode: "branch/layer/output" to array."""
+    wanted = observed.outputs(*branches)
+    root = C.combine(list(wanted.values()))
+    got = root.eval(observed.fed(root, arguments, *branches))
+    return {"%s/%s/output" % place: as_array(got[variable]) for place, variable in wanted.items()}
+
+
+def forward(observed, loss, arguments, *branches):
+    """Every layer's output in training mode: (outputs "branch/layer/output", what ``trained`` goes
+    on with)."""
+    wanted = observed.outputs(*branches)
+    root = C.combine([loss] + list(wanted.values()))
+    state, got = root.forward(observed.fed(root, arguments, *branches), root.outputs,
+                              keep_for_backward={loss.output})
+    return ({"%s/%s/output" % place: as_array(got[variable])
+             for place, variable in wanted.items()}, (root, state, as_array(got[loss.output])))
+
+
+def trained(observed, loss, arguments, *branches):
+    """Every layer's output and gradient in training mode, and the gradient of every parameter.
+
+    Returns three dicts: outputs "branch/layer/output"; gradients of outputs, the same names;
+    gradients of parameters "network/layer/quantity"; then the loss of each sample.
+    """
+    outputs, (root, state, losses) = forward(observed, loss, arguments, *branches)
+    parameters = {name: held for name, held in observed.state.items()
+                  if held.is_parameter and held in set(loss.parameters)}
+    taps = {place: tap for place, tap in observed.taps.items() if place[0] in branches}
+    gradients = root.backward(state, {loss.output: np.ones_like(losses)},
+                              set(parameters.values()) | set(taps.values()))
+    return (outputs,
+            {"%s/%s/output" % place: as_array(gradients[tap]) for place, tap in taps.items()},
+            {name: np.array(gradients[held], np.float32).reshape(observed_shape(name, held))
+             for name, held in parameters.items()},
+            losses.ravel())
+
+
+def observed_shape(name, held):
+    return (held.shape[0],) if name.endswith("/bias") else held.shape
+
+
+def optimizer_values(observed, trainers):
+    """m, v and the counter of both learners: name to array."""
+    made = {}
+    by_uid = {held.uid: name for name, held in observed.state.items() if held.is_parameter}
+    for network, trainer in zip(("generator", "discriminator"), trainers):
+        counter, moments = learner_state(trainer.parameter_learners[0])
+        for uid, (m, v) in moments.items():
+            name, shape = by_uid[uid], observed.state
+            held = shape[name]
+            made[name + "_m"] = m.reshape(observed_shape(name, held))
+            made[name + "_v"] = v.reshape(observed_shape(name, held))
+        made[network + "/learner/minibatches"] = np.array(counter, np.int64)
+    return made
+
+
+def facts_of_parameters(observed):
+    """Counts, and which parameters the fake branch shares with the real one."""
+    networks = observed.networks
+    real = {p.uid for p in networks.D_real.parameters}
+    fake = {p.uid for p in networks.D_fake.parameters}
+    generator = {p.uid for p in networks.G_fake.parameters}
+    constants = ({c.uid for c in networks.D_real.constants if c.name in QUANTITY},
+                 {c.uid for c in networks.D_fake.constants if c.name in QUANTITY})
+    return {
+        "generator": int(sum(np.prod(p.shape) for p in networks.G_fake.parameters)),
+        "discriminator": int(sum(np.prod(p.shape) for p in networks.D_real.parameters)),
+        "shared_parameters": len(real & fake), "discriminator_parameters": len(real),
+        "fake_branch_parameters_of_its_own": len(fake - real - generator),
+        "shared_statistics": len(constants[0] & constants[1]),
+        "discriminator_statistics": len(constants[0]),
+        "layers": [[branch, name, list(h.shape)] for branch in sorted(observed.layers)
+                   for name, h in observed.layers[branch].items()],
+    }

@@ -1,0 +1,40 @@
+"""TODO."""
+import hashlib
+
+import numpy as np
+
+from captures import observe
+from captures.plan import Latents
+from cntk_impl import dcgan_training as program
+from cntk_impl.capture.layers import _Watched
+from cntk_impl.capture.observed import Observed
+
+
+def twin_job(writer, plan, note, nudge):
+    observed = Observed(plan.seed)
+    if nudge:
+        for name, held in observed.state.items():
+            if name.endswith("/weight"):
+                held.value = observe.moved_by_one_ulp(held.value, nudge)
+    writer.fact("initial_sha256", {
+        name: hashlib.sha256(value.tobytes()).hexdigest()
+        for name, value in observed.values().items()})
+    size = plan.twin_minibatch_size
+    reader, hashes = program.create_reader(plan.map_file, True, plan.seed), []
+    trainers = program.create_trainers(observed.networks, size, bool(plan.unit_gain))
+    steps = program.iterate(observed.networks, trainers, _Watched(reader, hashes),
+                            Latents(plan.seed), size)
+    losses, samples = [], []
+    weights = [name for name in observed.state if name.endswith(("/weight", "/scale", "/bias"))]
+    for i in range(plan.twin_iterations):
+        note("CNTK: twin run%s, iteration %d of %d" % (
+            " from weights moved by one ULP (%d)" % nudge if nudge else "", i + 1,
+            plan.twin_iterations), i, plan.twin_iterations)
+        G_loss, D_loss, _ = next(steps)
+        losses.append([D_loss, G_loss])
+        samples.append(np.concatenate([observe.sampled(observed.state[name].value)
+                                       for name in weights]))
+    writer.add("twin/run/losses/d_and_g", np.array(losses, np.float64))
+    writer.add("twin/run/weights/sampled", np.array(samples, np.float32))
+    writer.fact("minibatch_sha256", hashes)
+    writer.fact("sampled", weights)

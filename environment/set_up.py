@@ -1,0 +1,372 @@
+"""Makes the two virtual environments, and makes one again only when what it is made from changed.
+
+    python3 environment/set_up.py cntk | torch | all
+
+``.venv-cntk`` is CNTK 2.7's (Python 3.6), ``.venv-torch`` the port's and the suite's (3.11 or
+later). Where an NVIDIA driver answers they get the GPU packages, elsewhere the CPU packages;
+ACCELERATOR=cpu or ACCELERATOR=cuda decides otherwise.
+
+The last thing written into an environment is its stamp: what it was made from. An environment
+with no stamp was interrupted and is made again; one whose stamp differs from what it would be made
+from today is, too, and the output says what differs. Two set-ups at once take turns.
+
+Runs under any Python from 3.6 on, with the standard library only: it has to be able to say that
+a newer one is needed. Exits 2 with a message where something is missing.
+"""
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)  # this is run as a file
+
+from environment import executable_stack, find_python, quiet  # noqa: E402
+
+HERE = os.path.join(ROOT, "environment")
+STAMP = "set_up.json"
+LOG = "pip.log"
+
+# check: what has to import once everything is in place.
+Kind = collections.namedtuple("Kind", "name wanted check")
+KINDS = collections.OrderedDict((kind.name, kind) for kind in (
+    Kind("cntk", find_python.CNTK, "import cntk"),
+    Kind("torch", find_python.PORT, "import torch, onnxruntime"),
+))
+
+
+class SetUpError(Exception):
+    """An environment could not be made; the message says why and what to do."""
+
+
+def accelerator(environ, driver=None):
+    """("cuda" or "cpu", why)."""
+    asked = environ.get("ACCELERATOR")
+    if asked:
+        if asked not in ("cpu", "cuda"):
+            raise SetUpError("ACCELERATOR={0} is neither cpu nor cuda: give one of them, or leave "
+                             "it out to have the machine looked at".format(asked))
+        return asked, "ACCELERATOR={0} is set".format(asked)
+    missing = (driver or missing_driver)()
+    return ("cpu", missing) if missing else ("cuda", "an NVIDIA driver answers")
+
+
+def missing_driver():
+    """Why there is no NVIDIA driver to use; None if it answers and has a GPU.
+
+    Asked through the library that cntk-gpu itself is linked to. A library is not enough: container
+    images have it without a driver.
+    """
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return "no NVIDIA driver is installed (no libnvidia-ml.so.1)"
+    count = ctypes.c_uint(0)
+    if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return "the NVIDIA driver does not answer"
+    return None if count.value else "the NVIDIA driver has no GPU"
+
+
+def requirements(kind, chosen):
+    """The name of the requirements file."""
+    return "requirements-{0}{1}.txt".format(kind.name, "-cpu" if chosen == "cpu" else "")
+
+
+def folder_of(root, kind):
+    return os.path.join(root, ".venv-" + kind.name)
+
+
+def python_of(folder):
+    return os.path.join(folder, "bin", "python")
+
+
+def _hash(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _hash_of_file(path):
+    with open(path, "rb") as file:
+        return _hash(file.read())
+
+
+def made_from(root, kind, python, chosen):
+    """Everything that decides what is in an environment, as the stamp holds it.
+
+    The folder is part of it: a copied environment's scripts still name the old one. A link to an
+    environment is that environment.
+    """
+    given = {
+        "python": "{0} {1}".format(python.version, python.path),
+        "accelerator": chosen,
+        "requirements": _hash_of_file(os.path.join(root, requirements(kind, chosen))),
+        "folder": os.path.realpath(folder_of(root, kind)),
+    }
+    if kind.name == "cntk":
+        given["missing_libraries.py"] = _hash_of_file(os.path.join(HERE, "missing_libraries.py"))
+        given["executable_stack.py"] = _hash_of_file(os.path.join(HERE, "executable_stack.py"))
+        given["the filter of warnings"] = _hash(quiet.FILTER.encode())
+    return given
+
+
+def read_stamp(folder):
+    """What the environment was made from; empty where it is missing or was not finished."""
+    if not os.path.exists(python_of(folder)):
+        return {}
+    try:
+        with open(os.path.join(folder, STAMP)) as file:
+            stamp = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(folder, given):
+    path = os.path.join(folder, STAMP)
+    with open(path + ".part", "w") as file:
+        json.dump(given, file, indent=2)
+    os.replace(path + ".part", path)
+
+
+def remove(folder):
+    """Removes an environment, its stamp first: half an environment must not have one."""
+    if os.path.islink(folder):
+        os.unlink(folder)
+        return
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(os.path.join(folder, STAMP))
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+
+
+# What pip says -> what to do. The first that matches counts.
+MENDS = (
+    (r"Errno 28|No space left|Errno 122|Disk quota",
+     "the disk is full: free 3 GB (both CPU environments; with a GPU 10 GB)"),
+    (r"NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ConnectionResetError|"
+     r"Temporary failure in name resolution|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED",
+     "pip did not get through to its package index: check the network, and pip's proxy and index "
+     "settings (pip config list)"),
+    (r"No matching distribution|Could not find a version",
+     "pip's package index does not have it for this Python and machine: check pip's index settings "
+     "(pip config list)"),
+    (r"Errno 13|Permission denied", "make that place writable"),
+    (r"", "mend what it names"),
+)
+
+
+def mend(text):
+    """What to do about an error that reads ``text``."""
+    return next(advice for said, advice in MENDS if re.search(said, text))
+
+
+def explain(log):
+    """pip's output -> (its first line that is about an error, what to do)."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    # pip 18 (Python 3.6's) has no ERROR: in front.
+    patterns = (r"\[Errno \d+\]", r"No matching distribution", r"ERROR: ", r"Could not |.*Error\b")
+    for pattern in patterns:
+        for line in lines:
+            if re.search(pattern, line) and not re.match(r"(WARNING: )?Retrying", line):
+                return re.sub(r"^ERROR: ", "", line), mend(log)
+    return (lines or ["pip said nothing"])[-1], mend(log)
+
+
+def run(command, log=None):
+    """Runs a command without the caller's Python paths and pip targets: (status, output).
+
+    log: a file that also gets the output. close_fds is off for the lock's sake (see ``alone``).
+    """
+    unwanted = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER",
+                "PIP_NO_CACHE_DIR", "__PYVENV_LAUNCHER__")
+    environ = {name: value for name, value in os.environ.items() if name not in unwanted}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env=environ, close_fds=False)
+    output = done.stdout.decode("utf-8", "replace")
+    if log:
+        # On a full disk there is no log, and what pip said of the disk is what has to be told.
+        with contextlib.suppress(OSError), open(log, "w", encoding="utf-8") as file:
+            file.write(output)
+    return done.returncode, output
+
+
+def build(root, kind, python, chosen, say, run=run):
+    """Makes one environment, all but its stamp. Raises SetUpError."""
+    folder = folder_of(root, kind)
+    inside = python_of(folder)
+    say("making it from Python {0}, {1}".format(python.version, python.path))
+    status, output = run([python.path, "-m", "venv", folder])
+    if status:
+        raise SetUpError("{0} could not make {1}: {2}".format(
+            python.path, folder, (output.strip().splitlines() or ["it said nothing"])[-1]))
+
+    listed = requirements(kind, chosen)
+    say("installing {0}".format(listed))
+    log = os.path.join(folder, LOG)
+    command = [inside, "-m", "pip", "install", "--disable-pip-version-check",
+               "-r", os.path.join(root, listed)]
+    if os.environ.get("PIP_NO_CACHE_DIR"):
+        # Usual in containers, and pip 18, which Python 3.6 brings, fails on the variable's 1.
+        command.append("--no-cache-dir")
+    status, output = run(command, log=log)
+    if status:
+        line, advice = explain(output)
+        raise SetUpError("pip could not install {0}: {1}\n{2}; then run make setup again. All that "
+                         "pip said is in {3}".format(listed, line, advice, log))
+
+    if kind.name == "cntk":
+        say("building the libraries that CNTK's wheel expects")
+        status, output = run([inside, os.path.join(HERE, "missing_libraries.py")])
+        if status:
+            raise SetUpError("the libraries that CNTK's wheel expects could not be built: {0}"
+                             .format(output.strip()))
+        packages = os.path.join(folder, "lib", "python3.6", "site-packages")
+        executable_stack.clear_folder(os.path.join(packages, "cntk", "libs"))
+        with open(os.path.join(packages, "sitecustomize.py"), "w") as file:
+            file.write(quiet.FILTER)
+
+    say("checking: {0}".format(kind.check))
+    status, output = run([inside, "-c", kind.check])
+    if status:
+        raise SetUpError(unusable(kind, chosen, status, output))
+
+
+def unusable(kind, chosen, status, output):
+    """What to say where everything is installed and does not import."""
+    said = (output.strip().splitlines() or ["exit {0}".format(status)])[-1]
+    if chosen == "cuda":
+        advice = ("the GPU packages need a working NVIDIA driver; ACCELERATOR=cpu make setup "
+                  "does without")
+    else:
+        advice = ("a library that it names is one that this machine lacks: install it, then run "
+                  "make setup again")
+    return "'{0}' fails in {1}: {2}\n{3}".format(kind.check, ".venv-" + kind.name, said, advice)
+
+
+class Progress:
+    """One line per step, from more than one environment at a time."""
+
+    def __init__(self, write):
+        self.start, self.write, self.lock = time.time(), write, threading.Lock()
+
+    def of(self, kind):
+        def say(text):
+            with self.lock:
+                self.write("{0:4.0f} s  {1:<12} {2}".format(
+                    time.time() - self.start, ".venv-" + kind.name, text))
+        return say
+
+
+def print_now(text):
+    print(text, flush=True)
+
+
+def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, write=print_now):
+    """Makes those of the environments that are not as they should be; their names.
+
+    Two are made at the same time: one waits for the network while the other unpacks.
+    Raises SetUpError or PythonNotFoundError; what could be made is made all the same.
+    """
+    environ = os.environ if environ is None else environ
+    chosen, why = accelerator(environ)
+    needed = []
+    for kind in kinds:
+        if kind.name == "cntk":
+            check_machine()
+        stamp = read_stamp(folder_of(root, kind))
+        known = stamp.get("python", "").partition(" ")[2] or None
+        python = find(kind.wanted, environ, known)
+        given = made_from(root, kind, python, chosen)
+        if stamp != given:
+            needed.append((kind, python, given, stamp))
+    if not needed:
+        return []
+    write("{0}: {1} packages".format(why, "GPU" if chosen == "cuda" else "CPU"))
+    progress = Progress(write)
+
+    def make(kind, python, given, stamp):
+        say, folder = progress.of(kind), folder_of(root, kind)
+        if os.path.lexists(folder):
+            differs = [name for name in given if stamp.get(name) != given[name]]
+            say("removing the old one: {0}".format(
+                "changed: " + ", ".join(differs) if stamp else "its set-up was never finished"))
+            remove(folder)
+        build(root, kind, python, chosen, say)
+        # Where there was a link there is a folder of its own now. The rest is as it was read
+        # before: a file edited meanwhile makes the environment stale.
+        write_stamp(folder, dict(given, folder=os.path.realpath(folder)))
+        say("ready")
+
+    with concurrent.futures.ThreadPoolExecutor(len(needed)) as pool:
+        running = [pool.submit(make, *one) for one in needed]
+    errors = [error for error in (one.exception() for one in running) if error]
+    for error in errors:
+        if not isinstance(error, (SetUpError, OSError)):
+            raise error
+    if errors:
+        raise SetUpError("\nerror: ".join(describe(error) for error in errors))
+    return [kind.name for kind, _, _, _ in needed]
+
+
+def describe(error):
+    if isinstance(error, OSError):
+        return "{0}\n{1}; then run make setup again".format(error, mend(str(error)))
+    return str(error)
+
+
+def check_machine():
+    """Raises SetUpError where no CNTK wheel can run."""
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise SetUpError("CNTK 2.7 is published for Linux on x86_64 only, and this is {0} on {1}: "
+                         "use such a machine or container. make twin needs no CNTK."
+                         .format(system, machine))
+
+
+@contextlib.contextmanager
+def alone(root, write=print_now):
+    """Holds the set-up's lock.
+
+    Commands that are started meanwhile inherit the descriptor: a pip that outlives a killed
+    set-up keeps the lock until it ends, so that the next one does not write beside it.
+    """
+    with open(os.path.join(root, ".set_up.lock"), "a") as file:
+        os.set_inheritable(file.fileno(), True)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            write("another make setup is at work in this folder: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environment", choices=list(KINDS) + ["all"])
+    name = parser.parse_args(arguments).environment
+    kinds = list(KINDS.values()) if name == "all" else [KINDS[name]]
+    try:
+        with alone(ROOT):
+            set_up(kinds)
+    except (SetUpError, find_python.PythonNotFoundError, OSError) as error:
+        print("error: {0}".format(describe(error)), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run make setup again, it starts over", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

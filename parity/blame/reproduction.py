@@ -1,0 +1,354 @@
+"""TODO."""
+import math
+import os
+import shutil
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from captures.article import ALPHA, EPSILON, INPUT, LAYERS, Expected
+from parity.blame.finding import (
+    PORT,
+    PORT_EXPORTER,
+    Blame,
+    Corners,
+    Layers,
+    State,
+    Tolerance,
+    _input_of,
+    _one,
+    _worst,
+    distance,
+    measured_floor,
+)
+from parity.onnx.graph import Graph
+from parity.onnx.names import OPSET, STATISTICS, AnyPath, Array, GraphError
+from parity.onnx.runtime import Session
+
+VALUES = 2_000_000  # of an array in a reproduction that has no layer: 8 MB in float32
+
+
+# ----------------------------------------------------------------------- a failing case as a folder
+
+
+def write_reproduction(folder: AnyPath, verdict: Blame, corners: Corners, cntk_graph: AnyPath,
+                       port_graph: AnyPath, cntk_state: State, port_state: State,
+                       tolerance: Tolerance = measured_floor) -> Path:
+    """The first finding as a small folder that shows it alone. Raises ValueError: none there.
+
+    An exporter's or the runtime's: the layer of the export on the framework's own input, against
+    the framework's output. It is widened towards the input until this machine's onnxruntime shows
+    the failure; if nothing does, and weights differ, those are the case. The port's: the layer made
+    from CNTK's weights, the port's output against CNTK's.
+    """
+    if not verdict.findings:
+        raise ValueError("nothing disagrees: there is no failing case to write")
+    finding, network = verdict.findings[0], verdict.network
+    weights = finding.place.split("/")[-1] in (*STATISTICS, "weight")
+    if finding.word == PORT:
+        if weights:
+            return write_array_reproduction(
+                folder, finding.place, cntk_state[finding.place],
+                port_state.get(finding.place, np.zeros(0, np.float32)), 0.0, what=str(verdict))
+        before = [e.name for e in LAYERS[network]]
+        i = before.index(finding.layer)
+        taken = corners.input if i == 0 else corners.cntk[before[i - 1]]
+        right = corners.cntk[finding.layer]
+        return write_layer_reproduction(
+            folder, network, finding.layer, taken, corners.port[finding.layer], right, cntk_state,
+            tolerance(f"{network}/{finding.layer}", right), what=str(verdict))
+    port_side = finding.export == PORT_EXPORTER
+    framework, runtime = (corners.port, corners.port_onnx) if port_side \
+        else (corners.cntk, corners.cntk_onnx)
+    try:
+        graph = Graph.open(port_graph if port_side else cntk_graph)
+    except GraphError:  # no layer of it can be cut out
+        name = LAYERS[network][-1].name
+        return write_array_reproduction(
+            folder, f"{network}/{name}", framework[name],
+            runtime.get(name, np.zeros(0, np.float32)),
+            tolerance(f"{network}/{name}", framework[name]), ("framework", "export"), str(verdict))
+    here = {layer.name for layer in graph.layers}
+    order = [e.name for e in LAYERS[network]]
+    start = order.index(finding.layer) if finding.layer in order else len(order) - 1
+    # A layer that the file lacks is missed by the next one that it has.
+    name = next((name for name in order[start:] if name in here), graph.layers[-1].name)
+    state = port_state if port_side else cntk_state
+    case = _export_case(graph, name, corners.input, framework, runtime, tolerance)
+    if not case.shown and weights and finding.place in state:
+        got = graph.weights(graph.layers[graph.index(finding.layer)]).get(
+            finding.place.split("/")[-1], np.zeros(0, np.float32))
+        return write_array_reproduction(folder, finding.place, state[finding.place], got, 0.0,
+                                        names=("framework", "export"), what=str(verdict))
+    return _write(folder, case, str(verdict), "the framework", "onnxruntime, in its own chain",
+                  judge=False)
+
+
+def write_layer_reproduction(folder: AnyPath, network: str, layer: str, taken: Array, port: Array,
+                             cntk: Array, cntk_state: State, allowed: float,
+                             training: bool = False, pixels: bool = True,
+                             what: str = "") -> Path:
+    """The port's layer against CNTK's on CNTK's own input, with a graph of CNTK's weights as judge.
+
+    taken: what the layer took, a whole minibatch: N x C x H x W, or z. port, cntk: its outputs.
+    allowed: largest absolute difference. training: batch normalisation by the minibatch's own
+    statistics. pixels: the discriminator's conv1 took 0..255; False: what is in [-1, 1] already.
+    """
+    expected = next(e for e in LAYERS[network] if e.name == layer)
+    sample, _ = _worst(cntk, port)
+    model = _layer_model(network, expected, taken, cntk_state, training, pixels)
+    case = _Case(f"{network}/{layer}", model, taken[sample:sample + 1], cntk[sample:sample + 1],
+                 port[sample:sample + 1], allowed, True)
+    return _write(folder, case, what or f"the port's {network}/{layer} is not CNTK's", "CNTK",
+                  "the port", judge=True)
+
+
+def write_array_reproduction(folder: AnyPath, place: str, right: Array, other: Array,
+                             allowed: float, names: tuple[str, str] = ("CNTK", "port"),
+                             what: str = "") -> Path:
+    """A failure that is no layer's forward: a gradient, a weight after a step, the reader's pixels.
+    Both arrays, or two million values of them around the worst, and a script that prints how far
+    they are apart. allowed: largest absolute difference."""
+    shapes = [list(np.shape(a)) for a in (right, other)]
+    right, other = (np.ascontiguousarray(a).ravel() for a in (right, other))
+    start = 0
+    if right.shape == other.shape and right.size > VALUES:
+        apart = np.abs(np.asarray(right, np.float64) - other)
+        worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
+        start = min(max(worst - VALUES // 2, 0), right.size - VALUES)
+    arrays = {"expected": right[start:start + VALUES], "suspect": other[start:start + VALUES]}
+    script = _ARRAYS.format(place=place, allowed=allowed, shapes=shapes, start=start, names=names)
+    return _folder(folder, place, what or f"{place} differs", script,
+                   {"outputs.npz": arrays}, None)
+
+
+@dataclass
+class _Case:
+    place: str
+    model: onnx.ModelProto
+    taken: Array
+    expected: Array
+    suspect: Array
+    allowed: float
+    shown: bool
+
+
+def _export_case(graph: Graph, name: str, first_input: Array, framework: Layers, runtime: Layers,
+                 tolerance: Tolerance) -> _Case:
+    """The layer, or as many before it as the failure needs to show here."""
+    last = graph.index(name)
+    right, other = framework[name], runtime.get(name)
+    sample = 0 if other is None else _worst(right, other)[0]
+    expected = _one(graph, right, sample)
+    suspect = expected[:0] if other is None else _one(graph, other, sample)
+    allowed = tolerance(f"{graph.network}/{name}", right)
+    narrow = None
+    for first in range(last, -1, -1):
+        taken = _input_of(graph, first, first_input, framework)
+        case = _Case(f"{graph.network}/{name}", graph.part(first, last),
+                     _one(graph, taken, sample), expected, suspect, allowed, False)
+        try:
+            got = Session(case.model)(case.taken)[0]
+            apart = distance(got.reshape(expected.shape), expected) if got.size == expected.size \
+                else math.inf
+        except GraphError:
+            apart = math.inf
+        if not apart <= allowed:
+            case.shown = True
+            return case
+        narrow = narrow or case
+    assert narrow is not None  # the range has at least one element
+    return narrow
+
+
+def _layer_model(network: str, expected: Expected, taken: Array, state: State,
+                 training: bool, pixels: bool) -> onnx.ModelProto:
+    """One layer of the article's table with given weights, in ONNX's words."""
+    place = f"{network}/{expected.name}"
+    arrays: dict[str, Array] = {}
+    nodes, source = [], "input"
+    given: dict[str, Any] = {}
+    names: list[str] = []
+    if "weight" in expected.facts:
+        facts = expected.facts
+        given = {name: facts[name] for name in ("kernel_shape", "strides", "pads", "dilations",
+                                                "group")}
+        names = [name for name in ("weight", "bias") if f"{place}/{name}" in state]
+        arrays = {name: np.asarray(state[f"{place}/{name}"]) for name in names}
+        if network == "generator" and expected.name == "conv1" and taken.ndim == 2:
+            arrays["shape"] = np.array([-1, *INPUT[network], 1, 1], np.int64)
+            nodes.append(helper.make_node("Reshape", ["input", "shape"], ["reshaped"]))
+            source = "reshaped"
+        if "normalisation" in facts and pixels:
+            for op, constant in facts["normalisation"]:
+                arrays[op] = np.array(constant, np.float32)
+                nodes.append(helper.make_node(op, [source, op], [op + "_output"]))
+                source = op + "_output"
+    elif expected.op == "BatchNormalization":
+        given = {"epsilon": EPSILON}
+        arrays = {name: np.asarray(state[f"{place}/{name}"]) for name in STATISTICS}
+        if training:
+            of = taken.astype(np.float64)
+            arrays["running_mean"] = of.mean((0, 2, 3)).astype(np.float32)
+            arrays["running_variance"] = of.var((0, 2, 3)).astype(np.float32)
+        names = list(STATISTICS)
+    elif expected.op == "LeakyRelu":
+        given = {"alpha": ALPHA}
+    nodes.append(helper.make_node(expected.op, [source, *names], ["output"], **given))
+    graph = helper.make_graph(
+        nodes, expected.name,
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *taken.shape[1:]])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", *expected.shape])],
+        [numpy_helper.from_array(np.ascontiguousarray(a).reshape(a.shape), name)
+         for name, a in arrays.items()])
+    return helper.make_model(graph, ir_version=4, opset_imports=[helper.make_opsetid("", OPSET)])
+
+
+def _write(folder: AnyPath, case: _Case, what: str, right: str, suspect: str, judge: bool) -> Path:
+    layers = case.model.graph.name
+    script = _LAYER.format(place=case.place, layers=layers, allowed=case.allowed, right=right,
+                           suspect=suspect, judge=judge)
+    return _folder(folder, case.place, what, script,
+                   {"inputs.npz": {"input": case.taken},
+                    "outputs.npz": {"expected": case.expected, "suspect": case.suspect}},
+                   case.model)
+
+
+def _folder(folder: AnyPath, place: str, what: str, script: str,
+            arrays: Mapping[str, Mapping[str, Array]], model: onnx.ModelProto | None) -> Path:
+    whole, part = Path(folder), Path(os.fspath(folder) + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        for name, of in arrays.items():
+            np.savez(part / name, **of)  # type: ignore[arg-type]
+        if model is not None:
+            (part / "subgraph.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        (part / "reproduce.py").write_text(script)
+        (part / "README.txt").write_text(_README.format(
+            place=place, what=textwrap.fill(what, 98), needs="numpy" if model is None
+            else "numpy and onnxruntime", files="\n".join(
+                f"    {name}: {text}" for name, text in _FILES.items() if (part / name).exists())))
+        shutil.rmtree(whole, ignore_errors=True)
+        os.replace(part, whole)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return whole
+
+
+_FILES = {
+    "subgraph.onnx": "the smallest part of the network that shows it",
+    "inputs.npz": "what goes in: one sample",
+    "outputs.npz": "expected: what is right; suspect: what was computed instead",
+    "reproduce.py": "prints how far they are apart",
+}
+_README = """\
+{place}
+
+{what}
+
+    python reproduce.py
+
+needs {needs}, nothing else of the project. It exits 1 if it shows the failure, 0 if not.
+
+{files}
+"""
+_LAYER = '''\
+"""{place}: does onnxruntime, with {layers} alone, show the failure? See README.txt."""
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).resolve().parent
+ALLOWED = {allowed!r}  # largest absolute difference
+# True: subgraph.onnx holds CNTK's own weights and judges between the two stored outputs.
+# False: subgraph.onnx, or what runs it, is itself the suspect.
+JUDGE = {judge}
+
+
+def distance(a, b):
+    if a.size != b.size:
+        return float("inf")
+    apart = float(np.max(np.abs(a.ravel().astype(np.float64) - b.ravel())))
+    return apart if apart == apart else float("inf")
+
+
+def main():
+    taken = np.load(HERE / "inputs.npz")["input"]
+    stored = np.load(HERE / "outputs.npz")
+    expected, suspect = stored["expected"], stored["suspect"]
+    print("allowed: %.6g" % ALLOWED)
+    print("{right} against {suspect}, as stored: %.6g" % distance(expected, suspect))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(HERE / "subgraph.onnx"), options, providers=["CPUExecutionProvider"])
+        fresh = session.run(None, {{session.get_inputs()[0].name: taken}})[0]
+    except Exception as error:
+        print("onnxruntime %s does not run subgraph.onnx: %s" % (onnxruntime.__version__, error))
+        return 1
+    right, wrong = distance(expected, fresh), distance(suspect, fresh)
+    print("{right} against onnxruntime %s here and now: %.6g" % (onnxruntime.__version__, right))
+    print("{suspect} against onnxruntime here and now: %.6g" % wrong)
+    if JUDGE:
+        print("onnxruntime is nearer to " + ("{right}" if right <= wrong else "{suspect}"))
+        failed = not distance(expected, suspect) <= ALLOWED
+    else:
+        failed = not right <= ALLOWED
+    print("the failure shows" if failed else "the failure does not show here")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+_ARRAYS = '''\
+"""{place}: how far two arrays are apart. See README.txt."""
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ALLOWED = {allowed!r}  # largest absolute difference
+NAMES = {names!r}
+SHAPES = {shapes!r}  # of the whole arrays
+START = {start}  # flat index of the first value that is stored
+
+
+def main():
+    stored = np.load(HERE / "outputs.npz")
+    expected, suspect = (stored[name].astype(np.float64) for name in ("expected", "suspect"))
+    for name, shape in zip(NAMES, SHAPES):
+        print("%s: %s" % (name, shape))
+    if SHAPES[0] != SHAPES[1]:
+        print("the shapes differ: the failure shows")
+        return 1
+    apart = np.abs(expected - suspect)
+    apart[np.isnan(apart)] = np.inf
+    worst = int(np.argmax(apart))
+    print("%d of %d values differ" % (np.count_nonzero(apart), apart.size))
+    print("largest difference: %.6g, allowed %.6g" % (apart[worst], ALLOWED))
+    print("there, at flat index %d: %s %.9g, %s %.9g"
+          % (START + worst, NAMES[0], expected[worst], NAMES[1], suspect[worst]))
+    print("root mean square, over that of %s: %.6g"
+          % (NAMES[0], np.sqrt(np.mean(apart ** 2) / max(np.mean(expected ** 2), 1e-300))))
+    failed = not apart[worst] <= ALLOWED
+    print("the failure shows" if failed else "the failure does not show")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''

@@ -1,0 +1,272 @@
+"""TODO."""
+import importlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from captures import files
+from captures.article import LAYERS
+from captures.format import FORMAT, Capture
+from captures.plan import PlanError
+from parity.blame.finding import PORT
+from parity.evidence.defect import Defect
+from parity.judge.policies import POLICIES, Policy
+from parity.judge.results import Check, Stage
+from parity.producers import jobs
+from parity.producers.jobs import ROOT
+from parity.stages import common, registry
+from parity.stages import export as onnx_stage
+
+CORRECT = "correct-port"
+STOPPED = "(it stops)"
+
+# What is made, and the stages that then have all they need. A stage that is not named here is one
+# of "seed". The port's onnx stage comes last, as in `make parity`.
+SCHEDULE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("seed", "float32", ()),
+    ("evaluation", "float32", ("state",)),
+    ("evaluation", "float64", ("forward_evaluation",)),
+    ("training", "float32", ()),
+    ("training", "float64", ("forward_training", "gradient_d")),
+    ("generator", "float32", ()),
+    ("generator", "float64", ("forward_g_step", "gradient_g")),
+    ("steps", "float32", ()),
+    ("steps", "float64", ("step", "ledger")),
+)
+ELSEWHERE = {name for _, _, names in SCHEDULE for name in names}
+
+
+def stages_after(part: str, dtype: str) -> list[Any]:
+    """The stage functions that can run once this was made, in the suite's order."""
+    for one, kind, names in SCHEDULE:
+        if (one, kind) == (part, dtype):
+            return [stage for stage in registry.ALL if stage.__name__ in names or (
+                one == "seed" and stage.__name__ not in ELSEWHERE)]
+    raise KeyError((part, dtype))
+
+
+@dataclass
+class Result:
+    """What the suite said of one defect. stage "" if nothing failed. local: True, the error was
+    found where it is born; False, in the chain. margin: measured / allowed. error: why there is no
+    result, for example that the process died."""
+
+    name: str
+    key: str
+    stage: str = ""
+    place: str = ""
+    local: bool | None = None
+    margin: float = 0.0
+    policy: str = ""
+    detail: str = ""
+    blame: str = ""
+    error: str = ""
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    @property
+    def caught(self) -> bool:
+        return bool(self.stage)
+
+    def right(self, defect: Defect) -> bool:
+        """Whether stage, place and blame are those that the catalogue asks for."""
+        return (self.caught and bool(re.fullmatch(defect.stage, self.stage))
+                and bool(re.fullmatch(defect.place, self.place)) and self.blame == defect.blame)
+
+
+class Parts(Capture):
+    """Captures of single parts, as one. ``folder`` is where the ONNX files lie."""
+
+    def __init__(self, folder: Path, *parts: Path) -> None:
+        self.folder, self.producer, self.plan_hash = str(folder), "", ""
+        self.manifest: dict[str, Any] = {"format": FORMAT}
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.facts: dict[str, Any] = {}
+        for part in parts:
+            self.add(part)
+
+    def add(self, part: Path) -> None:
+        made = Capture(part)
+        self.manifest = {**made.manifest, **self.manifest}
+        self.producer, self.plan_hash = made.producer, made.plan_hash
+        self.facts.update(made.facts)
+        for name, entry in made.entries.items():
+            self.entries[name] = {**entry, "file": os.path.join(made.folder, entry["file"])}
+
+
+# -------------------------------------------------------------------------- one defect, one process
+
+
+@dataclass(frozen=True)
+class Task:
+    """defect: None for the correct port. source: the torch_port to copy. correct: where the correct
+    port's captures are, or are to be kept."""
+
+    defect: Defect | None
+    key: str
+    source: Path
+    reference: Path
+    scratch: Path
+    correct: Path
+    result: Path
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.defect.name if self.defect else CORRECT
+
+
+def apply(defect: Defect, port: Path) -> None:
+    """The edits, in the files of ``port``. Raises PlanError, as ``check_edits``."""
+    check_edits(defect, port)
+    for edit in defect.edits:
+        path = port / edit.file
+        path.write_text(path.read_text().replace(edit.old, edit.new))
+
+
+def check_edits(defect: Defect, port: Path) -> None:
+    """Raises PlanError where a text is not there as often as the entry says."""
+    for edit in defect.edits:
+        path = port / edit.file
+        found = path.read_text().count(edit.old) if path.exists() else 0
+        if found != edit.times:
+            raise PlanError(f"defect {defect.name}: its text stands {found} times in "
+                            f"torch_port/{edit.file}, not {edit.times}: bring the entry in "
+                            "parity/evidence/catalogue/port.py up to date")
+
+
+def work(task: Task) -> None:
+    """In the process of a defect: examines it and writes the result."""
+    task.scratch.mkdir(parents=True, exist_ok=True)
+    with open(task.scratch / "log.txt", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    POLICIES.update(task.policies)
+    started = time.monotonic()
+    result = Result(task.name, task.key)
+    try:
+        found = _examine(task)
+        if found is not None:
+            stage, check, result.blame = found
+            result.stage, result.place, result.local = stage.name, check.place, check.local
+            result.margin, result.policy, result.detail = (check.margin, check.policy,
+                                                           check.detail)
+    except _Stopped as stopped:
+        result.stage, result.place, result.blame = STOPPED, str(stopped), PORT
+        result.detail, result.margin = str(stopped), math.inf
+    except (Exception, SystemExit) as error:  # anything a changed port does
+        traceback.print_exc()
+        result.error = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:300]
+    result.seconds, result.processor_seconds = time.monotonic() - started, time.process_time()
+    write_json(task.result, asdict(result))
+
+
+class _Stopped(Exception):
+    """The port said in one line what is wrong, and exited."""
+
+
+def _examine(task: Task) -> tuple[Stage, Check, str] | None:
+    """The first failure and who is blamed; None where every stage passes."""
+    reference = Capture(task.reference / "cntk")
+    defect = task.defect
+    if defect is not None and not defect.edits:
+        return _onnx(_with_fault(task, defect), defect.perturb, defect.export, defect.network)
+    port = task.scratch / "torch_port"
+    shutil.copytree(task.source, port, ignore=shutil.ignore_patterns("__pycache__"))
+    os.symlink(ROOT / "build", task.scratch / "build")
+    if defect is not None:
+        apply(defect, port)
+    sys.path.insert(0, str(task.scratch))
+    capture = importlib.import_module("torch_port.capture.__main__")
+    assert Path(capture.__file__ or "").parents[1] == port
+    home = task.scratch if defect else task.correct
+    made = common.Captures(reference, Parts(home / "evaluation-float32"), Parts(home))
+    schedule = [step for step in SCHEDULE
+                if defect is None or defect.kind != "ONNX" or step[0] == "evaluation"]
+    for part, dtype, _ in schedule:
+        folder = home / f"{part}-{dtype}"
+        if (part, dtype) != ("seed", "float64"):
+            _make(capture, task, part, dtype, folder)
+        (made.port if dtype == "float32" else made.oracle).add(folder)  # type: ignore[attr-defined]
+        for compare in stages_after(part, dtype):
+            stage = compare(made)
+            if stage.first_failure is not None:
+                return stage, stage.first_failure, PORT
+    found = _onnx(made)
+    if defect is None:
+        for made_part in home.iterdir():
+            if not made_part.name.startswith("evaluation"):
+                shutil.rmtree(made_part)
+    return found
+
+
+def _make(capture: Any, task: Task, part: str, dtype: str, folder: Path) -> None:
+    """The port's capture of one part, by its own command. Raises _Stopped where it exits 2."""
+    said = (task.scratch / "log.txt").stat().st_size
+    code = capture.main(["--plan", str(files.plan_file(task.reference)), "--reference",
+                         str(task.reference / "cntk"), "--output", str(folder), "--parts", part,
+                         "--dtype", dtype])
+    sys.stdout.flush(), sys.stderr.flush()
+    if code:
+        with open(task.scratch / "log.txt", encoding="utf-8", errors="replace") as log:
+            log.seek(said)
+            raise _Stopped(jobs.explanation(part, code, log.read().splitlines()))
+
+
+def _with_fault(task: Task, defect: Defect) -> common.Captures:
+    """The correct port's captures, one export of them a changed copy."""
+    whole = {"cntk": task.reference / "cntk", "port": task.correct / "evaluation-float32"}
+    folders = dict(whole)
+    if defect.graph is not None:
+        import onnx
+        changed = folders[defect.export] = task.scratch / defect.export
+        changed.mkdir()
+        for path in whole[defect.export].glob("*.onnx"):
+            if path.stem == defect.network:
+                model = onnx.load(path)
+                defect.graph(model)
+                (changed / path.name).write_bytes(model.SerializeToString())
+            else:
+                os.symlink(path, changed / path.name)
+    return common.Captures(
+        Parts(folders["cntk"], whole["cntk"]), Parts(folders["port"], whole["port"]),
+        Parts(task.correct, task.correct / "evaluation-float64"))
+
+
+def _onnx(captures: common.Captures, perturb: Any = None, export: str = "", network: str = ""
+          ) -> tuple[Stage, Check, str] | None:
+    """perturb: of one export of one network, which is known by the shapes of its layers."""
+    shapes = {layer.name: layer.shape for layer in LAYERS.get(network, ())}
+
+    def perturbed(name: str, array: Any) -> Any:
+        return perturb(name, array) if array.shape[1:] == shapes.get(name) else array
+
+    exports = onnx_stage.compare(captures, {export: perturbed} if perturb else None)
+    check = exports.stage.first_failure
+    return None if check is None else (exports.stage, check, exports.word or PORT)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Infinity as text, since JSON has none."""
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {name: plain(one) for name, one in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(one) for one in item]
+        return str(item) if isinstance(item, float) and not math.isfinite(item) else item
+    _write(path, json.dumps(plain(value), indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)

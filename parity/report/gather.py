@@ -1,0 +1,49 @@
+"""TODO."""
+import numpy as np
+
+from captures.format import Capture
+from parity.judge.results import Check
+from parity.report import Pictures
+from parity.stages import common
+from parity.stages import score as score_stage
+from parity.stages import twin as twin_stage
+
+HISTOGRAM_SAMPLE = 20_000
+
+
+def manifest_of(capture: Capture) -> dict[str, object]:
+    """A capture's manifest without its arrays and facts."""
+    return {key: value for key, value in capture.manifest.items()
+            if key not in ("arrays", "facts", "plan")} | {
+                "seconds": capture.facts.get("seconds")}
+
+
+def curves(captures: common.Captures) -> dict[str, list[float]]:
+    """The twin run's losses and the horizon's distances, for the pictures."""
+    made = {}
+    for who in ("cntk", "port"):
+        losses = captures.twins[who]["twin/run/losses/d_and_g"]
+        made[f"twin/{who}/D_loss"] = losses[:, 0].tolist()
+        made[f"twin/{who}/G_loss"] = losses[:, 1].tolist()
+    for name, values in twin_stage.horizon(captures.twins)["weights"].items():
+        made[f"horizon/{name}"] = values.tolist()
+    return made
+
+
+def _pictures(captures: common.Captures) -> Pictures:
+    made = Pictures()
+    for name in captures.cntk.names("initial"):
+        if not name.endswith("/weight"):
+            continue
+        pair = []
+        for capture in (captures.cntk, captures.port):
+            values = common.array_or_failure(capture, f"initial/{name}")
+            if not isinstance(values, Check):
+                pair.append(np.ravel(values)[:HISTOGRAM_SAMPLE])
+        if len(pair) == 2:
+            made.initial[name] = (pair[0], pair[1])
+    images = [common.array_or_failure(capture, score_stage.IMAGES)
+              for capture in (captures.cntk, captures.port)]
+    if not any(isinstance(one, Check) for one in images):
+        made.images = (images[0], images[1])  # type: ignore[assignment]
+    return made

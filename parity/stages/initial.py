@@ -1,0 +1,68 @@
+"""TODO."""
+import math
+
+import numpy as np
+from scipy import stats
+
+from captures.article import DEVIATION
+from parity.judge import judgements
+from parity.judge.results import Check, Stage
+from parity.stages.common import Captures, pairs
+
+
+def initial(captures: Captures) -> Stage:
+    stage = Stage("initial", "what CNTK draws as initial weights against what the port draws")
+    for pair in pairs(captures.cntk, captures.port, "initial"):
+        if isinstance(pair, Check):
+            stage.checks.append(pair)
+            continue
+        name, theirs, ours = pair
+        check = judgements.same_bits(name, ours, theirs)
+        stage.checks.append(check)
+        if name.endswith("/weight"):
+            found = moments(ours)
+            check.metrics.update(found)
+            stage.checks += distribution(f"{name}_cntk", theirs,
+                                         found if check.passed else moments(theirs))
+            stage.checks += distribution(f"{name}_port", ours, found)
+    for entry in captures.port.facts.get("initial_ledger", []):
+        stage.notes.append(f"{entry[0]}: seed {entry[1]}, {entry[3]:,} numbers drawn, sha256 "
+                           f"{entry[4][:16]}...")
+    return stage
+
+
+def moments(values: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation, skewness and excess kurtosis of a layer's weights."""
+    z = np.ravel(values).astype(np.float64)
+    n, mean = z.size, float(z.mean())
+    z -= mean
+    squares = z * z
+    second = float(squares.sum()) / n
+    deviation = math.sqrt(second) or 1.0
+    return {"mean": mean, "standard_deviation": math.sqrt(second * n / max(n - 1, 1)),
+            "skewness": float(np.dot(squares, z)) / n / deviation ** 3,
+            "excess_kurtosis": float(np.dot(squares, squares)) / n / deviation ** 4 - 3}
+
+
+KS_SAMPLE = 200_000
+
+
+def distribution(place: str, values: np.ndarray, found: dict[str, float]) -> list[Check]:
+    """Mean, standard deviation (``found``, of ``moments``) and shape against normal(0, 0.02)."""
+    n, z = np.size(values), float(stats.norm.ppf(1 - 0.5e-6))
+    deviation, mean = found["standard_deviation"], found["mean"]
+    few = np.ravel(values)[:KS_SAMPLE].astype(np.float64)
+    distance = float(stats.kstest(few, "norm", args=(0, DEVIATION)).statistic)
+    critical = float(stats.kstwobign.ppf(1 - 1e-6)) / math.sqrt(few.size)
+    width = DEVIATION * z / math.sqrt(2 * (n - 1))
+    return [
+        judgements.within(place + "_deviation", abs(deviation - DEVIATION) / width,
+                       "standard_deviation",
+                       f"the standard deviation is {deviation:.6g}, not 0.02 +- {width:.2g}",
+                       figures={"standard_deviation": deviation, "interval": width}),
+        judgements.within(place + "_mean", abs(mean) / (DEVIATION * z / math.sqrt(n)), "mean",
+                       f"the mean is {mean:.3g}", figures={"mean": mean}),
+        judgements.within(place + "_shape", distance / critical, "kolmogorov_smirnov",
+                       f"the Kolmogorov-Smirnov distance from normal(0, 0.02) is {distance:.4g}",
+                       figures={"kolmogorov_smirnov": distance}),
+    ]

@@ -1,0 +1,145 @@
+"""The comparison: captures in, stages out. Each stage is one function; ``ALL`` is their order.
+
+The order is that in which a mistake would spread: what a later stage finds may be the consequence
+of what an earlier one found, not the other way round. A stage compares every array that its
+reference has; one that the other side lacks, or has too many, is a failed check.
+"""
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from captures.format import Capture
+from parity.judge import judgements, metrics
+from parity.judge.results import Check, Stage
+from parity.stages.common import Captures, array_or_failure, arrays_or_failure
+from parity.stages.rectifiers import coarse, kinks, loosened, saturation
+
+
+def forward(mode: str) -> Callable[[Captures], Stage]:
+    def compare(captures: Captures) -> Stage:
+        prefix = f"forward/{mode}"
+        stage = Stage(prefix, f"every layer's output in {mode} mode, on its own inputs and in the "
+                              "chain")
+        stage.checks, equal = near(captures, prefix, 0)
+        if mode == "g_step":
+            stage.title = "every layer's output in the G step, from CNTK's state after its D step"
+        if mode == "training":
+            stage.notes += unsteadiness(captures.cntk)
+        if mode == "evaluation":
+            theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
+                            (captures.cntk, captures.port))
+            if not isinstance(theirs, Check) and not isinstance(ours, Check) \
+                    and theirs.shape == ours.shape:  # else near says so
+                stage.checks.append(judgements.within_nudges(
+                    "generator/tanh7/output", metrics.largest_absolute(ours, theirs),
+                    captures.nudge("generator/tanh7/output")["largest"], "output",
+                    detail="the images differ", local=False))
+            for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
+                changed = capture.facts.get("evaluation_changes")
+                stage.checks.append(judgements.within(
+                    "evaluation/changes/nothing", len(changed) if changed is not None
+                    else math.inf, "ledger", f"evaluation changes {changed} in {who}"))
+        stage.notes.append(equal)
+        return stage
+    compare.__name__ = f"forward_{mode}"
+    return compare
+
+
+def unsteadiness(cntk: Capture) -> list[str]:
+    """How far CNTK is from itself: what any bound on rounding has to leave room for."""
+    notes = []
+    for name, what in (("reversed", "the samples of the minibatch in reverse order"),
+                       ("nudged", "every pixel and latent moved by one ULP")):
+        found = cntk.facts.get("unsteadiness", {}).get(name)
+        if found:
+            worst = max(found, key=found.__getitem__)
+            notes.append(f"CNTK against itself with {what}: at most {found[worst]:.3g} of a "
+                         f"layer's size ({worst}).")
+    return notes
+
+
+ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
+
+
+def backwards(name: str) -> tuple[bool, bool, int, int, bool]:
+    """The order in which a gradient's error spreads: the loss, then the discriminator's and the
+    generator's layers from the last to the first, each layer's output before its parameters."""
+    network, layer, quantity = name.split("/")
+    kind = {"conv": 0, "bn": 1}.get(layer.rstrip("0123456789"), 2)
+    number = int(layer[-1]) if network != "loss" else 0
+    return (network != "loss", network == "generator", -number, -kind,
+            quantity != "output")
+
+
+def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
+         ) -> tuple[list[Check], str]:
+    """Each layer on its own inputs (local), then in the chain; and a note of how many of the port's
+    arrays have CNTK's bits, which is more than is asked of a port. kinks, loose: see ``gradient``.
+    """
+    checks: list[Check] = []
+    counts, samples = [], captures.cntk.manifest["plan"]["minibatch_size"]
+    # Sums over the samples are as much longer than those the policies were measured with.
+    sums = 1.0 if prefix == "forward/evaluation" else max(1.0, samples / 4)
+    for place, local in (("local/" + prefix, True), (prefix, False)):
+        names = captures.cntk.names(prefix)
+        if prefix.startswith("gradient/"):
+            names.sort(key=backwards)
+        extra = [name for name in captures.port.names(place) if name not in set(names)]
+        if local and prefix not in ON_ITS_OWN:
+            continue
+        equal = compared = 0
+        for name in [*names, *extra]:
+            found = arrays_or_failure(name, (captures.cntk, f"{prefix}/{name}"),
+                                      (captures.port, f"{place}/{name}"),
+                                      (captures.oracle, f"{place}/{name}"))
+            if isinstance(found, Check):
+                checks.append(found)
+                continue
+            cntk, port, oracle = found
+            compared += 1
+            equal += cntk.shape == port.shape and metrics.differing(port, cntk) == 0
+            evaluated = not local and prefix == "forward/evaluation"
+            # In the chain the errors of one sample go together: there are as many as samples.
+            few = samples if not local and np.size(cntk) <= 4 * samples else None
+            checks += judgements.nearness(name, port, cntk, oracle, captures.onednn, local,
+                                       0 if local else kinks, few,
+                                       sums if local else max(loose, steep(captures, prefix,
+                                                                           name)),
+                                       captures.nudge(name)["error"] if evaluated else 0.0)
+        counts.append(f"{equal} of {compared} arrays "
+                      + ("on their own inputs" if local else "in the chain"))
+    return checks, f"With CNTK's bits, no value differing: {', '.join(counts)}."
+
+
+def steep(captures: Captures, prefix: str, name: str) -> float:
+    """A sigmoid's relative error in the chain is its logit's absolute one: 1 + largest logit."""
+    if not prefix.startswith("forward/") or not name.endswith("/sigmoid7/output"):
+        return 1.0
+    logits = array_or_failure(captures.cntk, f"{prefix}/{name.replace('sigmoid7', 'conv7')}")
+    return 1.0 if isinstance(logits, Check) else 1.0 + float(np.max(np.abs(logits)))
+
+
+def gradient(step: str) -> Callable[[Captures], Stage]:
+    def compare(captures: Captures) -> Stage:
+        loss = {"d": "discriminator", "g": "generator"}[step]
+        where = {"d": "forward/training", "g": "forward/g_step"}[step]
+        count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
+                      if step == "d" else ("generator", "discriminator_fake"))
+        grain = saturation(captures, where, ("discriminator_real", "discriminator_fake")
+                           if step == "d" else ("discriminator_fake",))
+        stage = Stage(f"gradient/{step}", f"gradients of the {loss}'s loss: every parameter and "
+                                          "every layer's output")
+        stage.checks, equal = near(captures, f"gradient/{step}", count + coarse(grain),
+                                   loosened(grain))
+        stage.notes.append(f"{count} units lie on other sides of a rectifier's kink in CNTK, the "
+                           "port and float64: their gradients in the chain differ, on their own "
+                           "inputs they do not.")
+        if coarse(grain):
+            stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
+                               f"{grain:.2g} of itself in float32: gradients in the chain are that "
+                               "coarse.")
+        stage.notes.append(equal)
+        return stage
+    compare.__name__ = f"gradient_{step}"
+    return compare

@@ -1,0 +1,59 @@
+"""TODO."""
+from collections.abc import Iterable
+
+import numpy as np
+
+from parity.judge import policies
+from parity.judge.results import Check
+from parity.stages.common import Captures, array_or_failure
+
+# A float32 number just below 1 is a multiple of this away from it.
+GRAIN = 2.0 ** -24
+
+
+def saturation(captures: Captures, prefix: str, branches: Iterable[str]) -> float:
+    """The largest relative grain of 1 - y over the discriminator's outputs y: how much a gradient
+    that holds 1 - y changes when y is rounded the other way; 1 where y is 1."""
+    grain = 0.0
+    for branch in branches:
+        y = array_or_failure(captures.cntk, f"{prefix}/{branch}/sigmoid7/output")
+        if not isinstance(y, Check):
+            apart = float(np.min(1.0 - y.astype(np.float64)))
+            grain = max(grain, min(1.0, GRAIN / apart if apart else 1.0))
+    return grain
+
+
+def coarse(grain: float) -> bool:
+    """Whether the grain shows beside what the chain is allowed anyway."""
+    return grain > policies.POLICIES["formula_chain"].value / 8
+
+
+def loosened(grain: float) -> float:
+    """The factor on the policy "kink" that a grain of 1 - y asks for: eight grains."""
+    return max(1.0, 8 * grain / policies.POLICIES["kink"].value)
+
+
+def kinks(captures: Captures, prefix: str, branches: tuple[str, ...]) -> int:
+    """Units whose rectifier's input has another sign in CNTK or the port than in float64. Two
+    stages ask for the same, so it is kept."""
+    if (prefix, branches) not in captures.kinks:
+        captures.kinks[prefix, branches] = _counted_kinks(captures, prefix, branches)
+    return captures.kinks[prefix, branches]
+
+
+def _counted_kinks(captures: Captures, prefix: str, branches: tuple[str, ...]) -> int:
+    count = 0
+    for name in captures.oracle.names(prefix):
+        branch, layer, _ = name.split("/")
+        rectified = layer.startswith("bn") or (branch != "generator" and layer == "conv1")
+        if branch not in branches or not rectified:
+            continue
+        sides = []
+        for capture in (captures.cntk, captures.port, captures.oracle):
+            found = array_or_failure(capture, f"{prefix}/{name}")
+            if isinstance(found, Check):
+                return 0  # the forward stage says so
+            sides.append(found > 0)
+        if sides[0].shape == sides[1].shape == sides[2].shape:
+            count += int(np.count_nonzero((sides[0] != sides[2]) | (sides[1] != sides[2])))
+    return count

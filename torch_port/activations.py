@@ -1,0 +1,109 @@
+"""TODO."""
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_port.native import single_library
+
+LOG_OF_TINY = -85.1
+SMALLEST_IN_LOG = 1e-37
+
+
+def _by_the_c_library(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """expf, logf or tanhf of float32 on the CPU; elsewhere PyTorch's, in double and rounded."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return function(x.double()).to(x.dtype)
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    getattr(single_library(), f"{name}_all")(x.data_ptr(), y.data_ptr(), x.numel())
+    return y
+
+
+def _exp(x: Tensor) -> Tensor:
+    return _by_the_c_library("exp", torch.exp, x)
+
+
+def _log(x: Tensor) -> Tensor:
+    return _by_the_c_library("log", torch.log, x)
+
+
+class _Log(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        output = torch.where(z < SMALLEST_IN_LOG, LOG_OF_TINY, _log(z))
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (output,) = ctx.saved_tensors
+        return upstream * _exp(-output)
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        q = _exp(-x.abs()).float()
+        output = (torch.where(x > 0, 1.0, q) / (1 + q)).to(x.dtype)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (output,) = ctx.saved_tensors
+        return upstream * (output * (1 - output))
+
+
+class _Tanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        output = _by_the_c_library("tanh", torch.tanh, x).float().to(x.dtype)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (output,) = ctx.saved_tensors
+        return upstream * (1 - output * output)
+
+
+class _LeakyReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return F.leaky_relu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return torch.where(x < 0, upstream * ctx.slope, upstream), None
+
+
+def cntk_log(z: Tensor) -> Tensor:
+    return _Log.apply(z)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    if torch.onnx.is_in_onnx_export():
+        return torch.sigmoid(x)  # one Sigmoid node
+    return _Sigmoid.apply(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    if torch.onnx.is_in_onnx_export():
+        return torch.tanh(x)  # one Tanh node
+    return _Tanh.apply(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    if torch.onnx.is_in_onnx_export() or not (torch.is_grad_enabled() and x.requires_grad):
+        return F.leaky_relu(x, slope)  # the same numbers, and one LeakyRelu node when exported
+    return _LeakyReLU.apply(x, slope)

@@ -1,0 +1,223 @@
+"""TODO."""
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captures import observe
+from captures.format import Capture, CaptureWriter
+from captures.plan import Plan
+from torch_port import losses
+from torch_port.adam import CNTKAdam
+from torch_port.capture.recorder import Recorder, Replacer
+from torch_port.dcgan import Networks, empty_networks, normalized
+from torch_port.files.model import read_model
+from torch_port.onnx_export import export
+from torch_port.train.steps import (
+    backward,
+    create_optimizers,
+    discriminator_losses,
+    discriminator_step,
+    generator_losses,
+    generator_step,
+)
+
+BOTH = ("discriminator_real", "discriminator_fake")
+
+
+def values(networks: Networks) -> dict[str, np.ndarray]:
+    """Every parameter and statistic, copied: name of the captures to array."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in networks.arrays().items()}
+
+
+def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict[str, np.ndarray]:
+    """m and v of every parameter, and each optimizer's counter."""
+    made = {}
+    for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
+        for name, p in networks.get_submodule(network).named_parameters():
+            state = optimizer.state[p]
+            for key in ("m", "v"):
+                made[f"{network}/{name.replace('.', '/')}_{key}"] = state[key].numpy().copy()
+        made[f"{network}/learner/minibatches"] = np.array(
+            optimizer.param_groups[0]["minibatches"], np.int64)
+    return made
+
+
+def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam], reference: Capture,
+                    stage: str) -> None:
+    """m, v and the counters from the reference's arrays."""
+    for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
+        for name, p in networks.get_submodule(network).named_parameters():
+            place = f"{stage}/{network}/{name.replace('.', '/')}"
+            optimizer.state[p] = {key: torch.from_numpy(reference[f"{place}_{key}"]).to(p.dtype)
+                                  for key in ("m", "v")}
+        optimizer.param_groups[0]["minibatches"] = int(reference[f"{stage}/{network}/learner/"
+                                                                 "minibatches"])
+
+
+class Layers:
+    """The comparison's part that begins at the reference's state."""
+
+    def __init__(self, reference: Capture, plan: Plan, dtype: torch.dtype,
+                 writer: CaptureWriter) -> None:
+        self.reference, self.plan, self.dtype, self.writer = reference, plan, dtype, writer
+        self.x = self.given("input/reader/images")
+        self.z_d, self.z_g = (self.given(f"input/{step}/latents") for step in ("d_step", "g_step"))
+
+    def given(self, name: str) -> Tensor:
+        return torch.from_numpy(self.reference[name]).to(self.dtype)
+
+    def networks(self, stage: str = "state") -> Networks:
+        """In the reference's state; its model files' where that is the state."""
+        made = empty_networks()
+        made.load(self._state if stage == "state" else {
+            name: self.reference[self._at(stage, name, "state")] for name in made.arrays()})
+        return made.to(self.dtype)
+
+    @cached_property
+    def _state(self) -> dict[str, np.ndarray]:
+        folder = Path(self.reference.folder)
+        return {name: array for network in ("generator", "discriminator")
+                for name, array in read_model(folder / f"{network}.model", network).items()}
+
+    def _at(self, stage: str, name: str, otherwise: str) -> str:
+        """A step's array, or that of before where the step cannot move it."""
+        place = f"{stage}/{name}"
+        return place if place in self.reference else f"{otherwise}/{name}"
+
+    def add(self, stage: str, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            self.writer.add(f"{stage}/{name}", array)
+
+    @torch.no_grad()
+    def evaluation(self) -> None:
+        networks = self.networks().eval()
+        before = values(networks)
+        if self.dtype == torch.float32:
+            self.add("state", before)
+        chain = Recorder()
+        fake = networks.generator(self.z_d, chain.branch("generator"))
+        networks.discriminator(fake, chain.branch("discriminator_fake"))
+        networks.discriminator(normalized(self.x), chain.branch("discriminator_real"))
+        self.add("forward/evaluation", chain.arrays())
+        self.writer.fact("evaluation_changes", observe.changed(before, values(networks)))
+        self._local(networks, "forward/evaluation")
+        if self.dtype == torch.float32:
+            export(networks, Path(self.writer.folder), self.plan.minibatch_size)
+        z = torch.split(self.given("input/score/latents"), 8)
+        self.writer.add("score/generator/tanh7/images", np.concatenate(
+            [networks.generator(part).to(torch.float32).numpy() for part in z]))
+
+    def _local(self, networks: Networks, stage: str) -> None:
+        local = Replacer(lambda place: self.reference[f"{stage}/{place}"], self.dtype)
+        fake = networks.generator(self.z_d, local.branch("generator"))
+        networks.discriminator(fake, local.branch("discriminator_fake"))
+        networks.discriminator(normalized(self.x), local.branch("discriminator_real"))
+        self.add(f"local/{stage}", local.arrays())
+
+    def training_d(self) -> None:
+        """The D step's forward and backward: every layer's output and every gradient of D."""
+        networks = self.networks().train()
+        chain = Recorder()
+        with torch.no_grad():
+            networks.generator(self.z_d, chain.branch("generator"))
+            self.add("forward/training", chain.arrays())
+        networks = self.networks().train()
+        chain = Recorder()
+        samples = discriminator_losses(networks, self.x, self.z_d,
+                                       *(chain.branch(branch) for branch in BOTH))
+        backward(samples, networks.discriminator)
+        self.add("forward/training", chain.arrays())
+        self._gradients("gradient/d", chain, networks, "discriminator", samples)
+        with torch.no_grad():
+            self._local(self.networks().train(), "forward/training")
+        self._local_gradients("gradient/d", "forward/training")
+
+    def training_g(self) -> None:
+        """The G step's, from the reference's state after its D step."""
+        networks = self.networks("step/0001/after_d").train()
+        chain = Recorder()
+        samples, _ = generator_losses(networks, self.z_g, chain.branch("generator"),
+                                      chain.branch("discriminator_fake"))
+        backward(samples, networks.generator)
+        self.add("forward/g_step", chain.arrays())
+        self._gradients("gradient/g", chain, networks, "generator", samples)
+        self._local_gradients("gradient/g", "forward/g_step")
+
+    def _gradients(self, stage: str, chain: Recorder, networks: Networks, network: str,
+                   samples: Tensor) -> None:
+        self.add(stage, chain.gradients())
+        self.add(stage, parameter_gradients(networks, network))
+        self.writer.add(f"{stage}/loss/samples/value", samples.detach().numpy())
+
+    def _local_gradients(self, stage: str, forward: str) -> None:
+        """Each layer's vector-Jacobian product on the reference's tensors: its input from the
+        forward pass, the gradient of its output from the backward pass."""
+        d_step = stage == "gradient/d"
+        networks = self.networks("state" if d_step else "step/0001/after_d").train()
+        local = Replacer(lambda place: self.reference[f"{forward}/{place}"], self.dtype)
+        each = local.branch
+        if d_step:
+            with torch.no_grad():
+                fake = self.given(f"{forward}/generator/tanh7/output")
+            real = networks.discriminator(normalized(self.x), each("discriminator_real"))
+            fake = networks.discriminator(fake, each("discriminator_fake"))
+            samples = losses.discriminator_loss(real, fake)
+        else:
+            fake = networks.generator(self.z_g, each("generator"))
+            samples = losses.generator_loss(
+                networks.discriminator(fake, each("discriminator_fake")))
+        given = [torch.from_numpy(self.reference[f"{stage}/{place}"]).to(self.dtype)
+                 for place in local.outputs]
+        torch.autograd.backward([*local.outputs.values(), samples.sum()],
+                                [*given, torch.ones((), dtype=self.dtype)])
+        self.add(f"local/{stage}", local.gradients())
+        self.add(f"local/{stage}", parameter_gradients(
+            networks, "discriminator" if d_step else "generator"))
+        self.writer.add(f"local/{stage}/loss/samples/value", samples.detach().numpy())
+
+    def steps(self) -> None:
+        """One D step and one G step with the program's own functions; then the optimizers alone on
+        the reference's gradients."""
+        networks = self.networks().train()
+        optimizers = create_optimizers(networks, self.plan.minibatch_size,
+                                       bool(self.plan.unit_gain))
+        load_optimizers(networks, optimizers, self.reference, "optimizer/state")
+        states = [{**values(networks), **optimizer_values(networks, optimizers)}]
+        mean = discriminator_step(networks, optimizers[1], self.x, self.z_d)
+        states.append({**values(networks), **optimizer_values(networks, optimizers)})
+        self.add("step/0001/after_d", dict(observe.of_step(states[-1], "discriminator")))
+        self.writer.add("step/0001/after_d/loss/d/mean", np.float32(mean))
+        mean, _ = generator_step(networks, optimizers[0], self.z_g)
+        states.append({**values(networks), **optimizer_values(networks, optimizers)})
+        self.add("step/0001/after_g", dict(observe.of_step(states[-1], "generator")))
+        self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
+        self.writer.fact("ledger", observe.ledger(states))
+        if self.dtype == torch.float32:
+            self._optimizer_alone()
+
+    def _optimizer_alone(self) -> None:
+        for place, network, before in ((1, "discriminator", "state"),
+                                       (0, "generator", "step/0001/after_d")):
+            step = ("g", "d")[place]
+            networks = self.networks(before)
+            optimizers = create_optimizers(networks, self.plan.minibatch_size,
+                                           bool(self.plan.unit_gain))
+            load_optimizers(networks, optimizers, self.reference, "optimizer/state")
+            for name, p in networks.get_submodule(network).named_parameters():
+                p.grad = self.given(f"gradient/{step}/{network}/{name.replace('.', '/')}")
+            optimizers[place].step(samples=self.plan.minibatch_size)
+            moved = {**values(networks), **optimizer_values(networks, optimizers)}
+            self.add(f"local/step/0001/after_{step}", {
+                name: value for name, value in moved.items()
+                if name.startswith(f"{network}/") and "/running_" not in name
+                and not name.endswith("/sample_count")})
+
+
+def parameter_gradients(networks: Networks, network: str) -> dict[str, np.ndarray]:
+    return {f"{network}/{name.replace('.', '/')}": p.grad.numpy()
+            for name, p in networks.get_submodule(network).named_parameters()
+            if p.grad is not None}

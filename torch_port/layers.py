@@ -1,0 +1,60 @@
+"""TODO."""
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_port.convolution import conv2d, conv_transpose2d
+
+Each = Callable[[str, Tensor], Tensor]
+
+
+def unchanged(name: str, h: Tensor) -> Tensor:
+    return h
+
+
+class _AddBias(torch.autograd.Function):
+    """h + bias of each channel. The bias's gradient is a sum over N, H and W, 65,536 values in the
+    first layer at minibatch 4. CNTK adds each sample's map up in double and rounds to float32, then
+    the samples' sums likewise; PyTorch's convolution adds in float32, six times as far off."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, bias: Tensor) -> Tensor:
+        return h + bias.reshape(-1, 1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        of_samples = upstream.sum((2, 3), dtype=torch.float64).to(upstream.dtype)
+        return upstream, of_samples.sum(0, dtype=torch.float64).to(upstream.dtype)
+
+
+def with_bias(convolve: Callable[[Tensor | None], Tensor], bias: Tensor | None) -> Tensor:
+    """convolve(None) + bias; in an ONNX export the bias goes into the convolution's own node."""
+    if bias is None or torch.onnx.is_in_onnx_export():
+        return convolve(bias)
+    return _AddBias.apply(convolve(None), bias)
+
+
+class Convolution(nn.Conv2d):
+    """padded: 3 x 3 at stride 2 with CNTK's automatic padding, one row at the top and one column at
+    the left."""
+
+    padded = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padded:
+            x = F.pad(x, (1, 0, 1, 0))
+        return with_bias(lambda bias: conv2d(x, self.weight, bias, self.stride), self.bias)
+
+
+class PaddedConvolution(Convolution):
+    padded = True
+
+
+class ConvolutionTranspose(nn.ConvTranspose2d):
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return with_bias(lambda bias: conv_transpose2d(
+            x, self.weight, bias, self.stride, self.padding,  # type: ignore[arg-type]
+            self.output_padding), self.bias)
