@@ -35,7 +35,7 @@ from parity.stages import registry
 STAGES = tuple(name for name in registry.STAGES if name not in ("twin", "score"))
 # Of plans that differ in nothing but the seed every fourth goes through onnxruntime as well.
 WITHOUT_ONNX = tuple(name for name in STAGES if name != "onnx")
-SOURCES = ("cntk_impl", "parity", "torch_port")
+SOURCES = ("captures", "cntk_impl", "parity", "torch_port")
 
 
 def catalogue() -> dict[str, dict[str, int]]:

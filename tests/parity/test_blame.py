@@ -39,9 +39,8 @@ from parity.blame.reproduction import (
 )
 from parity.onnx import graph as onnx_graph
 from parity.onnx import runtime as onnx_runtime
-from parity.onnx import structure as graph_structure
 from parity.onnx.names import GraphError
-from torch_port import activations, onnx_export
+from torch_port import dcgan, onnx_export
 
 EXPORTERS = {"cntk": CNTK_EXPORTER, "port": PORT_EXPORTER}
 
@@ -109,8 +108,8 @@ def test_the_generators_export_at_fault(case, sound, folder, exporter):  # noqa:
 
 def test_by_its_numbers_alone(case, sound, folder, monkeypatch):  # noqa: F811
     """Of a defect that no check of the graph knows, the reference evaluator still says whose."""
-    monkeypatch.setattr(graph_structure, "compare_structure", lambda path, network: ([], []))
-    monkeypatch.setattr(graph_structure, "compare_state", lambda path, network, state: [])
+    monkeypatch.setattr(accused, "compare_structure", lambda path, network: ([], []))
+    monkeypatch.setattr(accused, "compare_state", lambda path, network, state: [])
     path = edited(case, "cntk", "discriminator", EDITS["epsilon"][0], folder)
     corners = sound("discriminator")
     corners = replace(corners, cntk_onnx=ran(path, corners.input))
@@ -200,7 +199,7 @@ def with_padding_at_the_other_side(networks, monkeypatch):
 
 
 def with_another_slope(networks, monkeypatch):
-    monkeypatch.setattr(activations, "leaky_relu", lambda h, slope: F.leaky_relu(h, 0.1))
+    monkeypatch.setattr(dcgan, "leaky_relu", lambda h, slope: F.leaky_relu(h, 0.1))
     return "leaky_relu1"
 
 
@@ -210,7 +209,7 @@ def with_another_epsilon(networks, monkeypatch):
 
 
 def with_another_activation(networks, monkeypatch):
-    monkeypatch.setattr(activations, "leaky_relu", lambda h, slope: F.relu(h))
+    monkeypatch.setattr(dcgan, "leaky_relu", lambda h, slope: F.relu(h))
     return "leaky_relu1"
 
 

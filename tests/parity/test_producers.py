@@ -16,9 +16,7 @@ from captures.plan import Plan
 from parity.producers import jobs, recipes
 from parity.producers.jobs import Job, ProducerError, explanation, run_jobs
 from parity.producers.recipes import cntk_job, main_jobs, port_job, twin_jobs
-from torch_port import rounding
 from torch_port.capture import __main__ as main_module
-from torch_port.capture import twin
 
 SLEEP = "import time; time.sleep(60)"
 KILL = "import os, signal; os.kill(os.getpid(), signal.{})"
@@ -216,9 +214,9 @@ def test_a_full_disk_in_the_ports_process(plan, tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     plan.save(str(tmp_path / "plan.json"))
-    monkeypatch.setattr(twin, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
+    monkeypatch.setattr(main_module, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
     monkeypatch.setattr(np, "save", full)
-    monkeypatch.setattr(rounding, "as_cntk_rounds", lambda: None)  # both are of the whole process
+    monkeypatch.setattr(main_module, "as_cntk_rounds", lambda: None)  # both are of the whole process
     monkeypatch.setattr(main_module.torch, "set_num_threads", lambda number: None)
     code = main_module.main(["--plan", str(tmp_path / "plan.json"), "--job", "twin",
                          "--output", str(tmp_path / "capture")])

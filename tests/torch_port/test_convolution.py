@@ -110,7 +110,7 @@ def differing(run, got, name, samples, quantity):
 def test_every_quantity_has_cntks_bits(runs, networks, monkeypatch, name):
     layer = layer_of(networks, name)
     for threads, samples in itertools.product(THREADS, SAMPLES):
-        monkeypatch.setattr(rounding, "CNTK_THREADS", threads)
+        monkeypatch.setattr(convolution, "CNTK_THREADS", threads)
         got = made(layer, name, samples)
         for quantity in got:
             case = f"{quantity}, {samples} samples, {threads} threads"
@@ -157,7 +157,7 @@ def test_taps_added_from_the_first_to_the_last_show(runs, networks, monkeypatch)
 
 
 def test_other_shares_show(runs, networks, monkeypatch):
-    monkeypatch.setattr(rounding, "CNTK_THREADS", 1)
+    monkeypatch.setattr(convolution, "CNTK_THREADS", 1)
     for name in ("generator/conv7", "discriminator/conv3"):
         got = made(layer_of(networks, name), name, 3)
         assert differing(runs[2], got, name, 3, "weight") > got["weight"].size // STRIDE // 4

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils import data
 from torch.utils.data import DataLoader
 
 from captures.errors import ReaderError
@@ -427,7 +426,7 @@ def test_workers_do_not_change_the_result_or_its_order(maps, workers):
 def test_a_worker_that_takes_no_share_is_seen(maps, monkeypatch):
     """The mistake of most iterable data sets: every worker gives every minibatch."""
     whole = all_of(small(maps))
-    monkeypatch.setattr(data, "get_worker_info", lambda: None)
+    monkeypatch.setattr(image_reader, "get_worker_info", lambda: None)
     got = all_of(DataLoader(small(maps, threads=1), batch_size=None, num_workers=2))
     assert len(got) != 6 or not all(map(torch.equal, got, whole))
 

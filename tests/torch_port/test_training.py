@@ -21,12 +21,12 @@ from parity.judge import policies
 from parity.producers.jobs import run_jobs
 from parity.producers.recipes import cntk_job, port_job
 from tests.conftest import cntk_environment_or_fail
-from torch_port import dcgan, rounding
+from torch_port import rounding
 from torch_port.capture import twin
 from torch_port.dcgan import networks_from_seed
 from torch_port.reader.reader import ImageReader
 from torch_port.train import __main__ as main_module
-from torch_port.train import steps
+from torch_port.train import run as run_module
 from torch_port.train.checkpoint import load_checkpoint, save
 from torch_port.train.run import Run
 from torch_port.train.steps import create_optimizers, discriminator_step, generator_step
@@ -266,7 +266,7 @@ def test_no_checkpoint(program, tmp_path):
 ])
 def test_bad_input(program, tmp_path, monkeypatch, options, expected):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(dcgan, "networks_from_seed", lambda seed: torch.nn.ModuleDict(
+    monkeypatch.setattr(run_module, "networks_from_seed", lambda seed: torch.nn.ModuleDict(
         {name: torch.nn.Linear(1, 1) for name in ("generator", "discriminator")}))
     code, _, (err,) = program(tmp_path, *(option.format(tmp_path) for option in options))
     assert code == 2 and err.startswith(expected.format(tmp_path))
@@ -290,7 +290,7 @@ def test_ctrl_c_is_heard_after_the_iteration(program, folder, whole, monkeypatch
         os.kill(os.getpid(), signal.SIGINT)
         return generator_step(*arguments)
 
-    monkeypatch.setattr(steps, "generator_step", pressed)
+    monkeypatch.setattr(run_module, "generator_step", pressed)
     code, _, err = program(folder, "--iterations", ITERATIONS)
     assert code == 130 and err == [
         f"interrupted after 1 iterations, which are kept in {folder}: go on with --resume"]
