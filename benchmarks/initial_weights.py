@@ -33,7 +33,7 @@ WEIGHTS = sum(int(np.prod(shape)) for shape in CREATION_ORDER.values())
 
 IN_CNTK = """
 import json, sys, time
-from cntk_impl.environment.quiet import select_device
+from environment.quiet import select_device
 select_device()
 import cntk as C
 shapes = json.loads(sys.argv[1])

@@ -15,12 +15,10 @@ import shutil
 
 import numpy as np
 
+from captures.errors import CaptureError
+
 MANIFEST = "manifest.json"
 FORMAT = 1
-
-
-class CaptureError(Exception):
-    """What was wrong with a capture, where, and how to mend it, in one line."""
 
 
 class CaptureWriter:

@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from captures.errors import PlanError
+
 IMAGE_SIZE = 256
 LATENT_SIZE = 100
 LARGEST_SEED = 2 ** 32 - 1  # what numpy's RandomState takes
-
-
-class PlanError(Exception):
-    """What was wrong with a plan, where, and how to mend it, in one line."""
 
 
 class Latents:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from captures.format import CaptureError
-from captures.plan import PlanError
+from captures.errors import CaptureError, PlanError
 from parity.classifier_score import ClassifierError
 from parity.cli.options import ERROR, plan_of, plan_options
 from parity.cli.run import run

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from captures.errors import ParityError
+
 Floats = NDArray[np.float64]
 
 CLASSES = 1000  # of ImageNet
@@ -34,7 +36,7 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 
 
-class ClassifierError(Exception):
+class ClassifierError(ParityError):
     """What was wrong, where, and how to mend it, in one line."""
 
 

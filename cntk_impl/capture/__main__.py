@@ -19,8 +19,9 @@ import time
 
 import numpy as np
 
-from captures.format import CaptureError, CaptureWriter
-from captures.plan import Plan, PlanError
+from captures.errors import CaptureError, PlanError
+from captures.format import CaptureWriter
+from captures.plan import Plan
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.layers import layers_job
 from cntk_impl.capture.observed import C

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captures.format import CaptureError
+from captures.errors import CaptureError
 from parity.blame.reproduction import write_array_reproduction, write_layer_reproduction
 from parity.judge.results import Check, Report, Stage
 from parity.onnx.names import GraphError

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from captures.errors import PlanError
 from captures.format import Capture
-from captures.plan import Plan, PlanError
+from captures.plan import Plan
 from parity.judge.policies import policies
 from parity.judge.results import Report
 from parity.producers import jobs, recipes

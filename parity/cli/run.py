@@ -4,7 +4,7 @@ import shutil
 
 from rich.console import Console
 
-from captures.plan import PlanError
+from captures.errors import PlanError
 from parity.cli.options import AGREE, DIFFER, plan_of
 
 

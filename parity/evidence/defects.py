@@ -30,7 +30,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from captures.plan import Plan, PlanError
+from captures.errors import PlanError
+from captures.plan import Plan
 from parity.evidence.catalogue import port
 from parity.evidence.catalogue.port import DEFECTS
 from parity.evidence.defect import Defect

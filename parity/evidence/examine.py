@@ -15,8 +15,8 @@ from typing import Any
 
 from captures import files
 from captures.article import LAYERS
+from captures.errors import PlanError
 from captures.format import FORMAT, Capture
-from captures.plan import PlanError
 from parity.blame.finding import PORT
 from parity.evidence.defect import Defect
 from parity.judge.policies import POLICIES, Policy

@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from captures.plan import Plan, PlanError
+from captures.errors import PlanError
+from captures.plan import Plan
 from parity import comparison
 from parity.judge.results import Report
 from parity.producers.jobs import ROOT

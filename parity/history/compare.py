@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from captures.format import Capture, CaptureError, require_same_plan
+from captures.errors import CaptureError
+from captures.format import Capture, require_same_plan
 from parity.judge import judgements, metrics, policies
 from parity.judge.results import Check, Report, Stage
 from parity.report import Pictures, write_all

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from captures.errors import ParityError
+
 Array = np.ndarray
 Perturb = Callable[[str, Array], Array]
 AnyPath = str | os.PathLike[str]
@@ -13,5 +15,5 @@ RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # no valu
 STATISTICS = ("scale", "bias", "running_mean", "running_variance")  # inputs 1..4 of the node
 
 
-class GraphError(Exception):
+class GraphError(ParityError):
     """What was wrong with a graph or its run, where, and how to mend it, in one line."""

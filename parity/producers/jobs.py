@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from captures.errors import ParityError
 from captures.files import plan_file
 from captures.plan import Plan
 
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 4
 
 
-class ProducerError(Exception):
+class ProducerError(ParityError):
     """A capture could not be made: what, why, and how to mend it, in one line."""
 
 

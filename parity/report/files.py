@@ -3,8 +3,10 @@ import contextlib
 import os
 from pathlib import Path
 
+from captures.errors import ParityError
 
-class ReportError(Exception):
+
+class ReportError(ParityError):
     """What could not be written, where, and how to mend it, in one line."""
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from captures.format import Capture, CaptureError
+from captures.errors import CaptureError
+from captures.format import Capture
 from parity.judge import judgements
 from parity.judge.results import Check
 

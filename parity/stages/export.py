@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captures.format import Capture, CaptureError
+from captures.errors import CaptureError
+from captures.format import Capture
 from parity.blame.corners import blame
 from parity.blame.finding import Blame, Corners, measured_floor
 from parity.blame.reproduction import write_reproduction

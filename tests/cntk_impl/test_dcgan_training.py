@@ -28,7 +28,7 @@ N, ITERATIONS = 4, 3
 IMPORTED = r"""
 import contextlib, io, json, os, sys
 
-from cntk_impl.environment.quiet import select_device
+from environment.quiet import select_device
 select_device()
 import cntk as C
 

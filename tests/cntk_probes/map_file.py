@@ -15,8 +15,7 @@ import sys
 import tempfile
 
 import numpy as np
-
-from cntk_impl.environment.quiet import select_device
+from environment.quiet import select_device
 
 select_device()
 import cntk as C  # noqa: E402

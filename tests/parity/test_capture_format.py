@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from captures import format
-from captures.format import Capture, CaptureError, CaptureWriter, require_same_plan
+from captures.errors import CaptureError
+from captures.format import Capture, CaptureWriter, require_same_plan
 from captures.plan import Plan
 
 NAME = "forward/training/generator/conv3/output"

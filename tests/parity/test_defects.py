@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from captures.plan import PlanError
+from captures.errors import PlanError
 from parity import __main__ as main_module
 from parity.blame.finding import CNTK_EXPORTER, PORT, PORT_EXPORTER, RUNTIME
 from parity.evidence import defects, examine

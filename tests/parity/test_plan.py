@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from captures.plan import FIELDS, LARGEST_SEED, Latents, Plan, PlanError
+from captures.errors import PlanError
+from captures.plan import FIELDS, LARGEST_SEED, Latents, Plan
 
 
 def images(folder, contents=(b"BM one", b"BM two", b"BM three"), prefix="..."):

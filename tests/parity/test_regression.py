@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from captures.format import Capture, CaptureError, CaptureWriter
+from captures.errors import CaptureError
+from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from parity import __main__ as main_module
 from parity.history import compare

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from captures import article
-from captures.format import Capture, CaptureError, CaptureWriter
+from captures.errors import CaptureError
+from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from parity.stages import initial as initial_stage
 from parity.stages import layers, registry

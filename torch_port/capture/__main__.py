@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from captures.format import Capture, CaptureError, CaptureWriter
-from captures.plan import Plan, PlanError
+from captures.errors import CaptureError, PlanError
+from captures.format import Capture, CaptureWriter
+from captures.plan import Plan
 from torch_port.capture.layers import Layers
 from torch_port.capture.recorder import Note
 from torch_port.capture.seed import seed_part

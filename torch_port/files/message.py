@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from captures.errors import ParityError
+
 FilePath = str | PathLike[str]
 Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
 
 
-class ModelFileError(ValueError):
+class ModelFileError(ParityError):
     """A file that is not what was asked for; one line: what, where, how to mend it."""
 # What indexing, unpacking and converting raise where a file holds something else than expected.
 _NOT_AS_EXPECTED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)

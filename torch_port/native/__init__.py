@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from captures.errors import ParityError
+
 BUILD = Path(__file__).resolve().parents[2] / "build"
 SOURCE = Path(__file__).with_name("cntk_random.c")
 BATCH_NORM = SOURCE.with_name("cntk_batch_norm.c")
@@ -54,7 +56,7 @@ _SIGNATURES: dict[Path, dict[str, tuple[Any, tuple[Any, ...]]]] = {
     SOURCE: _RANDOM, BATCH_NORM: _BATCH_NORM, SINGLE: _SINGLE}
 
 
-class CompilerError(RuntimeError):
+class CompilerError(ParityError):
     """There is no C compiler, or it refused the source."""
 
 
