@@ -24,6 +24,10 @@ class PlanError(ParityError):
     """A plan's value out of range, a name unknown, a plan's file that is none."""
 
 
+class SpecError(ParityError):
+    """Networks described in a way that makes none: a layer's kind, a name, a shape."""
+
+
 class CaptureError(ParityError):
     """A capture that is not there, not whole, of another plan or format, or was changed."""
 
