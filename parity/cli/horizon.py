@@ -1,18 +1,16 @@
 """The long twin run: up to which iteration can the port not be told from CNTK's own rerun?
 
-    python -m parity horizon --iterations 200
+    bin/parity horizon --iterations 200
 
 GAN training is chaotic: two runs of CNTK whose starting weights differ by one ULP part by some per
 cent within five iterations. So a difference at iteration 200 means nothing by itself; what means
 something is whether the port parts from CNTK faster than CNTK parts from itself.
 """
-from pathlib import Path
-
-from rich.console import Console
-
 from captures.errors import PlanError
 from captures.format import Capture
 from captures.plan import Plan
+from captures.process import AGREE, DIFFER
+from parity.cli.options import RUNS, Output, Quiet, console_of, with_plan
 from parity.judge.policies import policies
 from parity.judge.results import Report
 from parity.producers import jobs, recipes
@@ -21,11 +19,13 @@ from parity.stages import common
 from parity.stages import twin as twin_stage
 
 
-def main(plan: Plan, folder: Path, console: Console) -> int:
-    """Exit code: 0 where the port stays within the policy "horizon", 1 where not."""
+@with_plan(twin_iterations=100)
+def command(plan: Plan, output: Output = RUNS / "horizon", quiet: Quiet = False) -> int:
+    """0 where the port stays within the policy "horizon", 1 where not."""
     if not plan.twin_iterations or not plan.reruns:
         raise PlanError("a horizon needs iterations and reruns: give --iterations and --reruns of "
                         "at least 1")
+    folder, console = output, console_of(quiet)
     jobs.run_jobs(recipes.twin_jobs(plan, folder), plan, folder, console)
     names = ["cntk", "port", *(f"rerun{i}" for i in range(1, plan.reruns + 1))]
     twins = {name: Capture(folder / f"twin-{name}") for name in names}
@@ -37,8 +37,8 @@ def main(plan: Plan, folder: Path, console: Console) -> int:
                     gather.curves(captures) if whole else {})
     write_all(report, Pictures(), policies(), folder, console, layers=False)
     if not whole:
-        return 1
+        return DIFFER
     reached = twin_stage.indistinguishable(twin_stage.horizon(twins))
     console.print(f"\nUp to iteration {reached} of {plan.twin_iterations} the port cannot be told "
                   "from CNTK's own rerun by the distance of its weights.", highlight=False)
-    return 0 if report.passed else 1
+    return AGREE if report.passed else DIFFER

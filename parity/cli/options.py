@@ -1,29 +1,78 @@
-"""TODO."""
-import argparse
+"""Groups of options that more than one command has."""
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
 
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
 
-OPTIONS = {"twin_iterations": "--iterations"}
-AGREE, DIFFER, ERROR = 0, 1, 2
+IMAGES = ROOT / "data" / "train_dcgan_map.txt"
+RUNS = ROOT / "runs"
+NAMES = {"twin_iterations": "--iterations"}  # of options that are not called as the plan's value
+
+Output = Annotated[Path, typer.Option(metavar="FOLDER", help="where captures and reports go")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors",
+                                       show_default="off")]
+MapFile = Annotated[Path, typer.Option(metavar="FILE", help=(
+    "one `image<TAB>0` per line; the default is what `make data` makes"))]
+Only = Annotated[str, typer.Option(metavar="A,B", help="only these, by name", show_default="all")]
+Restart = Annotated[bool, typer.Option("--restart", show_default="off", help=(
+    "forget what was done before; otherwise the run is resumed"))]
 
 
-def plan_options(parser: argparse.ArgumentParser) -> None:
-    """One option for each value of a plan."""
+def console_of(quiet: bool) -> Console:
+    return Console(quiet=quiet)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """``A,B`` as names; none where the option was not given."""
+    return tuple(text.split(",")) if text else ()
+
+
+def option_of(name: str) -> str:
+    """The option of one value of a plan."""
+    return NAMES.get(name, "--" + name.replace("_", "-"))
+
+
+def with_plan(**defaults: int) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A decorator: the command's first parameter, ``plan``, is made from one option for each of the
+    plan's FIELDS, and from ``--map-file``. defaults: where they differ from a plan's own.
+    """
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def whole(map_file: Path, **given: Any) -> int:
+            values = {field[0]: int(given.pop(field[0])) for field in FIELDS}
+            return command(Plan.make(map_file, **values), **given)
+
+        others = list(inspect.signature(command).parameters.values())[1:]
+        whole.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [*_plan_parameters(defaults), *others])
+        whole.__annotations__ = {"return": int, **{
+            one.name: one.annotation for one in whole.__signature__.parameters.values()}}  # type: ignore[attr-defined]
+        del whole.__wrapped__  # type: ignore[attr-defined]
+        return whole
+    return decorate
+
+
+def _plan_parameters(defaults: dict[str, int]) -> list[inspect.Parameter]:
+    made = []
     for name, default, lowest, highest, what in FIELDS:
-        option = OPTIONS.get(name, "--" + name.replace("_", "-"))
         if (lowest, highest) == (0, 1):
-            parser.add_argument(option, dest=name, action="store_const", const=1, default=default,
-                                help=what)
+            kind: Any = Annotated[bool, typer.Option(option_of(name), help=what,
+                                                     show_default="off")]
         else:
-            parser.add_argument(option, dest=name, type=int, default=default, metavar="N",
-                                help=f"{what} ({lowest} .. {highest})")
-    parser.add_argument("--map-file", type=Path, default=ROOT / "data" / "train_dcgan_map.txt",
-                        metavar="FILE", help="one `image<TAB>0` per line; the default is what "
-                                             "`make data` makes")
+            kind = Annotated[int, typer.Option(option_of(name), metavar="N",
+                                               help=f"{what} ({lowest} .. {highest})")]
+        value = defaults.get(name, default)
+        made.append(_parameter(name, kind, bool(value) if (lowest, highest) == (0, 1) else value))
+    return [*made, _parameter("map_file", MapFile, IMAGES)]
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
-    return Plan.make(options.map_file, **{field[0]: getattr(options, field[0])
-                                          for field in FIELDS})
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default,
+                             annotation=kind)

@@ -1,31 +1,54 @@
-"""TODO."""
-import argparse
+"""``parity run``: makes the captures of one plan, compares them, and writes the report."""
 import shutil
+from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
 from captures.errors import PlanError
-from parity.cli.options import AGREE, DIFFER, plan_of
+from captures.plan import Plan
+from captures.process import AGREE, DIFFER
+from parity import comparison
+from parity.cli.options import RUNS, Output, Quiet, console_of, listed, with_plan
+from parity.judge.policies import policies
+from parity.producers.jobs import ROOT
+from parity.report import write_all
+
+Stages = Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
+    "only these: " + ", ".join(comparison.STAGES)))]
+NoLayers = Annotated[bool, typer.Option(
+    "--no-layers", show_default="off",
+    help="the terminal's table without a row for each layer")]
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
-    from parity import comparison
-    from parity.judge.policies import policies
-    from parity.report import write_all
-
-    wanted = comparison.STAGES
-    if options.stages:
-        wanted = tuple(options.stages.split(","))
-        unknown = [name for name in wanted if name not in comparison.STAGES]
-        if unknown:
-            raise PlanError(f"there is no stage {unknown[0]!r}: give some of "
+def chosen(stages: str) -> tuple[str, ...]:
+    """Raises PlanError where there is no such stage."""
+    wanted = listed(stages) or comparison.STAGES
+    for name in wanted:
+        if name not in comparison.STAGES:
+            raise PlanError(f"there is no stage {name!r}: give some of "
                             f"{', '.join(comparison.STAGES)}")
-    if not (options.port / "torch_port").is_dir():
-        raise PlanError(f"{options.port} holds no torch_port: give the folder that holds one")
-    report, pictures = comparison.run(plan_of(options), options.output, console,
-                                      options.port.resolve(), wanted)
-    write_all(report, pictures, policies(), options.output, console,
-              layers=not options.no_layers)
-    if not options.keep_oracle:
-        shutil.rmtree(options.output / "oracle", ignore_errors=True)
+    return wanted
+
+
+@with_plan()
+def command(
+    plan: Plan,
+    output: Output = RUNS / "parity",
+    port: Annotated[Path, typer.Option(metavar="FOLDER", help=(
+        "the folder that holds the torch_port to judge"))] = ROOT,
+    stages: Stages = "",
+    keep_oracle: Annotated[bool, typer.Option("--keep-oracle", show_default="off", help=(
+        "keep the float64 capture too, the largest, which no later comparison needs"))] = False,
+    no_layers: NoLayers = False,
+    quiet: Quiet = False,
+) -> int:
+    wanted = chosen(stages)
+    if not (port / "torch_port").is_dir():
+        raise PlanError(f"{port} holds no torch_port: give the folder that holds one")
+    console = console_of(quiet)
+    report, pictures = comparison.run(plan, output, console, port.resolve(), wanted)
+    write_all(report, pictures, policies(), output, console, layers=not no_layers)
+    if not keep_oracle:
+        shutil.rmtree(output / "oracle", ignore_errors=True)
     return AGREE if report.passed else DIFFER

@@ -1,6 +1,6 @@
 """Every planted mistake is made in a copy of the port, and the suite has to find it and name it.
 
-    python -m parity defects [--only A,B] [--restart]
+    bin/parity defects [--only A,B] [--restart]
 
 CNTK runs the plan once. Then each entry of ``defect_catalogue`` becomes a folder with a changed
 ``torch_port``, whose capture is made part by part, as ``make parity`` makes it, and compared stage
@@ -12,7 +12,6 @@ Each defect has a process of its own, forked from one that has PyTorch imported;
 as there are processors. A result is a small JSON file named after the defect and keyed by all that
 it depends on, so an interrupted run goes on where it stopped.
 """
-import argparse
 import contextlib
 import hashlib
 import inspect
@@ -116,15 +115,18 @@ def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
 # -------------------------------------------------------------------------------------- all of them
 
 
-def main(options: argparse.Namespace, console: Console) -> int:
-    """0: all caught, nearly all at the right place, and the correct port passes. 1: not so.
+def main(map_file: Path, output: Path, only: Sequence[str], restart: bool,
+         console: Console) -> int:
+    """only: names; all if empty. restart: forget what was done before. Returns the exit code.
+
+    0: all caught, nearly all at the right place, and the correct port passes. 1: not so.
 
     Raises PlanError, CaptureError, ProducerError.
     """
-    chosen = _chosen(options.only)
-    plan = plan_of(options.map_file)
-    output = options.output.resolve()
-    if options.restart:
+    chosen = _chosen(only)
+    plan = plan_of(map_file)
+    output = output.resolve()
+    if restart:
         shutil.rmtree(output / "results", ignore_errors=True)
     started = time.monotonic()
     reference = make_reference(plan, output / "reference", console)
@@ -149,8 +151,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
     return 0 if passed(correct, lines) else 1
 
 
-def _chosen(only: str) -> list[Defect]:
-    names = [name for name in only.split(",") if name]
+def _chosen(names: Sequence[str]) -> list[Defect]:
     known = {defect.name: defect for defect in DEFECTS}
     for name in names:
         if name not in known:

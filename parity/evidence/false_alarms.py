@@ -1,6 +1,6 @@
 """The correct port over many plans: none may fail.
 
-    python -m parity false-alarms
+    bin/parity false-alarms
 
 A suite that cries wolf is switched off. So the shipped port is compared with CNTK over plans that
 differ in everything that a plan may say: seeds, minibatches of 1 to 16, one and two threads, unit
@@ -11,13 +11,13 @@ far from float64 as CNTK's, 3 are allowed). Each plan runs every stage but the l
 run and the score (of those that differ in nothing but the seed, every fourth the ONNX stage). What
 was done is kept, plan by plan, and a run goes on where it stopped.
 """
-import argparse
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,17 @@ def result_of(report: Report) -> dict[str, Any]:
                          if not check.passed][:20]}
 
 
-def main(options: argparse.Namespace, console: Console) -> int:
-    """Exit code: 0 where no plan failed, 1 where one did."""
+def main(map_file: Path, folder: Path, only: Sequence[str], restart: bool,
+         console: Console) -> int:
+    """only: names of plans; all if empty. restart: forget what was done before.
+
+    Exit code: 0 where no plan failed, 1 where one did."""
     plans = catalogue()
-    if options.only:
-        names = options.only.split(",")
-        unknown = [name for name in names if name not in plans]
+    if only:
+        unknown = [name for name in only if name not in plans]
         if unknown:
             raise PlanError(f"there is no plan {unknown[0]!r}: give some of {', '.join(plans)}")
-        plans = {name: plans[name] for name in names}
-    folder: Path = options.output
+        plans = {name: plans[name] for name in only}
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -131,8 +132,8 @@ def main(options: argparse.Namespace, console: Console) -> int:
             while waiting or running:
                 while waiting and len(running) < side_by_side:
                     name, values = waiting.pop(0)
-                    running[pool.submit(_kept_or_made, name, values, options.map_file, folder,
-                                        options.restart)] = name
+                    running[pool.submit(_kept_or_made, name, values, map_file, folder,
+                                        restart)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     results[name] = future.result()

@@ -1,6 +1,6 @@
 """Two captures of one plan, made on different days: did anything change?
 
-    python -m parity compare LAST_MONTH TODAY
+    bin/parity compare LAST_MONTH TODAY
 
 The same program, with the same versions on as many processors (CNTK's gradients of weights depend
 on their number), repeats bit for bit, so every array has to be the same. Where one of these
@@ -8,18 +8,14 @@ differs, what is drawn and read still has to be the same bits, and what is compu
 within float32's rounding, as CNTK's distance from float64 does (policies "formula_chain" and, for
 gradients in the chain and what they have moved, "kink").
 """
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from captures.errors import CaptureError
 from captures.format import Capture, require_same_plan
-from parity.judge import judgements, metrics, policies
+from parity.judge import judgements, metrics
 from parity.judge.results import Check, Report, Stage
-from parity.report import Pictures, write_all
 from parity.stages.common import pairs
 
 DRAWN = ("initial", "reader", "input")
@@ -74,10 +70,3 @@ def judged(stage: str, name: str, reference: np.ndarray, other: np.ndarray, repe
                           "kink" if stage in CHAOTIC else "formula_chain",
                           "the two are farther apart than rounding explains",
                           figures={"largest_absolute": metrics.largest_absolute(other, reference)})
-
-
-def main(options: argparse.Namespace, console: Console) -> int:
-    with console.status("comparing"):
-        report = compare(Capture(options.reference), Capture(options.other))
-    write_all(report, Pictures(), policies.policies(), Path(options.output), console, layers=False)
-    return 0 if report.passed else 1

@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 import numpy as np
+
 from environment.quiet import select_device
 
 select_device()

@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
+from captures.errors import CaptureError
 from captures.plan import FIELDS
-from parity.__main__ import COMMANDS, main
-from parity.cli.options import OPTIONS
+from parity.cli import app
+from parity.cli.app import COMMANDS, loaded, main
+from parity.cli.options import option_of
 from tests.conftest import ROOT, cntk_environment_or_fail
 
 
@@ -53,19 +55,18 @@ def refused(tmp_path, images, capfd):
 
 
 def help_of(capsys, *command):
-    with pytest.raises(SystemExit) as end:
-        main([*command, "--help"])
-    assert end.value.code == 0
+    assert main([*command, "--help"]) == 0
     return re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
 def test_help_shows_every_default(capsys):
     shown = help_of(capsys, "run")
-    for name, default, _, _, what in FIELDS:
-        option = OPTIONS.get(name, "--" + name.replace("_", "-"))
-        described = re.search(rf" {option} (.*?)\(default: (\S+)\)", shown)
-        assert described, option
-        assert described[2] == str(default) and what.split()[0] in described[1]
+    for name, default, lowest, highest, what in FIELDS:
+        described = re.search(rf" {option_of(name)} (.*?)\[default: (\S+)\]", shown)
+        assert described, name
+        flag = (lowest, highest) == (0, 1)
+        assert described[2] == ("(off)" if flag else str(default))
+        assert what.split()[0] in described[1]
     assert "data/train_dcgan_map.txt" in shown and "runs/parity" in shown
 
 
@@ -73,16 +74,54 @@ def test_every_command_has_its_help(capsys):
     overview = help_of(capsys)
     for command in COMMANDS:
         assert command in overview
-        assert f"python -m parity {command}" in help_of(capsys, command)
+        shown = help_of(capsys, command)
+        assert f"Usage: parity {command}" in shown
+        options = re.findall(r" (--[a-z-]+) ", shown.partition("Options:")[2])
+        assert len(options) == shown.count("[default: ") + 1  # each but --help has its default
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["no-such-command"], ["run", "--seed", "x"], ["run", "--no-such-option"], ["compare", "a"]])
-def test_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m parity")
+def test_a_command_is_one_file_and_one_line():
+    for command in COMMANDS:
+        assert callable(loaded(command))
+    files = {path.stem.replace("_", "-") for path in (ROOT / "parity" / "cli").glob("[a-z]*.py")}
+    assert files == {*COMMANDS, "app", "options"}
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ([], "Missing command: `parity --help`"),
+    (["no-such-command"], "No such command 'no-such-command': `parity --help`"),
+    (["run", "--seed", "x"], "Invalid value for '--seed': "),
+    (["run", "--no-such-option"], "No such option: --no-such-option: `parity run --help`"),
+    (["compare", "a"], "Missing argument 'other': `parity compare --help`")])
+def test_usage(arguments, expected, capsys):
+    assert main(arguments) == 2
+    said = only_line(capsys.readouterr().err)
+    assert said.startswith(expected) and said.endswith("--help` lists what there is\n")
+
+
+class Broken:
+    """A command that ends as it is told to."""
+
+    def __init__(self, monkeypatch, error):
+        def command() -> int:
+            raise error
+
+        monkeypatch.setattr(app.importlib, "import_module", lambda name: self)
+        self.command = command
+
+
+@pytest.mark.parametrize("error, code, said", [
+    (KeyboardInterrupt(), 130, "interrupted\n"),
+    (OSError(28, "No space left on device", "/full/x"), 2, "error: /full/x cannot be used (No "
+     "space left on device): free space there or choose another folder with --output\n"),
+    (BrokenPipeError(32, "Broken pipe"), 2, "error: the output folder cannot be used (Broken"),
+    (CaptureError("it was changed"), 2, "error: it was changed\n"),
+    (ValueError("a mistake"), 2, "Traceback"),
+])
+def test_how_a_command_ends(monkeypatch, capsys, error, code, said):
+    Broken(monkeypatch, error)
+    assert main(["docs"]) == code
+    assert capsys.readouterr().err.startswith(said)
 
 
 # --------------------------------------------------------------- what is wrong before anything runs

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from captures.format import MANIFEST, Capture
 from captures.plan import Plan
-from parity import __main__ as main_module
 from parity import comparison
 from parity.blame.finding import Blame, Finding
+from parity.cli import app
 from parity.evidence.catalogue.port import COPIED
 from parity.judge.results import Stage
 from parity.onnx.names import Perturb
@@ -220,7 +220,7 @@ def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capf
         "networks.py", COPIED, COPIED +
         "            weight = ours['generator/conv3/weight']\n"
         "            weight[:, [3, 5]] = weight[:, [5, 3]]\n"))
-    code = main_module.main([
+    code = app.main([
         "run", "--port", str(port), "--stages", "forward/evaluation", "--minibatch-size", "1",
         "--warmup-iterations", "1", "--iterations", "0", "--output", str(tmp_path / "out")])
     printed = capfd.readouterr().out

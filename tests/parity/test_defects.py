@@ -1,5 +1,4 @@
 """Planted defects: the catalogue is sound, and a subset of it is found by the real suite."""
-import argparse
 import io
 import json
 import os
@@ -11,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from captures.errors import PlanError
-from parity import __main__ as main_module
 from parity.blame.finding import CNTK_EXPORTER, PORT, PORT_EXPORTER, RUNTIME
+from parity.cli import app
 from parity.evidence import defects, examine
 from parity.evidence.catalogue import port
 from parity.evidence.catalogue.port import DEFECTS
@@ -140,9 +139,7 @@ class Ran:
 
     def __init__(self, output, only):
         text = io.StringIO()
-        self.code = defects.main(
-            argparse.Namespace(output=output, only=only, restart=False, map_file=MAP_FILE),
-            Console(file=text, width=200))
+        self.code = defects.main(MAP_FILE, output, only, False, Console(file=text, width=200))
         self.text = text.getvalue()
         matrix = json.loads((output / defects.MATRIX).read_text())
         self.correct_port_passes = matrix["correct_port_passes"]
@@ -158,7 +155,7 @@ def output(reference, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ran(output):
-    return Ran(output, ",".join(SUBSET))
+    return Ran(output, SUBSET)
 
 
 def test_the_correct_port_passes(ran):
@@ -196,7 +193,7 @@ def test_what_is_done_is_kept(ran, output, monkeypatch):
     def none(*arguments):
         raise AssertionError("nothing is left to be run")
     monkeypatch.setattr(defects, "_start_server", none)
-    again = Ran(output, ",".join(SUBSET))
+    again = Ran(output, SUBSET)
     assert (again.code, again.lines) == (ran.code, ran.lines)
 
 
@@ -204,7 +201,7 @@ def test_an_interrupted_run_goes_on(ran, output):
     results = output / "results"
     times = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
     (results / "starts-at-one.json").unlink()
-    Ran(output, ",".join(SUBSET))
+    Ran(output, SUBSET)
     made = [path.name for path in results.iterdir()
             if path.stat().st_mtime_ns != times.get(path.name)]
     assert made == ["starts-at-one.json"]
@@ -219,7 +216,7 @@ def test_a_suite_that_tolerates_too_much_misses_a_defect(ran, output, monkeypatc
     key = defects.suite_key(defects.plan_of(MAP_FILE), output / "source" / "torch_port")
     kept.write_text(json.dumps({**json.loads(before), "key": key}))
     try:
-        weak = Ran(output, "runtime-one-channel")
+        weak = Ran(output, ("runtime-one-channel",))
     finally:
         kept.write_text(before)
     assert weak.code == 1
@@ -234,7 +231,7 @@ def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
     added = (planted("killed", "import os; os.kill(os.getpid(), 9)"),
              planted("raising", "raise KeyError('no such layer')"))
     monkeypatch.setattr(port, "DEFECTS", (*DEFECTS, *added))
-    dead = Ran(output, "killed,raising")
+    dead = Ran(output, ("killed", "raising"))
     assert dead.code == 1
     assert not any(line["caught"] for line in dead.lines.values())
     assert "SIGKILL" in dead.lines["killed"]["error"]
@@ -249,7 +246,7 @@ def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
     (["--map-file", "/no/such/map.txt"], "/no/such/map.txt cannot be read"),
 ])
 def test_bad_input(arguments, words, tmp_path, capsys):
-    assert main_module.main(["defects", "--output", str(tmp_path), *arguments]) == 2
+    assert app.main(["defects", "--output", str(tmp_path), *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("error: ") and said.err.count("\n") == 1

@@ -1,13 +1,11 @@
 """The many plans: what they cover, and that a run goes on where it stopped."""
-import argparse
 import json
-from concurrent import futures
 
 import pytest
 from rich.console import Console
 
 from captures.plan import FIELDS, Plan
-from parity import __main__ as main_module
+from parity.cli import app
 from parity.evidence import false_alarms
 from parity.judge.results import Check, Report, Stage
 
@@ -45,9 +43,8 @@ def report(passed):
     return Report({}, {}, [Stage("forward/training", "", [check])])
 
 
-def options(tmp_path, map_file, **more):
-    return argparse.Namespace(**{"output": tmp_path / "out", "map_file": map_file, "restart": False,
-                                 "only": "seed-1,seed-2", **more})
+def run(tmp_path, map_file, console, only=("seed-1", "seed-2"), restart=False):
+    return false_alarms.main(map_file, tmp_path / "out", only, restart, console)
 
 
 class Here:
@@ -90,13 +87,13 @@ def runs(monkeypatch):
         return report(name not in done.fail)
 
     monkeypatch.setattr(false_alarms, "one", one)
-    monkeypatch.setattr(futures, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(false_alarms, "ProcessPoolExecutor", Here)
     return done
 
 
 def test_none_fails(tmp_path, map_file, runs):
     console = Console(record=True, width=160)
-    assert false_alarms.main(options(tmp_path, map_file), console) == 0
+    assert run(tmp_path, map_file, console) == 0
     assert "0 false alarms in 2 plans" in console.export_text()
     kept = json.loads((tmp_path / "out" / "false-alarms.json").read_text())
     assert list(kept) == ["seed-1", "seed-2"]
@@ -105,7 +102,7 @@ def test_none_fails(tmp_path, map_file, runs):
 def test_one_fails(tmp_path, map_file, runs):
     runs.fail = ("seed-2",)
     console = Console(record=True, width=160)
-    assert false_alarms.main(options(tmp_path, map_file), console) == 1
+    assert run(tmp_path, map_file, console) == 1
     text = console.export_text()
     assert "1 false alarms in 2 plans: seed-2" in text
     assert "generator/conv1/output" in text
@@ -113,17 +110,17 @@ def test_one_fails(tmp_path, map_file, runs):
 
 def test_what_was_done_is_not_done_again(tmp_path, map_file, runs, monkeypatch):
     console = Console(quiet=True)
-    false_alarms.main(options(tmp_path, map_file, only="seed-1"), console)
-    false_alarms.main(options(tmp_path, map_file), console)
+    run(tmp_path, map_file, console, only=("seed-1",))
+    run(tmp_path, map_file, console)
     assert runs == ["seed-1", "seed-2"]
-    false_alarms.main(options(tmp_path, map_file, restart=True, only="seed-1"), console)
+    run(tmp_path, map_file, console, restart=True, only=("seed-1",))
     assert runs == ["seed-1", "seed-2", "seed-1"]
     monkeypatch.setattr(false_alarms, "fingerprint", lambda plan: "another program")
-    false_alarms.main(options(tmp_path, map_file, only="seed-2"), console)
+    run(tmp_path, map_file, console, only=("seed-2",))
     assert runs[-1] == "seed-2" and len(runs) == 4
 
 
 def test_bad_input(tmp_path, map_file, capsys):
-    assert main_module.main(["false-alarms", "--only", "seed-x", "--map-file", str(map_file),
+    assert app.main(["false-alarms", "--only", "seed-x", "--map-file", str(map_file),
                               "--output", str(tmp_path / "out")]) == 2
     assert "there is no plan 'seed-x'" in capsys.readouterr().err

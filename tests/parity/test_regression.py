@@ -5,7 +5,7 @@ import pytest
 from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
-from parity import __main__ as main_module
+from parity.cli import app
 from parity.history import compare
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.6"}
@@ -94,14 +94,14 @@ def test_other_plans_and_jobs_are_refused(tmp_path, plan):
 def test_command(tmp_path, plan, capsys, change, code):
     capture(tmp_path, plan, "a"), capture(tmp_path, plan, "b", change)
     output = tmp_path / "report"
-    assert main_module.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
+    assert app.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
                               str(output)]) == code
     assert ("AGREE" if code == 0 else "DIFFER") in capsys.readouterr().out
     assert (output / "report.json").is_file()
 
 
 def test_command_on_what_is_no_capture(tmp_path, capsys):
-    assert main_module.main(["compare", str(tmp_path), str(tmp_path), "--output",
+    assert app.main(["compare", str(tmp_path), str(tmp_path), "--output",
                               str(tmp_path / "report")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no whole capture in")
 

@@ -1,0 +1,60 @@
+"""How every program of this project ends: its exit code, and one line on stderr for an error.
+
+    0    agree, or done
+    1    differ
+    2    could not run: bad input, a full disk, a process that died, a mistake of this program
+    130  interrupted by Ctrl-C
+
+Python itself exits 1 where an exception is not caught, which would say "differ": here that is 2.
+Plain Python 3.6, for both sides of a process boundary: ``parity`` reads the line that a program
+which makes a capture ends with.
+"""
+import functools
+import sys
+import traceback
+
+from captures.errors import ParityError
+
+AGREE, DIFFER, ERROR, INTERRUPTED = 0, 1, 2, 130
+PREFIX = "error: "
+
+
+def say(error: object) -> None:
+    """The one line on stderr."""
+    sys.stderr.write("%s%s\n" % (PREFIX, error))
+
+
+def ended(run, output="the output folder", option="--output"):
+    """Runs ``run()`` and returns its exit code, ``AGREE`` where it returns None; raises nothing.
+
+    output: the place that an OSError without a file name is most likely about. option: of the
+    command line, that names it.
+    """
+    try:
+        code = run()
+        return AGREE if code is None else code
+    except ParityError as error:
+        say(error)
+    except OSError as error:
+        say("%s cannot be used (%s): free space there or choose another folder with %s"
+            % (error.filename or output, error.strerror or error, option))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except Exception:  # a mistake of this program's
+        traceback.print_exc()
+    return ERROR
+
+
+def ending(option="--output", parameter="output"):
+    """A decorator: the function returns its exit code and raises nothing, as with ``ended``.
+
+    parameter: of the function, the output's place.
+    """
+    def decorate(function):
+        @functools.wraps(function)
+        def whole(*arguments, **named):
+            return ended(lambda: function(*arguments, **named),
+                         named.get(parameter, "the output folder"), option)
+        return whole
+    return decorate

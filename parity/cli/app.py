@@ -1,0 +1,71 @@
+"""The command line: ``bin/parity COMMAND``, or ``python -m parity COMMAND``.
+
+A command is one file and one line. The file, ``parity/cli/NAME.py``, has a function ``command``,
+whose parameters are the options (groups that return are in ``parity/cli/options.py``) and which
+returns its exit code; the line stands in ``COMMANDS``. A hyphen in the name is an underscore in
+the file's. What a command raises becomes a message and an exit code here and nowhere else.
+"""
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from captures.errors import ParityError
+from captures.process import ended, ending
+
+COMMANDS = {
+    "run": "real CNTK and the port do one plan and are compared",
+    "compare": "two captures of one plan, made on different days, say",
+    "horizon": "a long twin run: up to where can the port not be told from CNTK's own rerun",
+    "defects": "every planted mistake, and what the suite says of it",
+    "false-alarms": "the correct port over many plans: none may fail",
+    "docs": "the tables of the docs, made from measurements",
+}
+
+
+class UsageError(ParityError):
+    """A command or an option that there is not."""
+
+
+def loaded(name: str) -> Callable[..., int]:
+    """The command's function; it raises nothing."""
+    module = importlib.import_module("parity.cli." + name.replace("-", "_"))
+    return ending()(module.command)
+
+
+def _not_loaded() -> None:
+    """Stands in for the commands that were not asked for: what they import takes seconds."""
+
+
+def application(wanted: str) -> typer.Typer:
+    """wanted: the command whose options are needed; of the others only the names are."""
+    made = typer.Typer(
+        add_completion=False, rich_markup_mode=None, no_args_is_help=False,
+        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ, 2 could "
+             "not run, 130 interrupted.")
+    made.callback()(_not_loaded)
+    for name, what in COMMANDS.items():
+        made.command(name, help=what[0].upper() + what[1:] + ".", short_help=what)(
+            loaded(name) if name == wanted else _not_loaded)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return ended(lambda: _run(given))
+
+
+def _run(given: Sequence[str]) -> int:
+    wanted = next((one for one in given if not one.startswith("-")), "")
+    app = application(wanted if wanted in COMMANDS else "")
+    try:
+        return int(app(given, prog_name="parity", standalone_mode=False) or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except TyperException as error:  # what is wrong with the words of the command
+        named = f"parity {wanted}" if wanted in COMMANDS else "parity"
+        raise UsageError(f"{error.format_message().rstrip('.')}: `{named} --help` lists what there "
+                         "is") from error

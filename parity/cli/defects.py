@@ -1,0 +1,18 @@
+"""``parity defects``: the planted mistakes, all of which have to be found and placed."""
+from parity.cli.options import (
+    IMAGES,
+    RUNS,
+    MapFile,
+    Only,
+    Output,
+    Quiet,
+    Restart,
+    console_of,
+    listed,
+)
+from parity.evidence import defects
+
+
+def command(output: Output = RUNS / "defects", map_file: MapFile = IMAGES, only: Only = "",
+            restart: Restart = False, quiet: Quiet = False) -> int:
+    return defects.main(map_file, output, listed(only), restart, console_of(quiet))
