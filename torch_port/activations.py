@@ -100,7 +100,8 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    return F.relu(x)
+    """max(x, 0). Of -0.0 CNTK makes 0.0 (measured), ``F.relu`` leaves it."""
+    return F.relu(x) if torch.onnx.is_in_onnx_export() else F.threshold(x, 0.0, 0.0)
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:

@@ -1,5 +1,5 @@
 """TODO."""
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict
     return made
 
 
-def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam], reference: Capture,
-                    stage: str) -> None:
+def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam],
+                    reference: Mapping[str, np.ndarray], stage: str) -> None:
     """m, v and the counters from the reference's arrays."""
     for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
         for name, p in networks.get_submodule(network).named_parameters():
@@ -61,7 +61,7 @@ def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam], referenc
 class Layers:
     """The comparison's part that begins at the reference's state."""
 
-    def __init__(self, reference: Capture, plan: Plan, dtype: torch.dtype,
+    def __init__(self, reference: Mapping[str, np.ndarray], plan: Plan, dtype: torch.dtype,
                  writer: CaptureWriter) -> None:
         self.reference, self.plan, self.dtype, self.writer = reference, plan, dtype, writer
         self.x = self.given("input/reader/images")
@@ -79,6 +79,7 @@ class Layers:
 
     @cached_property
     def _state(self) -> dict[str, np.ndarray]:
+        assert isinstance(self.reference, Capture)
         folder = Path(self.reference.folder)
         return {name: array for network in ("generator", "discriminator")
                 for name, array in read_model(folder / f"{network}.model", network).items()}
@@ -92,25 +93,33 @@ class Layers:
         for name, array in arrays.items():
             self.writer.add(f"{stage}/{name}", array)
 
+    def loaded(self, state: dict[str, np.ndarray], networks: Networks) -> None:
+        """What came in from the reference's files, and the port's own files of it."""
+        if self.dtype == torch.float32:
+            self.add("state", state)
+            export(networks, Path(self.writer.folder), self.plan.minibatch_size)
+
+    def on_their_own(self, run: Callable[[], None]) -> None:
+        """Each layer, gradient or optimizer on the reference's tensors."""
+        run()
+
     @torch.no_grad()
     def evaluation(self) -> None:
         networks = self.networks().eval()
         before = values(networks)
-        if self.dtype == torch.float32:
-            self.add("state", before)
+        self.loaded(before, networks)
         chain = Recorder()
         fake = networks.generator(self.z_d, chain.branch("generator"))
         networks.discriminator(fake, chain.branch("discriminator_fake"))
         networks.discriminator(normalized(self.x), chain.branch("discriminator_real"))
         self.add("forward/evaluation", chain.arrays())
         self.writer.fact("evaluation_changes", observe.changed(before, values(networks)))
-        self._local(networks, "forward/evaluation")
-        if self.dtype == torch.float32:
-            export(networks, Path(self.writer.folder), self.plan.minibatch_size)
+        self.on_their_own(lambda: self._local(networks, "forward/evaluation"))
         z = torch.split(self.given("input/score/latents"), 8)
         self.writer.add("score/generator/tanh7/images", np.concatenate(
             [networks.generator(part).to(torch.float32).numpy() for part in z]))
 
+    @torch.no_grad()
     def _local(self, networks: Networks, stage: str) -> None:
         local = Replacer(lambda place: self.reference[f"{stage}/{place}"], self.dtype)
         fake = networks.generator(self.z_d, local.branch("generator"))
@@ -132,8 +141,10 @@ class Layers:
         backward(samples, networks.discriminator)
         self.add("forward/training", chain.arrays())
         self._gradients("gradient/d", chain, networks, "discriminator", samples)
-        with torch.no_grad():
-            self._local(self.networks().train(), "forward/training")
+        self.on_their_own(self._training_on_its_own)
+
+    def _training_on_its_own(self) -> None:
+        self._local(self.networks().train(), "forward/training")
         self._local_gradients("gradient/d", "forward/training")
 
     def training_g(self) -> None:
@@ -145,7 +156,7 @@ class Layers:
         backward(samples, networks.generator)
         self.add("forward/g_step", chain.arrays())
         self._gradients("gradient/g", chain, networks, "generator", samples)
-        self._local_gradients("gradient/g", "forward/g_step")
+        self.on_their_own(lambda: self._local_gradients("gradient/g", "forward/g_step"))
 
     def _gradients(self, stage: str, chain: Recorder, networks: Networks, network: str,
                    samples: Tensor) -> None:
@@ -197,7 +208,7 @@ class Layers:
         self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
         self.writer.fact("ledger", observe.ledger(states))
         if self.dtype == torch.float32:
-            self._optimizer_alone()
+            self.on_their_own(self._optimizer_alone)
 
     def _optimizer_alone(self) -> None:
         for place, network, before in ((1, "discriminator", "state"),
