@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_port.convolution import conv2d, conv_transpose2d
 
 Each = Callable[[str, Tensor], Tensor]
+Convolve = Callable[[Tensor | None], Tensor]  # of a bias or of none
 
 
 def unchanged(name: str, h: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ class _AddBias(torch.autograd.Function):
         return upstream, of_samples.sum(0, dtype=torch.float64).to(upstream.dtype)
 
 
-def with_bias(convolve: Callable[[Tensor | None], Tensor], bias: Tensor | None) -> Tensor:
+def with_bias(convolve: Convolve, bias: Tensor | None) -> Tensor:
     """convolve(None) + bias; in an ONNX export the bias goes into the convolution's own node."""
     if bias is None or torch.onnx.is_in_onnx_export():
         return convolve(bias)

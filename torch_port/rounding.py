@@ -17,11 +17,17 @@ _OFF, _COMPATIBLE = 1, 3  # MKL_CBWR_BRANCH_OFF and MKL_CBWR_COMPATIBLE of mkl_s
 def ask_mkl(compatible: bool) -> bool:
     """Asks MKL for the branch COMPATIBLE, or for its fastest; whether it agreed. It does not after
     its first product of matrices, and there are PyTorchs without MKL."""
+    return mkl_branch(_COMPATIBLE if compatible else _OFF)
+
+
+def mkl_branch(number: int) -> bool:
+    """The same for any branch of mkl_service.h, such as MKL_CBWR_AVX2, 10."""
     try:
         libtorch = ctypes.CDLL(os.fspath(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        return libtorch.mkl_serv_cbwr_set(_COMPATIBLE if compatible else _OFF) == 0
+        return libtorch.mkl_serv_cbwr_set(number) == 0
     except (OSError, AttributeError):
         return False
+
 
 # 2^60 and -2^60 in a row of ones: what is left of the sum are the ones added after both. Place of
 # -2^60 (2^60 is at 0) to the number of ones lost, of 576. MKL's other branches lose 113, 129 and

@@ -52,8 +52,9 @@ def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam],
     for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
         for name, p in networks.get_submodule(network).named_parameters():
             place = f"{stage}/{network}/{name.replace('.', '/')}"
-            optimizer.state[p] = {key: torch.from_numpy(reference[f"{place}_{key}"]).to(p.dtype)
-                                  for key in ("m", "v")}
+            optimizer.state[p] = {  # laid out as the parameter is
+                key: torch.empty_like(p, requires_grad=False).copy_(
+                    torch.from_numpy(reference[f"{place}_{key}"])) for key in ("m", "v")}
         optimizer.param_groups[0]["minibatches"] = int(reference[f"{stage}/{network}/learner/"
                                                                  "minibatches"])
 

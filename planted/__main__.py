@@ -1,0 +1,54 @@
+"""Runs a module of the port with plants in it.
+
+    python -m planted --plants NAME[,NAME] MODULE ARGUMENTS...
+    python -m planted --list | --check
+
+MODULE: torch_port.capture or torch_port.train. Plants are made in the order given, so a mistake
+comes after the port that it is made in. ``--list`` prints them all as JSON; ``--check`` makes each
+once and puts it back, and exits 1 where a part that one replaces is not there.
+"""
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+from planted import correct  # noqa: F401  registers
+from planted.parts import PlantError, port_modules, restore
+from planted.plant import CORRECT
+
+
+def check() -> int:
+    code = 0
+    for name, plant in CORRECT.items():
+        try:
+            plant.apply()
+            print(f"{name}: {restore()} replaced")
+        except (PlantError, AttributeError) as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            code = 1
+        restore()
+    return code
+
+
+def main(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--list"]:
+        print(json.dumps({"correct": {name: plant.what for name, plant in CORRECT.items()}}))
+        return 0
+    if list(arguments) == ["--check"]:
+        return check()
+    if len(arguments) < 3 or arguments[0] != "--plants":
+        print("error: give --plants NAME[,NAME] MODULE ARGUMENTS, or --list", file=sys.stderr)
+        return 2
+    port_modules()
+    for name in arguments[1].split(","):
+        if name not in CORRECT:
+            print(f"error: there is no plant {name!r}: give some of {', '.join(CORRECT)}",
+                  file=sys.stderr)
+            return 2
+        CORRECT[name].apply()
+    program = importlib.import_module(f"{arguments[2]}.__main__")
+    return int(program.main(list(arguments[3:])))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
