@@ -1,26 +1,20 @@
-# Every command of the README. Each target sets up what it needs; what is there is left alone.
+# Every command of the README, by bin/parity, which sets up what it needs. (make exits 2 for whatever
+# fails; bin/parity has the exact codes: 0 agree, 1 differ, 2 could not run.)
 
-PYTHON ?= python3
-TORCH = .venv-torch/bin/python
-# CNTK's programs are run as files: the package has to be found from there.
-CNTK = PYTHONPATH="$(CURDIR)" .venv-cntk/bin/python
-SET_UP = $(PYTHON) environment/set_up.py
-DATA = $(TORCH) -m datasets.drawn_faces --output data
-
-# What the caller keeps on Python's path belongs in neither environment.
-unexport PYTHONPATH PYTHONHOME
+PARITY = bin/parity
 
 # $(call given,VARIABLE,--option): the option, where the variable has a value.
 given = $(if $($(1)),$(2) '$($(1))')
+MAP = $(call given,MAP_FILE,--map-file)
+OUT = $(call given,OUTPUT,--output)
 PLAN = $(call given,SEED,--seed) $(call given,ITERATIONS,--iterations) \
-       $(call given,MINIBATCH,--minibatch-size) $(call given,MAP_FILE,--map-file)
-RUN = $(call given,MAP_FILE,--map-file) $(call given,OUTPUT,--output)
+       $(call given,MINIBATCH,--minibatch-size) $(MAP)
 TWIN = --seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
-       --minibatch-size '$(or $(MINIBATCH),4)' $(call given,MAP_FILE,--map-file)
+       --minibatch-size '$(or $(MINIBATCH),4)' $(MAP)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-torch data parity horizon defects false-alarms test lint twin twin-cntk \
-        bench docs clean distclean
+        train train-cntk bench docs clean distclean
 
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -31,41 +25,58 @@ help: ## this list
 	@awk '/^#: / { sub(/^#: /, "  "); print }' Makefile
 
 #: SEED=0          of the weights, the latents and the order of the images
-#: ITERATIONS=20   of twin and twin-cntk; for parity and horizon their own default
-#: MINIBATCH=4     images in a minibatch, of twin and twin-cntk; for parity its own default
+#: ITERATIONS=20   of twin and twin-cntk; for the others their own default
+#: MINIBATCH=4     images in a minibatch, of twin and twin-cntk; for the others their own default
 #: MAP_FILE=...    map file of your own images (default: data/train_dcgan_map.txt, drawn faces)
 #: OUTPUT=...      folder that the result goes to (default: under runs/)
 #: ACCELERATOR=... cpu or cuda (default: cuda where an NVIDIA driver answers)
-#: CNTK_PYTHON=... the Python 3.6 for CNTK (default: looked for)
+#: CNTK_PYTHON=... the Python 3.6 for CNTK (default: looked for); none: do without CNTK
 #: PORT_PYTHON=... the Python 3.11 to 3.14 for the port (default: looked for)
 
 setup: ## both environments: .venv-cntk (real CNTK 2.7) and .venv-torch
-	@$(SET_UP) all
+	@$(PARITY) setup
 
 setup-torch: ## only .venv-torch
-	@$(SET_UP) torch
+	@$(PARITY) setup-torch
 
-data: setup-torch ## the drawn faces, in data/
-	@$(DATA)
+data: ## the drawn faces, in data/
+	@$(PARITY) data
 
-twin: data ## the port trains alone; needs no CNTK and no Python 3.6
-	$(TORCH) -m torch_port.train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'
+parity: ## real CNTK and the port do one plan and are compared
+	$(PARITY) run $(PLAN) $(OUT)
 
-twin-cntk: setup data ## the same training by real CNTK
-	$(CNTK) cntk_impl/dcgan_training.py $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)'
+horizon: ## the iteration at which the two part, against how CNTK parts from itself
+	$(PARITY) horizon $(PLAN) $(OUT)
 
-test: setup data lint ## lint and every test, real CNTK included
-	$(TORCH) -m pytest
+defects: ## plants known defects in the port: each has to be found
+	$(PARITY) defects $(MAP) $(OUT)
 
-lint: setup-torch ## ruff and mypy
-	$(TORCH) -m ruff check .
-	$(TORCH) -m mypy
+false-alarms: ## compares what has to agree: nothing may be found
+	$(PARITY) false-alarms $(MAP) $(OUT)
 
-bench: setup data ## every benchmark, against real CNTK where it is compared; runs/bench.json
-	$(TORCH) -m benchmarks --output '$(or $(OUTPUT),runs/bench.json)'
+twin: ## the port trains alone; needs no CNTK and no Python 3.6
+	$(PARITY) train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'
 
-docs: setup data ## the tables in docs/ that are made from measurements on real CNTK
-	$(TORCH) -m parity docs
+twin-cntk: ## the same training by real CNTK
+	$(PARITY) train-cntk $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)'
+
+train: ## the article's run, 50,000 iterations, by the port
+	$(PARITY) train $(PLAN) $(call given,OUTPUT,--output-dir)
+
+train-cntk: ## the article's run by real CNTK
+	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir)
+
+test: lint ## lint and every test, real CNTK included
+	$(PARITY) test
+
+lint: ## ruff and mypy
+	$(PARITY) lint
+
+bench: ## every benchmark, against real CNTK where it is compared; runs/bench.json
+	$(PARITY) bench --output '$(or $(OUTPUT),runs/bench.json)'
+
+docs: ## the tables in docs/ that are made from measurements on real CNTK
+	$(PARITY) docs
 
 clean: ## removes results and caches: runs/, build/ and the tools' caches
 	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache
@@ -73,41 +84,3 @@ clean: ## removes results and caches: runs/, build/ and the tools' caches
 
 distclean: clean ## removes the environments and the data too
 	rm -rf .venv-cntk .venv-torch .set_up.lock data
-
-# The comparisons. They exit 0 when both implementations agree, 1 when they differ, 2 when the
-# set-up or the command is at fault; so do these targets, and that takes a detour. GNU make exits 2
-# for every recipe that fails, whatever the recipe's own status. It exits 1 only under --question,
-# "there would be something to do", where it runs nothing but '+' lines. So a comparison that is the
-# only goal runs under --question, on a '+' line that notes its status; the line that is read after
-# it is empty if the status was 0, something to do if it was 1, and make's own error otherwise.
-# Next to other goals, and under -n, they are ordinary recipes, and make exits 2 for both.
-
-COMPARISONS = parity horizon defects false-alarms
-COMPARE = $(TORCH) -m parity $(COMMAND)
-
-parity: ## real CNTK and the port do one plan and are compared: exits 0 (agree), 1 (differ), 2 (error)
-parity: COMMAND = run $(PLAN) $(call given,OUTPUT,--output)
-horizon: ## the iteration at which the two part, against how CNTK parts from itself
-horizon: COMMAND = horizon $(RUN) $(call given,ITERATIONS,--iterations) $(call given,SEED,--seed)
-defects: ## plants known defects in the port: each has to be found
-defects: COMMAND = defects $(RUN)
-false-alarms: ## compares what has to agree: nothing may be found
-false-alarms: COMMAND = false-alarms $(RUN)
-
-ONLY_GOAL = $(and $(filter 1,$(words $(MAKECMDGOALS))),$(filter $(COMPARISONS),$(MAKECMDGOALS)))
-DRY_RUN = $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
-
-ifeq ($(and $(ONLY_GOAL),$(if $(DRY_RUN),,yes)),)
-$(COMPARISONS): setup data
-	$(COMPARE)
-else
-MAKEFLAGS += --question
-STATUS := $(shell mktemp)
-outcome = $(if $(filter 0,$(1)),,$(if $(filter 1,$(1)),false,$(error $(MAKECMDGOALS) exits $(1))))
-.PHONY: compared
-compared:
-	+@{ $(SET_UP) all && $(DATA); } || { echo 2 > $(STATUS); exit; }; \
-	$(COMPARE); echo $$? > $(STATUS)
-$(ONLY_GOAL): compared
-	$(call outcome,$(shell cat $(STATUS); rm -f $(STATUS)))
-endif

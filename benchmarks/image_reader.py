@@ -1,6 +1,7 @@
 """Images per second of the port's reader against CNTK's own, on the same images and processors.
 
-    python benchmarks/image_reader.py [--json PATH] [--map MAP_FILE] [--rounds 5] [--threads N]
+    .venv-torch/bin/python -m benchmarks.image_reader
+                                [--json PATH] [--map MAP_FILE] [--rounds 5] [--threads N]
 
 Both read BMP files, change colour, scale to 256x256 and hand over minibatches of 16 as arrays.
 They take turns, a round of one and then a round of the other; the figures are medians over rounds.
@@ -12,7 +13,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,10 +20,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from torch_port.reader.reader import ImageReader
 
-from torch_port.reader.reader import ImageReader  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 SIZE, MINIBATCHES = 16, 8
 
@@ -52,7 +51,7 @@ def cntk_rates(map_file: Path, threads: int) -> list[float]:
              ROOT / "tests" / "cntk_probes" / "image_reader.py", output, f"threads={threads}",
              f"job=it;map={map_file};shape=256,256;scale=1;color=0.2,0.2,0.2;size={SIZE};"
              f"minibatches={MINIBATCHES};repetitions=3"],
-            check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+            check=True, stdout=subprocess.DEVNULL)
         with np.load(output) as arrays:
             return arrays["it/images_per_second"].tolist()
 

@@ -1,6 +1,6 @@
 """Initial weights per second: the port, numpy's standard_normal and real CNTK, in one run.
 
-    PYTHONPATH=. .venv-torch/bin/python benchmarks/initial_weights.py [--json PATH] [--repeats N]
+    .venv-torch/bin/python -m benchmarks.initial_weights [--json PATH] [--repeats N]
 
 All 25.4 million weights of both networks; the best of N repeats, each taking its turn. The port
 hashes every layer for the ledger as well in "port with ledger". CNTK draws in its own process,
@@ -68,7 +68,7 @@ def in_cntk() -> float:
     """Seconds of CNTK's drawing in a fresh process; on one core, as CNTK does it."""
     done = subprocess.run(
         [CNTK_PYTHON, "-c", IN_CNTK, json.dumps(list(CREATION_ORDER.values()))],
-        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 

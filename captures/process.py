@@ -58,3 +58,16 @@ def ending(option="--output", parameter="output"):
                          named.get(parameter, "the output folder"), option)
         return whole
     return decorate
+
+
+# Of a caller's shell, what changes the bits of what is computed, or what Python imports. MKL_CBWR:
+# with it CNTK's last convolution adds in another order, and the port's products have another branch
+# than it asks for. MKL_DEBUG_CPU_TYPE: another code path of CNTK's batch normalisation.
+CHANGING = ("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "PYTHONPATH", "PYTHONHOME")
+
+
+def pinned(environ, **more):
+    """The environment of a process of this project: the caller's without ``CHANGING``, and more."""
+    kept = {name: value for name, value in environ.items() if name not in CHANGING}
+    kept.update(more)
+    return kept

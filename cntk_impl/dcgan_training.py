@@ -1,6 +1,6 @@
 """The article's program: a DCGAN of 256x256 faces on real CNTK 2.7.
 
-    python cntk_impl/dcgan_training.py [--iterations 50000] [--minibatch-size 16] ...
+    bin/parity train-cntk [--iterations 50000] [--minibatch-size 16] ...
 
 Run bare it is the article's run. Written to the output folder: ``dcgan_generator.model``,
 ``dcgan_discriminator.model``, ``dcgan.csv`` (step, G_loss, D_loss), and every ten iterations
@@ -28,26 +28,19 @@ import shutil
 import signal
 import sys
 
+import cntk as C
+import cntk.io.transforms as xforms
 import numpy as np
+from cntk import cntk_py
+from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if ROOT not in sys.path:  # run as a file, Python puts only this file's own folder there
-    sys.path.insert(0, ROOT)
-
-from environment.quiet import select_device  # noqa: E402
-
-select_device()
-
-import cntk as C  # noqa: E402
-import cntk.io.transforms as xforms  # noqa: E402
-from cntk import cntk_py  # noqa: E402
-from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D  # noqa: E402
-
-from captures.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents  # noqa: E402
-from cntk_impl.map_file import BadInput, checked_map_file  # noqa: E402
+from captures.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents
+from cntk_impl.map_file import BadInput, checked_map_file
+from environment.quiet import select_device
 
 img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ITERATIONS, MINIBATCH_SIZE, IMAGE_INTERVAL = 50000, 16, 10
 LEARNING_RATE, MOMENTUM = 1e-4, 0.5
 GENERATOR_MODEL, DISCRIMINATOR_MODEL = "dcgan_generator.model", "dcgan_discriminator.model"
@@ -354,6 +347,7 @@ def parser():
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    select_device()
     try:
         map_file = checked_map_file(options.map_file)
         done = train(map_file, options.output_dir, options.iterations, options.minibatch_size,

@@ -20,6 +20,8 @@ import re
 import subprocess
 import sys
 
+NONE = "none"  # CNTK_PYTHON=none: as if there were no Python 3.6
+
 # path: of the interpreter itself, not of a shim or of a virtual environment's link to it.
 Python = collections.namedtuple("Python", "path version")
 
@@ -139,6 +141,10 @@ def find(wanted, environ=None, known=None):
     environ = os.environ if environ is None else environ
     needed = "Python {0}".format(named(wanted.versions))
     given = environ.get(wanted.variable)
+    if given == NONE:
+        raise PythonNotFoundError("{0}=none says that there is no {1}, and {2} needs it: leave {0} "
+                                  "out to have one looked for".format(
+                                      wanted.variable, needed, wanted.needed_by))
     if given:
         python, reason = probe(os.path.expanduser(given), wanted)
         if python is None:
@@ -157,6 +163,16 @@ def find(wanted, environ=None, known=None):
         "Where it is not found by itself, name it: {3}=/path/to/python make setup\n"
         "{4}".format(needed, wanted.needed_by, wanted.ways, wanted.variable,
                      "Tried:\n" + "".join(tried) if tried else "").rstrip())
+
+
+def installed_cntk(root, environ=None):
+    """The interpreter of CNTK's environment in ``root``; None where it is not set up, or where
+    CNTK_PYTHON=none says to do without."""
+    environ = os.environ if environ is None else environ
+    path = os.path.join(root, ".venv-cntk", "bin", "python")
+    if environ.get(CNTK.variable) == NONE or not os.path.exists(path):
+        return None
+    return path
 
 
 def main(arguments):

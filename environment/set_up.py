@@ -1,10 +1,14 @@
 """Makes the two virtual environments, and makes one again only when what it is made from changed.
 
-    python3 environment/set_up.py cntk | torch | all
+    python3 -m environment.set_up cntk | torch | all | path
 
 ``.venv-cntk`` is CNTK 2.7's (Python 3.6), ``.venv-torch`` the port's and the suite's (3.11 or
 later). Where an NVIDIA driver answers they get the GPU packages, elsewhere the CPU packages;
 ACCELERATOR=cpu or ACCELERATOR=cuda decides otherwise.
+
+``all`` is both, or only the port's where there is no Python 3.6 (CNTK_PYTHON=none says so).
+``path`` makes nothing: it has the environments that are there import this project's packages, which
+the others do as well.
 
 The last thing written into an environment is its stamp: what it was made from. An environment
 with no stamp was interrupted and is made again; one whose stamp differs from what it would be made
@@ -19,6 +23,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -30,14 +35,13 @@ import sys
 import threading
 import time
 
+from environment import executable_stack, find_python, quiet
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)  # this is run as a file
-
-from environment import executable_stack, find_python, quiet  # noqa: E402
-
 HERE = os.path.join(ROOT, "environment")
 STAMP = "set_up.json"
 LOG = "pip.log"
+PATH_FILE = "cntk_dcgan_parity.pth"
 
 # check: what has to import once everything is in place.
 Kind = collections.namedtuple("Kind", "name wanted check")
@@ -132,6 +136,11 @@ def read_stamp(folder):
     return stamp if isinstance(stamp, dict) else {}
 
 
+def known_python(stamp):
+    """The path of the Python that an environment was made from, if it was made."""
+    return stamp.get("python", "").partition(" ")[2] or None
+
+
 def write_stamp(folder, given):
     path = os.path.join(folder, STAMP)
     with open(path + ".part", "w") as file:
@@ -148,6 +157,24 @@ def remove(folder):
         os.unlink(os.path.join(folder, STAMP))
     if os.path.isdir(folder):
         shutil.rmtree(folder)
+
+
+def put_on_path(root, kind):
+    """Has the environment's Python import this project's packages, from wherever it is started.
+
+    What ``pip install -e`` writes is a path; this is one relative to the environment's own folder,
+    so a clone that is moved, copied or linked to imports from its new place and never from its old.
+    """
+    for packages in glob.glob(os.path.join(folder_of(root, kind), "lib", "python3*",
+                                           "site-packages")):
+        text = os.path.relpath(root, packages) + "\n"
+        path = os.path.join(packages, PATH_FILE)
+        with contextlib.suppress(OSError), open(path) as file:
+            if file.read() == text:
+                continue
+        with open(path + ".part", "w") as file:
+            file.write(text)
+        os.replace(path + ".part", path)
 
 
 # What pip says -> what to do. The first that matches counts.
@@ -275,7 +302,6 @@ def print_now(text):
 def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, write=print_now):
     """Makes those of the environments that are not as they should be; their names.
 
-    Two are made at the same time: one waits for the network while the other unpacks.
     Raises SetUpError or PythonNotFoundError; what could be made is made all the same.
     """
     environ = os.environ if environ is None else environ
@@ -285,13 +311,22 @@ def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, w
         if kind.name == "cntk":
             check_machine()
         stamp = read_stamp(folder_of(root, kind))
-        known = stamp.get("python", "").partition(" ")[2] or None
-        python = find(kind.wanted, environ, known)
+        python = find(kind.wanted, environ, known_python(stamp))
         given = made_from(root, kind, python, chosen)
         if stamp != given:
             needed.append((kind, python, given, stamp))
-    if not needed:
-        return []
+    if needed:
+        make_all(root, needed, chosen, why, build, write)
+    for kind in kinds:
+        put_on_path(root, kind)
+    return [kind.name for kind, _, _, _ in needed]
+
+
+def make_all(root, needed, chosen, why, build, write):
+    """Two at the same time: one waits for the network while the other unpacks.
+
+    Raises SetUpError; what could be made is made all the same.
+    """
     write("{0}: {1} packages".format(why, "GPU" if chosen == "cuda" else "CPU"))
     progress = Progress(write)
 
@@ -316,7 +351,6 @@ def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, w
             raise error
     if errors:
         raise SetUpError("\nerror: ".join(describe(error) for error in errors))
-    return [kind.name for kind, _, _, _ in needed]
 
 
 def describe(error):
@@ -332,6 +366,27 @@ def check_machine():
         raise SetUpError("CNTK 2.7 is published for Linux on x86_64 only, and this is {0} on {1}: "
                          "use such a machine or container. make twin needs no CNTK."
                          .format(system, machine))
+
+
+def possible(root=ROOT, environ=None, find=find_python.find, write=print_now):
+    """The environments that this machine can have: the port's, and CNTK's where there is a Python
+    3.6 to be had and a wheel for the machine. Where not, that is said, and what it means.
+
+    Raises PythonNotFoundError where CNTK_PYTHON names something else than a Python 3.6.
+    """
+    environ = os.environ if environ is None else environ
+    cntk = KINDS["cntk"]
+    given = environ.get(cntk.wanted.variable)
+    try:
+        check_machine()
+        find(cntk.wanted, environ, known_python(read_stamp(folder_of(root, cntk))))
+        return list(KINDS.values())
+    except (SetUpError, find_python.PythonNotFoundError) as error:
+        if given and given != find_python.NONE:
+            raise
+        write("{0}\nSo only the port's environment is set up, and what needs real CNTK is not run."
+              .format(error))
+    return [KINDS["torch"]]
 
 
 @contextlib.contextmanager
@@ -352,13 +407,17 @@ def alone(root, write=print_now):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("environment", choices=list(KINDS) + ["all"])
+    parser = argparse.ArgumentParser(
+        prog="python3 -m environment.set_up", description=__doc__.splitlines()[0])
+    parser.add_argument("environment", choices=[*KINDS, "all", "path"])
     name = parser.parse_args(arguments).environment
-    kinds = list(KINDS.values()) if name == "all" else [KINDS[name]]
     try:
         with alone(ROOT):
-            set_up(kinds)
+            if name == "path":
+                for kind in KINDS.values():
+                    put_on_path(ROOT, kind)
+                return 0
+            set_up(possible() if name == "all" else [KINDS[name]])
     except (SetUpError, find_python.PythonNotFoundError, OSError) as error:
         print("error: {0}".format(describe(error)), file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import torch_port.rounding  # noqa: F401  first: it asks MKL for CNTK's order of additions
+from captures.process import pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
@@ -39,10 +40,10 @@ class CNTK:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "output.npz"
             done = subprocess.run(
-                [python, ROOT / "tests" / "cntk_probes" / probe, output, *arguments],
-                capture_output=True, text=True, timeout=600, check=False,
-                env={**{name: value for name, value in os.environ.items()
-                        if name != "MKL_CBWR"}, "PYTHONPATH": str(ROOT)},
+                [python, "-m", "tests.cntk_probes." + probe.removesuffix(".py"), output,
+                 *arguments],
+                capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
+                env=pinned(os.environ),
             )
             if done.returncode:
                 pytest.fail(f"{probe} {' '.join(arguments)} exited {done.returncode}:\n"

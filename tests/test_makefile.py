@@ -1,7 +1,7 @@
-"""The Makefile's targets: what they run, what they pass on, and how they exit.
+"""The Makefile's targets and bin/parity: what they run, what they pass on, and how they exit.
 
-Nothing real is run: either make only prints (-n), or it works in a folder whose Pythons are shell
-scripts that note how they were called.
+Nothing real is run: either make only prints (-n), or bin/parity works in a folder whose Pythons are
+shell scripts that note how they were called.
 """
 import os
 import re
@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from parity.cli.app import COMMANDS
 from tests.conftest import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
+PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
-           "horizon", "defects", "false-alarms", "bench", "docs", "clean", "distclean")
-COMPARISONS = ("parity", "horizon", "defects", "false-alarms")
+           "train", "train-cntk", "horizon", "defects", "false-alarms", "bench", "docs", "clean",
+           "distclean")
 VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "ACCELERATOR", "CNTK_PYTHON",
              "PORT_PYTHON")
 
@@ -50,140 +52,155 @@ def test_help_is_the_default_and_lists_every_target_and_variable():
     assert set(re.findall(r"^  ([A-Z_]+)=", text, re.MULTILINE)) == set(VARIABLES)
 
 
-SET_UP = "python3 environment/set_up.py"
-TORCH = ".venv-torch/bin/python"
+@pytest.mark.parametrize("target, command", [
+    ("setup", "setup"), ("setup-torch", "setup-torch"), ("data", "data"), ("parity", "run"),
+    ("horizon", "horizon"), ("defects", "defects"), ("false-alarms", "false-alarms"),
+    ("docs", "docs"), ("lint", "lint"), ("train", "train"), ("train-cntk", "train-cntk"),
+    ("bench", "bench --output 'runs/bench.json'")])
+def test_a_target_is_one_command(target, command):
+    assert [line.split() for line in printed(target)] == [["bin/parity", *command.split()]]
 
 
-@pytest.mark.parametrize("target", ["data", "parity", "test", "lint", "twin", "twin-cntk",
-                                    "horizon", "defects", "false-alarms", "bench", "docs"])
-def test_every_target_sets_up_what_it_needs_first(target):
-    assert printed(target)[0] in (f"{SET_UP} all", f"{SET_UP} torch")
-
-
-@pytest.mark.parametrize("target", ["twin", "data", "lint"])
-def test_these_need_no_cntk(target):
-    commands = "\n".join(printed(target))
-    assert "set_up.py all" not in commands
-    assert ".venv-cntk" not in commands
+def test_test_is_lint_and_the_tests():
+    assert printed("test") == ["bin/parity lint", "bin/parity test"]
 
 
 def test_the_twins_run_the_same_training():
-    ours, theirs = printed("twin")[-1], printed("twin-cntk")[-1]
     options = "--seed '0' --iterations '20' --minibatch-size '4'"
-    assert " ".join(ours.split()) == (
-        f"{TORCH} -m torch_port.train {options} --output-dir 'runs/twin'")
-    assert " ".join(theirs.split()) == (
-        f'PYTHONPATH="{ROOT}" .venv-cntk/bin/python cntk_impl/dcgan_training.py {options} '
-        "--output-dir 'runs/twin-cntk'")
+    assert [" ".join(printed(target)[0].split()) for target in ("twin", "twin-cntk")] == [
+        f"bin/parity train {options} --output-dir 'runs/twin'",
+        f"bin/parity train-cntk {options} --output-dir 'runs/twin-cntk'"]
     given = ("SEED=3", "ITERATIONS=7", "MINIBATCH=2", "MAP_FILE=my map.txt", "OUTPUT=out")
-    for target in ("twin", "twin-cntk"):
+    for target in ("twin", "twin-cntk", "train", "train-cntk"):
         assert ("--seed '3' --iterations '7' --minibatch-size '2' --map-file 'my map.txt' "
-                "--output-dir 'out'") in printed(target, *given)[-1]
+                "--output-dir 'out'") in " ".join(printed(target, *given)[-1].split())
 
 
-def test_parity_is_given_options_only_where_a_variable_is():
-    assert printed("parity")[-1].split() == [TORCH, "-m", "parity", "run"]
-    assert "run --seed '3' --iterations '7' --minibatch-size '2' --map-file 'm' --output 'o'" in (
-        printed("parity", "SEED=3", "ITERATIONS=7", "MINIBATCH=2", "MAP_FILE=m", "OUTPUT=o")[-1])
-
-
-def test_test_is_set_up_data_lint_and_pytest():
-    assert printed("test") == [
-        f"{SET_UP} all", f"{SET_UP} torch", f"{TORCH} -m datasets.drawn_faces --output data",
-        f"{TORCH} -m ruff check .", f"{TORCH} -m mypy", f"{TORCH} -m pytest"]
+def test_variables_are_passed_on():
+    given = ("SEED=3", "ITERATIONS=7", "MINIBATCH=2", "MAP_FILE=m", "OUTPUT=o")
+    for target in ("parity", "horizon"):
+        assert ("--seed '3' --iterations '7' --minibatch-size '2' --map-file 'm' --output 'o'"
+                in printed(target, *given)[-1])
+    for target in ("defects", "false-alarms"):
+        assert " ".join(printed(target, *given)[-1].split()) == (
+            f"bin/parity {target} --map-file 'm' --output 'o'")
 
 
 @pytest.fixture
 def fake(tmp_path):
-    """A folder with the Makefile and Pythons that append to the file ``calls``.
+    """A folder with the Makefile, bin/parity and Pythons that append to the file ``calls``.
 
     They exit with $SETTING_UP, $DRAWING and, for all else, $EXITS.
     """
-    shutil.copy(ROOT / "Makefile", tmp_path)
+    root = tmp_path / "a clone"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", root)
+    shutil.copy(ROOT / "bin" / "parity", root / "bin")
     for name in ("python3", ".venv-torch/bin/python", ".venv-cntk/bin/python"):
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n"
-                        'echo "${PYTHONPATH-no path}: $*" >> calls\n'
+                        f'calls="{root}/calls"\n'
+                        'echo "$PWD: $*" >> "$calls"\n'
+                        "env | grep -E '^(PYTHON(PATH|HOME)|MKL_)' >> \"$calls\"\n"
                         'case "$*" in\n'
-                        "*set_up.py*) exit $SETTING_UP;;\n"
-                        "*drawn_faces*) exit $DRAWING;;\n"
+                        "*set_up*) exit ${SETTING_UP:-0};;\n"
+                        "*drawn_faces*) exit ${DRAWING:-0};;\n"
                         "esac\n"
                         "echo ran\n"
-                        "exit $EXITS\n")
+                        "exit ${EXITS:-0}\n")
         path.chmod(0o755)
-    return tmp_path
+    return root
+
+
+def parity(fake, *arguments, cwd="/", **environ):
+    return subprocess.run([fake / "bin" / "parity", *arguments], cwd=cwd, text=True,
+                          env={**os.environ, "PYTHON": str(fake / "python3"), **environ},
+                          capture_output=True, check=False)
 
 
 def calls(fake: Path) -> list[str]:
-    return [line.partition(": ")[2] for line in (fake / "calls").read_text().splitlines()]
+    return (fake / "calls").read_text().splitlines()
 
 
-@pytest.mark.parametrize("target", COMPARISONS)
-@pytest.mark.parametrize("status", [0, 1, 2])
-def test_a_comparison_exits_as_its_command_does(fake, target, status):
-    done = make(target, folder=fake, PYTHON="./python3", EXITS=str(status))
-    assert done.returncode == status
-    assert done.stdout == "ran\n"
-    assert ("***" in done.stderr) == (status == 2)
-    assert [call.split()[:3] for call in calls(fake)] == [
-        ["environment/set_up.py", "all"],
-        ["-m", "datasets.drawn_faces", "--output"],
-        ["-m", "parity", "run" if target == "parity" else target]]
+SET_UP, PORT = "-m environment.set_up all", "-m environment.set_up torch"
+DATA = "-m datasets.drawn_faces --output data"
 
 
-@pytest.mark.parametrize("flags", [["-s"], ["-k"], ["-j4"], ["--no-print-directory"], ["SEED=1"]])
-def test_whatever_else_make_is_told(fake, flags):
-    assert make(*flags, "parity", folder=fake, PYTHON="./python3", EXITS="0").returncode == 0
-    assert make(*flags, "parity", folder=fake, PYTHON="./python3", EXITS="1").returncode == 1
-    assert make(*flags, "parity", folder=fake, PYTHON="./python3", EXITS="2").returncode == 2
+@pytest.mark.parametrize("command, there, run", [
+    ("run", [SET_UP, DATA], "-P -m parity run --seed 3"),
+    ("horizon", [SET_UP, DATA], "-P -m parity horizon --seed 3"),
+    ("docs", [SET_UP, DATA], "-P -m parity docs --seed 3"),
+    ("compare", [PORT], "-P -m parity compare --seed 3"),
+    ("judge", [PORT], "-P -m parity judge --seed 3"),
+    ("train", [PORT, DATA], "-P -m torch_port.train --seed 3"),
+    ("train-cntk", [SET_UP, DATA], "-I -m cntk_impl.dcgan_training --seed 3"),
+    ("bench", [SET_UP, DATA], "-m benchmarks --seed 3"),
+    ("test", [SET_UP, DATA], "-m pytest --seed 3"),
+])
+def test_a_command_sets_up_what_it_needs_and_runs(fake, command, there, run):
+    """Programs that take paths are run where the caller is."""
+    assert parity(fake, command, "--seed", "3").returncode == 0
+    where = fake if command in ("bench", "test") else "/"
+    assert calls(fake) == [*(f"{fake}: {one}" for one in there), f"{where}: {run}"]
+
+
+def test_lint_needs_no_cntk_and_no_data(fake):
+    assert parity(fake, "lint").returncode == 0
+    assert calls(fake) == [f"{fake}: {one}" for one in (PORT, "-m ruff check .", "-m mypy")]
+    assert parity(fake, "lint", EXITS="1").returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_bare_and_help_need_only_the_ports_environment(fake, arguments):
+    assert parity(fake, *arguments).returncode == 0
+    assert calls(fake) == [f"{fake}: {PORT}", " ".join(["/: -P -m parity", *arguments])]
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 130])
+def test_a_comparison_exits_as_its_command_does(fake, status):
+    done = parity(fake, "run", EXITS=str(status))
+    assert (done.returncode, done.stdout) == (status, "ran\n")
+
+
+@pytest.mark.parametrize("command", ["bench", "train-cntk"])
+def test_what_is_no_comparison_does_not_say_differ(fake, command):
+    assert [parity(fake, command, EXITS=code).returncode for code in "012"] == [0, 2, 2]
 
 
 @pytest.mark.parametrize("failing", ["SETTING_UP", "DRAWING"])
+@pytest.mark.parametrize("status, exits", [("1", 2), ("2", 2), ("130", 130)])
+def test_a_failure_before_the_comparison_is_no_difference(fake, failing, status, exits):
+    done = parity(fake, "run", **{failing: status})
+    assert (done.returncode, done.stdout) == (exits, "")
+
+
+def test_it_is_found_through_a_link(fake, tmp_path):
+    (tmp_path / "link").symlink_to(fake / "bin" / "parity")
+    subprocess.run([tmp_path / "link", "judge"], cwd="/", check=True,
+                   env={**os.environ, "PYTHON": str(fake / "python3")}, capture_output=True)
+    assert calls(fake)[-1] == "/: -P -m parity judge"
+
+
+def test_what_would_change_imports_or_bits_is_kept_out(fake):
+    parity(fake, "run", PYTHONPATH="/of/the/caller", PYTHONHOME="/x", MKL_CBWR="COMPATIBLE",
+           MKL_DEBUG_CPU_TYPE="5")
+    assert len(calls(fake)) == 3 and not re.search("PYTHON|MKL", "".join(calls(fake)))
+
+
+def test_the_commands_that_need_no_cntk_are_there():
+    tools = {"setup", "setup-torch", "data", "lint", "test", "bench", "train", "train-cntk",
+             "--help", "judge"}
+    named = re.findall(r"^    ([a-z |-]+)\)", PROGRAM, re.MULTILINE)
+    for name in {name.strip() for names in named for name in names.split("|")}:
+        assert name in tools | set(COMMANDS), name
+
+
+@pytest.mark.parametrize("target", ["parity", "test", "twin", "twin-cntk", "bench", "docs", "lint"])
 @pytest.mark.parametrize("status", ["1", "2"])
-def test_a_failure_before_the_comparison_is_no_difference(fake, failing, status):
-    done = make("parity", folder=fake, PYTHON="./python3", **{failing: status})
-    assert done.returncode == 2
-    assert done.stdout == ""
-
-
-def test_a_comparison_beside_another_goal_fails_as_make_fails(fake):
-    assert make("setup", "parity", folder=fake, PYTHON="./python3", EXITS="0").returncode == 0
-    assert make("setup", "parity", folder=fake, PYTHON="./python3", EXITS="1").returncode == 2
-
-
-def test_a_comparison_leaves_no_file_behind(fake):
-    (fake / "tmp").mkdir()
-    make("parity", folder=fake, PYTHON="./python3", EXITS="1", TMPDIR=str(fake / "tmp"))
-    assert list((fake / "tmp").iterdir()) == []
-
-
-def test_a_dry_run_runs_nothing(fake):
-    make("-n", "parity", folder=fake, PYTHON="./python3")
-    assert not (fake / "calls").exists()
-
-
-def test_horizon_passes_its_iterations_on(fake):
-    make("horizon", "ITERATIONS=9", "SEED=3", folder=fake, PYTHON="./python3")
-    assert " ".join(calls(fake)[-1].split()) == "-m parity horizon --iterations 9 --seed 3"
-
-
-@pytest.mark.parametrize("target", ["horizon", "defects", "false-alarms"])
-def test_a_comparison_passes_on_where_images_lie_and_results_go(fake, target):
-    make(target, "MAP_FILE=my map.txt", "OUTPUT=out", folder=fake, PYTHON="./python3")
-    assert calls(fake)[-1] == f"-m parity {target} --map-file my map.txt --output out"
-
-
-@pytest.mark.parametrize("target", ["test", "twin", "twin-cntk", "bench", "docs", "lint"])
-def test_a_failing_command_fails_the_target(fake, target):
-    assert make(target, folder=fake, PYTHON="./python3", EXITS="1").returncode == 2
+def test_make_exits_2_for_whatever_fails(fake, target, status):
+    assert make(target, folder=fake, PYTHON="./python3", EXITS=status).returncode == 2
     assert make(target, folder=fake, PYTHON="./python3").returncode == 0
-
-
-def test_the_callers_python_path_is_kept_out(fake):
-    make("twin", "twin-cntk", folder=fake, PYTHON="./python3", PYTHONPATH="/of/the/caller")
-    seen = {line.partition(": ")[0] for line in (fake / "calls").read_text().splitlines()}
-    assert seen == {"no path", str(fake)}
 
 
 def test_clean_leaves_environments_and_data_and_distclean_does_not(fake):
@@ -192,11 +209,11 @@ def test_clean_leaves_environments_and_data_and_distclean_does_not(fake):
         (fake / name).mkdir(parents=True)
     assert make("clean", folder=fake).returncode == 0
     assert {path.name for path in fake.iterdir()} == {
-        "Makefile", "python3", ".venv-cntk", ".venv-torch", "data", "parity"}
+        "Makefile", "bin", "python3", ".venv-cntk", ".venv-torch", "data", "parity"}
     assert list((fake / "parity").iterdir()) == []
     assert (fake / ".venv-torch" / "lib" / "__pycache__").exists()
     assert make("distclean", folder=fake).returncode == 0
-    assert {path.name for path in fake.iterdir()} == {"Makefile", "python3", "parity"}
+    assert {path.name for path in fake.iterdir()} == {"Makefile", "bin", "python3", "parity"}
 
 
 def test_ci_is_make_test_in_the_repository(tmp_path):

@@ -27,6 +27,7 @@ from cntk_impl.capture.layers import layers_job
 from cntk_impl.capture.observed import C
 from cntk_impl.capture.twin import twin_job
 from cntk_impl.map_file import BadInput, checked_map_file
+from environment.quiet import select_device
 
 
 def main(arguments=None):
@@ -38,6 +39,7 @@ def main(arguments=None):
                         help="twin: move the initial weights by one ULP, by a coin of this seed")
     options = parser.parse_args(arguments)
     started = time.time()
+    select_device()
 
     def note(text, done=0, total=0):
         sys.stdout.write("progress\t%d\t%d\t%s\n" % (done, total, text))

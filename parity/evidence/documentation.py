@@ -15,9 +15,9 @@ from types import ModuleType
 
 from rich.console import Console
 
+from environment import find_python
 from parity.judge.policies import POLICIES
 from parity.producers.jobs import ROOT, ProducerError
-from parity.producers.recipes import CNTK_PYTHON
 
 DOCS = ROOT / "docs"
 TITLES = {
@@ -88,7 +88,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main(console: Console) -> int:
-    if not CNTK_PYTHON.exists():
+    if find_python.installed_cntk(os.fspath(ROOT)) is None:
         raise ProducerError("CNTK's environment is not there, and the tables are measured on it: "
                             "run `make setup`")
     write(DOCS / "tolerances.md", tolerances())

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from captures.errors import ParityError
 from captures.files import plan_file
 from captures.plan import Plan
+from captures.process import pinned
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 4
@@ -93,8 +94,7 @@ class _Processes:
 
     @contextlib.contextmanager
     def one(self, job: Job) -> Iterator[subprocess.Popen[str]]:
-        environment = {**os.environ, "PYTHONPATH": os.fspath(job.cwd), **job.environment}
-        environment.pop("MKL_CBWR", None)  # with it CNTK's last convolution adds in another order
+        environment = pinned(os.environ, **job.environment)
         with self._lock:
             if self._ended:
                 raise ProducerError(f"{job.name} was not started: another job failed")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from captures.files import plan_file
 from captures.plan import Plan
+from environment import find_python
 from parity.producers.jobs import ROOT, Job, ProducerError
 
-CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
 # processor. This asks for the code that the port reproduces, which every processor can run.
 # Its threads, which are as many as there are processors, sleep while they wait: several processes
@@ -18,11 +18,12 @@ CNTK_ENVIRONMENT = {"MKL_DEBUG_CPU_TYPE": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0
              ) -> Job:
     """Raises ProducerError where CNTK's environment is not there."""
-    if not CNTK_PYTHON.exists():
-        raise ProducerError(f"CNTK's environment {CNTK_PYTHON.parent.parent.name} is not there: "
-                            "run `make setup`, which says how to get a Python 3.6")
+    python = find_python.installed_cntk(os.fspath(ROOT))
+    if python is None:
+        raise ProducerError("CNTK's environment .venv-cntk is not there, or CNTK_PYTHON=none says "
+                            "to do without: run `make setup`, which says how to get a Python 3.6")
     command: list[str | os.PathLike[str]] = [
-        CNTK_PYTHON, "-m", "cntk_impl.capture", "--plan", plan_file(folder),
+        python, "-m", "cntk_impl.capture", "--plan", plan_file(folder),
         "--output", folder / name, "--job", job]
     if nudge:
         command += ["--nudge", str(nudge)]

@@ -14,7 +14,7 @@ import pytest
 
 from captures.errors import MapFileError, ParityError
 from captures.map_file import MapEntry, map_hash, read_map_file
-from tests.conftest import ROOT, cntk_environment_or_fail
+from tests.conftest import cntk_environment_or_fail
 
 # ---------------------------------------------------------------------------------- the forms
 
@@ -308,7 +308,7 @@ def test_python36_reads_the_same_in_any_locale(folder, paths, locale):
     chosen = [path for path, form in zip(paths, FORMS, strict=True) if form.what in wanted]
     done = subprocess.run(
         [cntk_environment_or_fail(), "-c", SHOW, *chosen], capture_output=True, text=True,
-        cwd=folder, check=True, env={"LC_ALL": locale, "PYTHONPATH": str(ROOT)})
+        cwd=folder, check=True, env={"LC_ALL": locale})
     order = [form.what for form in FORMS if form.what in wanted]
     assert done.stdout.split("\n")[:-1] == [wanted[what] for what in order]
 

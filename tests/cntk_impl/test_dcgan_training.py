@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from captures.plan import Latents
+from captures.process import pinned
 from tests.conftest import ROOT, cntk_environment_or_fail
 from torch_port.dcgan import networks_from_seed
 from torch_port.files.model import read_model
@@ -69,7 +70,7 @@ json.dump(answer, sys.stdout)
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return pinned(os.environ)
 
 
 def names(folder):

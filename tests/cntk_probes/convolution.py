@@ -16,6 +16,9 @@ os.environ["OMP_NUM_THREADS"] = sys.argv[2]
 os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 
 from cntk_impl import dcgan_training as program  # noqa: E402
+from environment.quiet import select_device  # noqa: E402
+
+select_device()
 
 C = program.C
 STRIDE = 61

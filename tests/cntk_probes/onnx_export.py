@@ -16,8 +16,11 @@ import numpy as np
 
 from captures.plan import IMAGE_SIZE, Latents
 from cntk_impl import dcgan_training as program
+from environment.quiet import select_device
 
-C = program.C  # the program imports it and selects the device without a word
+select_device()
+
+C = program.C
 
 MINIBATCH_SIZE, ITERATIONS = 2, 2
 STATISTICS = {"aggregate_mean": "running_mean", "aggregate_variance": "running_variance",

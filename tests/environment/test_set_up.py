@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from environment import missing_libraries, quiet, set_up
+from environment import find_python, missing_libraries, quiet, set_up
 from environment.find_python import Python, PythonNotFoundError
 from environment.set_up import KINDS, SetUpError
 from tests.conftest import ROOT
@@ -218,6 +218,115 @@ def test_cntk_on_another_kind_of_machine(workshop, monkeypatch):
     with pytest.raises(SetUpError, match=r"Linux on x86_64 only, and this is \S+ on aarch64"):
         workshop.run()
     assert workshop.run(TORCH) == ["torch"]
+
+
+# ------------------------------------------------------------------------ a machine without a 3.6
+
+
+def test_none_sets_up_the_ports_alone_and_says_so(tmp_path):
+    said = []
+    assert set_up.possible(str(tmp_path), {"CNTK_PYTHON": "none"}, write=said.append) == [TORCH]
+    assert said[0].startswith("CNTK_PYTHON=none says that there is no Python 3.6")
+    assert said[0].endswith("only the port's environment is set up, and what needs real CNTK is "
+                            "not run.")
+
+
+def test_a_machine_with_no_python36_as_well(tmp_path):
+    def find(wanted, environ, known=None):
+        raise PythonNotFoundError("no Python 3.6 on this machine. Ways to get one: pyenv")
+
+    said = []
+    assert set_up.possible(str(tmp_path), {}, find, said.append) == [TORCH]
+    assert "Ways to get one: pyenv" in said[0]
+    with pytest.raises(PythonNotFoundError):  # what is named is used or refused
+        set_up.possible(str(tmp_path), {"CNTK_PYTHON": "/nowhere"}, find, said.append)
+
+
+def test_a_machine_without_a_wheel_of_cntks_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(set_up.platform, "system", lambda: "Darwin")
+    said = []
+    assert set_up.possible(str(tmp_path), {}, write=said.append) == [TORCH]
+    assert "Linux on x86_64 only, and this is Darwin" in said[0]
+
+
+def test_where_there_is_one_both_are_made_and_nothing_is_said(workshop):
+    said = []
+    assert set_up.possible(str(workshop.root), {}, workshop.find, said.append) == [CNTK, TORCH]
+    assert said == []
+
+
+def test_cntk_alone_is_refused_with_none(copy):
+    done = run_program(copy, "cntk", CNTK_PYTHON="none", ACCELERATOR="cpu")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: CNTK_PYTHON=none says that there is no Python 3.6")
+
+
+@pytest.mark.parametrize("there, given, found", [
+    (True, "", True), (True, "none", False), (False, "", False)])
+def test_the_installed_cntk(tmp_path, there, given, found):
+    path = tmp_path / ".venv-cntk" / "bin" / "python"
+    if there:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    expected = str(path) if found else None
+    assert find_python.installed_cntk(str(tmp_path), {"CNTK_PYTHON": given}) == expected
+
+
+# ------------------------------------------------------------------- the packages on Python's path
+
+SHOW = "import parity_probe; print(parity_probe.__file__)"
+
+
+def imported_from(root):
+    """Where an environment's Python, started elsewhere, has this project's package from."""
+    done = subprocess.run([root / ".venv-torch" / "bin" / "python", "-I", "-c", SHOW], cwd="/",
+                          capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with a real environment, empty of packages, and one module of the project."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    (root / "parity_probe.py").touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / ".venv-torch"],
+                   check=True)
+    return root
+
+
+def test_the_environment_imports_this_project_from_anywhere(clone):
+    assert "No module named" in imported_from(clone)
+    set_up.put_on_path(str(clone), TORCH)
+    assert imported_from(clone) == str(clone / "parity_probe.py")
+
+
+@pytest.mark.parametrize("change", [shutil.move, shutil.copytree])
+def test_a_clone_elsewhere_never_imports_from_the_old_place(clone, change):
+    set_up.put_on_path(str(clone), TORCH)
+    new = clone.with_name("new")
+    change(clone, new, **({"symlinks": True} if change is shutil.copytree else {}))
+    assert imported_from(new) == str(new / "parity_probe.py")
+
+
+def test_a_linked_environment_imports_from_where_the_link_is(clone):
+    shutil.move(clone / ".venv-torch", clone.with_name("shared"))
+    for name in ("clone", "second"):
+        root = clone.with_name(name)
+        root.mkdir(exist_ok=True)
+        (root / "parity_probe.py").touch()
+        (root / ".venv-torch").symlink_to(clone.with_name("shared"))
+        set_up.put_on_path(str(root), TORCH)
+        assert imported_from(root) == str(root / "parity_probe.py")
+
+
+def test_the_set_up_mends_a_path_that_leads_elsewhere(workshop):
+    packages = workshop.root / ".venv-torch" / "lib" / "python3.11" / "site-packages"
+    workshop.run()
+    packages.mkdir(parents=True)
+    (packages / set_up.PATH_FILE).write_text("/the/old/place\n")
+    assert workshop.run() == []
+    assert (packages / set_up.PATH_FILE).read_text() == "../../../..\n"
 
 
 @pytest.mark.parametrize("asked, missing, chosen, why", [
@@ -437,9 +546,8 @@ def test_a_command_that_outlives_its_set_up_keeps_the_lock(tmp_path):
 @pytest.fixture
 def copy(tmp_path):
     """The set-up's own files in a folder of their own, so that the real lock is not taken."""
-    shutil.copytree(ROOT / "environment", tmp_path / "cntk_impl" / "environment",
+    shutil.copytree(ROOT / "environment", tmp_path / "environment",
                     ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "cntk_impl" / "__init__.py").touch()
     for path in ROOT.glob("requirements-*.txt"):
         shutil.copy(path, tmp_path)
     return tmp_path
@@ -448,9 +556,8 @@ def copy(tmp_path):
 def run_program(copy, *arguments, **environ):
     kept = {name: value for name, value in os.environ.items()
             if name not in ("ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")}
-    return subprocess.run([sys.executable, copy / "environment" / "set_up.py",
-                           *arguments], env={**kept, **environ}, capture_output=True, text=True,
-                          check=False)
+    return subprocess.run([sys.executable, "-m", "environment.set_up", *arguments], cwd=copy,
+                          env={**kept, **environ}, capture_output=True, text=True, check=False)
 
 
 def python(copy, body):

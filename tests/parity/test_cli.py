@@ -213,7 +213,7 @@ def test_cntks_process_is_killed(tmp_path, images):
     process = subprocess.Popen(
         [sys.executable, "-m", "parity", "run", "--map-file", images, "--stages", "state",
          "--output", tmp_path / "run"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        stderr=subprocess.PIPE)
     with process:
         until = time.monotonic() + 60
         cntk = []

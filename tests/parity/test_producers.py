@@ -98,8 +98,13 @@ def test_progress(run):
 
 
 def test_what_a_process_finds(run, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
-    run(one="import os; assert os.environ['PYTHONPATH'] == os.getcwd(), os.environ")
+    """What of a caller's shell would change imports or bits is kept out."""
+    for name in ("PYTHONPATH", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE"):
+        monkeypatch.setenv(name, "/somewhere/else")
+    monkeypatch.setenv("LANGUAGE", "kept")
+    run(one="import os, sys; assert '/somewhere/else' not in [*os.environ.values(), *sys.path]; "
+            "assert os.environ['LANGUAGE'] == 'kept'")
+    assert recipes.CNTK_ENVIRONMENT["MKL_DEBUG_CPU_TYPE"] == "0"
 
 
 def test_the_main_job(plan, tmp_path):
@@ -123,8 +128,8 @@ def test_another_port_beside_a_capture_that_is_there(plan, tmp_path):
 
 
 def test_no_environment_of_cntk(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "CNTK_PYTHON", tmp_path / ".venv-cntk" / "bin" / "python")
-    with pytest.raises(ProducerError, match=r"\.venv-cntk is not there: run `make setup`"):
+    monkeypatch.setenv("CNTK_PYTHON", "none")
+    with pytest.raises(ProducerError, match=r"CNTK_PYTHON=none says to do without"):
         cntk_job(plan, tmp_path)
 
 
