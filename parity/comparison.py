@@ -1,102 +1,140 @@
-"""The main job: captures made, stages compared, report filled."""
+"""Making captures, and judging captures that are there: two functions that share a folder.
+
+    make(plan, folder, ...)       runs real CNTK, the port and the oracle, which fill the folder
+    judge(folder, ...)            reads the folder, and nothing else
+    run(plan, folder, ...)        the one and then the other
+
+A folder holds ``plan.json`` and one folder for each capture: ``cntk``, ``port``, ``oracle``,
+``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so on. What is not there is not judged, and the
+report says so.
+"""
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from captures.format import Capture, require_same_plan
+from captures.errors import CaptureError
+from captures.format import MANIFEST, Capture, require_same_plan
 from captures.plan import Plan
 from parity.blame.cases import reproduction
 from parity.blame.finding import PORT
-from parity.judge.results import Report, Stage
+from parity.judge import policies
+from parity.judge.results import Report
 from parity.producers import jobs, recipes
 from parity.report import Pictures
-from parity.report.gather import _pictures, curves, manifest_of
-from parity.stages import common, export, registry
-from parity.stages import score as score_stage
-from parity.stages import twin as twin_stage
-from parity.stages.registry import ORDER, PARTS, STAGES
+from parity.report.gather import curves, manifest_of, pictures_of
+from parity.stages import registry
+from parity.stages.common import TWIN, WHO, Captures, Lack, Nothing
+from parity.stages.definition import Definition
+from parity.stages.export import ONNX, Exports
 
 REPRODUCTION = "reproduction"
+CACHE = jobs.ROOT / "build" / "classifier"
 
 
-def load(folder: Path, plan: Plan) -> common.Captures:
-    """Raises CaptureError: one is missing, not finished, or of another plan."""
-    captures = common.Captures(Capture(folder / "cntk"), Capture(folder / "port"),
-                               Capture(folder / "oracle"))
-    if plan.twin_iterations:
-        names = ["cntk", "port", *(f"rerun{i}" for i in range(1, plan.reruns + 1))]
-        captures.twins = {name: Capture(folder / f"twin-{name}") for name in names}
-    for capture in (captures.port, captures.oracle, *captures.twins.values()):
-        require_same_plan(captures.cntk, capture)
-    return captures
+def make(plan: Plan, folder: Path, console: Console, port: Path = jobs.ROOT,
+         stages: Sequence[str] | None = None, at_once: int = jobs.MOST_AT_ONCE) -> None:
+    """Makes the captures that these stages need. port: the folder that holds the ``torch_port`` to
+    judge.
+
+    Raises PlanError: no such stage. ProducerError: CNTK or the oracle could not be run.
+    """
+    wanted = registry.chosen(stages)
+    if not any(stage.twins for stage in wanted):
+        plan = plan.with_values(twin_iterations=0)
+    parts = ",".join(registry.parts(wanted))
+    jobs.run_jobs(recipes.main_jobs(plan, folder, port, parts), plan, folder, console, at_once)
+
+
+def load(folder: Path) -> Captures:
+    """Every capture that is in the folder; why the others are not.
+
+    Raises CaptureError: none is there, or two are of different plans.
+    """
+    found: dict[str, Capture] = {}
+    absent: dict[str, Lack] = {}
+    for role in WHO:
+        failure = folder / f"{role}.failed"
+        try:
+            found[role] = Capture(folder / role)
+        except CaptureError as error:
+            if (folder / role / MANIFEST).exists():
+                raise
+            absent[role] = Lack(role, failure.read_text().strip() if failure.exists()
+                                else str(error), failure.exists())
+        else:
+            if failure.exists():
+                found[role].facts.setdefault("stopped", failure.read_text().strip())
+    if not found:
+        raise CaptureError(f"there is no capture in {folder}: give a folder that `parity run` has "
+                           "filled")
+    reruns = {path.name.removeprefix(TWIN): Capture(path)
+              for path in sorted(folder.glob(f"{TWIN}rerun*")) if (path / MANIFEST).exists()}
+    twins = {role.removeprefix(TWIN): one for role, one in found.items() if role.startswith(TWIN)}
+    require_same_plan(*found.values(), *reruns.values())
+    plan = next(iter(found.values())).manifest["plan"]
+    if not plan["twin_iterations"]:
+        absent.update({role: Lack(role, "the plan has no twin run: give --iterations")
+                       for role in WHO if role.startswith(TWIN)})
+    nothing = Nothing(plan)
+    cntk, port, oracle = (found.get(role, nothing) for role in ("cntk", "port", "oracle"))
+    return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent)
+
+
+def judge(folder: Path, stages: Sequence[str] | None = None,
+          allowances: Mapping[str, float] | None = None, pictures: bool = True,
+          cache: Path = CACHE) -> tuple[Report, Pictures]:
+    """The report on the captures in a folder: the same captures, the same report.
+
+    stages: names, all if None. allowances: name of a policy to what it allows instead. A failure is
+    reproduced in ``folder/reproduction``.
+
+    Raises PlanError: no such stage. PolicyError: no such policy. CaptureError: no capture there, or
+    one that was changed. ClassifierError.
+    """
+    started = time.monotonic()
+    wanted = registry.chosen(stages)
+    captures = load(folder)
+    captures.cache = cache
+    with policies.changed(allowances or {}):
+        report = _report(captures, wanted)
+        if report.first_failure is not None:
+            report.blame = _whose(report, captures)
+            report.reproduction = reproduction(report, captures, folder / REPRODUCTION)
+    report.seconds = time.monotonic() - started
+    return report, pictures_of(captures) if pictures else Pictures()
+
+
+def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
+    there = {role: captures.of(role) for role in [*WHO, *(
+        TWIN + name for name in captures.twins if TWIN + name not in WHO)]}
+    report = Report(dict(captures.plan), {
+        role: manifest_of(one) for role, one in there.items() if one is not None})
+    for stage in wanted:
+        report.stages.append(stage(captures))
+    report.curves = curves(captures) if captures.twins else {}
+    report.score = captures.found.get("score", {})
+    return report
+
+
+def _whose(report: Report, captures: Captures) -> str:
+    """CNTK is what is to be ported: only of the exports can it be at fault."""
+    exports: Exports | None = captures.found.get(ONNX.name)
+    first = report.first_failure
+    if exports is not None and first is not None and first[0].name == ONNX.name:
+        return exports.word
+    return PORT
 
 
 def run(plan: Plan, folder: Path, console: Console, port: Path = jobs.ROOT,
-        wanted: Sequence[str] = STAGES, cache: Path = jobs.ROOT / "build" / "classifier",
-        pictures: bool = True, at_once: int = jobs.MOST_AT_ONCE) -> tuple[Report, Pictures]:
-    """Makes every capture and compares them.
-
-    Raises ProducerError, CaptureError, ClassifierError.
-    """
+        stages: Sequence[str] | None = None, cache: Path = CACHE, pictures: bool = True,
+        at_once: int = jobs.MOST_AT_ONCE) -> tuple[Report, Pictures]:
+    """Makes every capture and judges them. Raises as ``make`` and ``judge``."""
     started = time.monotonic()
-    if "twin" not in wanted:
-        plan = plan.with_values(twin_iterations=0)
-    needed = {part for stage in wanted for part in PARTS.get(stage, ("seed",))}
-    parts = ",".join(part for part in ORDER if part in needed) or "seed"
-    jobs.run_jobs(recipes.main_jobs(plan, folder, port, parts), plan, folder, console,
-                       at_once)
+    make(plan, folder, console, port, stages, at_once)
     with console.status("comparing"):
-        report, shown = compare(plan, folder, wanted, cache, pictures)
+        report, shown = judge(folder, stages, pictures=pictures, cache=cache)
     report.seconds = time.monotonic() - started
     return report, shown
 
-
-def compare(plan: Plan, folder: Path, wanted: Sequence[str] = STAGES,
-            cache: Path = jobs.ROOT / "build" / "classifier", pictures: bool = True
-            ) -> tuple[Report, Pictures]:
-    """Compares captures that are there."""
-    captures = load(folder, plan)
-    report = Report(dict(plan.inputs), {
-        capture.producer if name is None else name: manifest_of(capture)
-        for name, capture in [(None, captures.cntk), (None, captures.port),
-                              (None, captures.oracle),
-                              *((f"twin-{key}", one) for key, one in captures.twins.items())]})
-    exports = None
-    for compare_stage in registry.ALL:
-        _add(report, captures, compare_stage, wanted)
-    if "onnx" in wanted:
-        begun = time.monotonic()
-        exports = export.compare(captures)
-        exports.stage.seconds = time.monotonic() - begun
-        report.stages.append(exports.stage)
-    if captures.twins and "twin" in wanted:
-        _add(report, captures, twin_stage.twin, wanted)
-        if not twin_stage.incomparable(captures.twins):
-            report.curves = curves(captures)
-    if "score" in wanted:
-        begun = time.monotonic()
-        stage, report.score = score_stage.stage(captures, cache, plan.threads)
-        stage.seconds = time.monotonic() - begun
-        report.stages.append(stage)
-    if report.first_failure is not None:
-        # CNTK is what is to be ported: only of the exports can it be at fault.
-        report.blame = (exports.word if exports and report.first_failure[0].name == "onnx"
-                        else PORT)
-        report.reproduction = reproduction(report, captures, exports, folder / REPRODUCTION)
-    return report, _pictures(captures) if pictures else Pictures()
-
-
-def _add(report: Report, captures: common.Captures, compare_stage: object,
-         wanted: Sequence[str]) -> None:
-    begun = time.monotonic()
-    name = getattr(compare_stage, "__name__", "")
-    if name not in [one.replace("/", "_") for one in wanted]:
-        return
-    stage: Stage = compare_stage(captures)  # type: ignore[operator]
-    stage.seconds = time.monotonic() - begun
-    report.stages.append(stage)
-
-
-__all__ = ["STAGES", "compare", "load", "run"]

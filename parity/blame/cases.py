@@ -1,47 +1,43 @@
-"""TODO."""
+"""The first failure of a report as a small folder with a script that shows it."""
 from pathlib import Path
 
 import numpy as np
 
 from captures.errors import CaptureError
 from parity.blame.reproduction import write_array_reproduction, write_layer_reproduction
-from parity.judge.results import Check, Report, Stage
+from parity.judge.policies import REPRODUCED
+from parity.judge.results import Check, Report
 from parity.onnx.names import GraphError
 from parity.stages import common, export
-from parity.stages.registry import PREFIX
+from parity.stages.definition import Case, ExportCase, LayerCase
+from parity.stages.registry import STAGES
 
 
-def reproduction(report: Report, captures: common.Captures,
-                 exports: export.Exports | None, folder: Path) -> str:
-    """The first failure as a small folder with a script that shows it; "" where there is none."""
+def reproduction(report: Report, captures: common.Captures, folder: Path) -> str:
+    """Where the folder is; "" where there is nothing to show."""
     found = report.first_failure
     if found is None:
         return ""
     stage, check = found
+    definition = next((one for one in STAGES if one.name == stage.name), None)
+    if definition is None or definition.case is None:
+        return ""
     try:
-        if stage.name == "onnx" and exports is not None:
-            made = exports.reproduction(folder)
-            return str(made) if made else ""
-        return str(_case(stage, check, captures, folder) or "")
+        return str(_written(definition.case(check), check, captures, folder) or "")
     except (CaptureError, GraphError, ValueError, KeyError, OSError) as error:
         return f"(no folder: {error})"
 
 
-def _case(stage: Stage, check: Check, captures: common.Captures, folder: Path) -> Path | None:
-    prefix = PREFIX.get(stage.name, stage.name)
-    place = check.place
-    if stage.name.startswith("forward/") and check.local:
-        branch, layer, _ = place.split("/")
-        return _layer_case(prefix, branch, layer, captures, folder, check)
-    for ours in ([f"local/{prefix}/{place}"] if check.local else []) + [f"{prefix}/{place}"]:
-        for theirs in (f"{prefix}/{place}", f"input/reader/{place}"):
-            if theirs in captures.cntk and ours in captures.port:
-                return write_array_reproduction(folder, place, captures.cntk[theirs],
-                                                captures.port[ours], 0.0, what=check.detail)
-    if f"input/reader/{place}" in captures.cntk and f"input/reader/{place}" in captures.port:
-        name = f"input/reader/{place}"
-        return write_array_reproduction(folder, place, captures.cntk[name], captures.port[name],
-                                        0.0, what=check.detail)
+def _written(case: Case, check: Check, captures: common.Captures, folder: Path) -> Path | None:
+    if isinstance(case, ExportCase):
+        exports: export.Exports | None = captures.found.get(export.ONNX.name)
+        return exports.reproduction(folder) if exports is not None else None
+    if isinstance(case, LayerCase):
+        return _layer_case(case.prefix, case.branch, case.layer, captures, folder, check)
+    for theirs, ours in case.pairs:
+        if theirs in captures.cntk and ours in captures.port:
+            return write_array_reproduction(folder, check.place, captures.cntk[theirs],
+                                            captures.port[ours], 0.0, what=check.detail)
     return None
 
 
@@ -65,7 +61,7 @@ def _layer_case(prefix: str, branch: str, layer: str, captures: common.Captures,
     ours = captures.port[f"local/{prefix}/{branch}/{layer}/output"]
     oracle_error = float(np.max(np.abs(theirs - captures.oracle[
         f"local/{prefix}/{branch}/{layer}/output"])))
-    allowed = max(oracle_error, float(np.max(np.abs(theirs))) * 1e-6)
+    allowed = max(oracle_error, float(np.max(np.abs(theirs))) * REPRODUCED.value)
     return write_layer_reproduction(
         folder, network, layer, taken, ours, theirs, export.state_of(captures.cntk), allowed,
         training=prefix.endswith("training"), pixels=pixels, what=check.detail)

@@ -56,6 +56,7 @@ from parity.blame.finding import (
     distance,
     measured_floor,
 )
+from parity.judge.policies import BORN_INSIDE
 from parity.judge.results import Check
 from parity.onnx.graph import Graph
 from parity.onnx.names import AnyPath, Array, GraphError
@@ -161,7 +162,8 @@ def _exporter_or_runtime(word: str, network: str, path: AnyPath | Graph, edge: _
         for i in [last] if structural else range(last, -1, -1):
             layer = graph.layers[i].name
             apart = _reference_apart(graph, i, first_input, framework, runtime)
-            allowed = tolerance(f"{network}/{layer}", framework[layer]) / (1 if i == last else 10)
+            allowed = tolerance(f"{network}/{layer}", framework[layer]) * (
+                1 if i == last else BORN_INSIDE.value)
             if not apart <= allowed:
                 return Finding(RUNTIME, layer,
                                f"{what}; onnx's reference evaluator, from the same input, is "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from parity.judge.policies import CORNER
 from parity.onnx.graph import Graph
 from parity.onnx.names import Array
 
@@ -16,9 +17,6 @@ Tolerance = Callable[[str, Array], float]
 PORT, RUNTIME = "port", "runtime"
 CNTK_EXPORTER, PORT_EXPORTER = "CNTK's exporter", "the port's exporter"
 CHANNELS = 2
-# Of the layer's largest value. Float32 corners of one network are up to 2.4e-6 apart (measured,
-# onnx_graphs.py); an export in bfloat16 is 2e-3 away.
-FLOOR = 1e-5
 
 
 def measured_floor(place: str, right: Array) -> float:
@@ -26,7 +24,7 @@ def measured_floor(place: str, right: Array) -> float:
     size = float(np.max(np.abs(right))) if right.size else 0.0
     if place.endswith(("conv7", "tanh7", "sigmoid7")):
         size = max(size, 1.0)  # a logit or a pixel may be near 0, the terms of its sum are not
-    return FLOOR * size
+    return CORNER.value * size
 
 
 @dataclass(frozen=True)

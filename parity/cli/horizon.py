@@ -30,7 +30,7 @@ def command(plan: Plan, output: Output = RUNS / "horizon", quiet: Quiet = False)
     names = ["cntk", "port", *(f"rerun{i}" for i in range(1, plan.reruns + 1))]
     twins = {name: Capture(folder / f"twin-{name}") for name in names}
     captures = common.Captures(twins["cntk"], twins["port"], twins["port"], twins)
-    stage = twin_stage.twin(captures)
+    stage = twin_stage.TWIN_RUN(captures)
     whole = not twin_stage.incomparable(twins)
     report = Report(dict(plan.inputs), {f"twin-{name}": gather.manifest_of(one)
                                         for name, one in twins.items()}, [stage],

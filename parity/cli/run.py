@@ -1,5 +1,4 @@
 """``parity run``: makes the captures of one plan, compares them, and writes the report."""
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -13,22 +12,13 @@ from parity.cli.options import RUNS, Output, Quiet, console_of, listed, with_pla
 from parity.judge.policies import policies
 from parity.producers.jobs import ROOT
 from parity.report import write_all
+from parity.stages import registry
 
 Stages = Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
-    "only these: " + ", ".join(comparison.STAGES)))]
+    "only these: " + ", ".join(registry.names())))]
 NoLayers = Annotated[bool, typer.Option(
     "--no-layers", show_default="off",
     help="the terminal's table without a row for each layer")]
-
-
-def chosen(stages: str) -> tuple[str, ...]:
-    """Raises PlanError where there is no such stage."""
-    wanted = listed(stages) or comparison.STAGES
-    for name in wanted:
-        if name not in comparison.STAGES:
-            raise PlanError(f"there is no stage {name!r}: give some of "
-                            f"{', '.join(comparison.STAGES)}")
-    return wanted
 
 
 @with_plan()
@@ -38,17 +28,13 @@ def command(
     port: Annotated[Path, typer.Option(metavar="FOLDER", help=(
         "the folder that holds the torch_port to judge"))] = ROOT,
     stages: Stages = "",
-    keep_oracle: Annotated[bool, typer.Option("--keep-oracle", show_default="off", help=(
-        "keep the float64 capture too, the largest, which no later comparison needs"))] = False,
     no_layers: NoLayers = False,
     quiet: Quiet = False,
 ) -> int:
-    wanted = chosen(stages)
+    wanted = listed(stages) or None
     if not (port / "torch_port").is_dir():
         raise PlanError(f"{port} holds no torch_port: give the folder that holds one")
     console = console_of(quiet)
     report, pictures = comparison.run(plan, output, console, port.resolve(), wanted)
     write_all(report, pictures, policies(), output, console, layers=not no_layers)
-    if not keep_oracle:
-        shutil.rmtree(output / "oracle", ignore_errors=True)
     return AGREE if report.passed else DIFFER

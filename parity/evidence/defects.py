@@ -83,14 +83,16 @@ def _files(folder: Path, pattern: str = "*.py") -> Iterator[Path]:
 
 def reference_key(plan: Plan) -> str:
     """Of all that CNTK's capture depends on."""
-    sources = [*_files(ROOT / "cntk_impl"), *_files(ROOT / "captures")]
+    sources = [path for name in ("cntk_impl", "captures", "torch_port")
+               for path in _files(ROOT / name)]
     return _digest(plan.hash, *(path.read_bytes() for path in sources))
 
 
 def suite_key(plan: Plan, port: Path) -> str:
     """Of the suite, the port and the reference: what every result depends on."""
     judges = [path for name in JUDGES for path in _files(ROOT / "parity" / name)]
-    return _digest(reference_key(plan), json.dumps(policies.policies()), repr(SCHEDULE),
+    schedule = [(part, [stage.name for stage in stages]) for part, stages in SCHEDULE]
+    return _digest(reference_key(plan), json.dumps(policies.policies()), json.dumps(schedule),
                    *(path.read_bytes() for path in judges),
                    *(path.read_bytes() for path in _files(port, "*") if path.suffix != ".pyc"))
 
@@ -105,9 +107,10 @@ def defect_key(defect: Defect, suite: str) -> str:
 def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
     """CNTK's capture of the plan, made where it is not there yet. Raises ProducerError."""
     key, note = reference_key(plan), folder / "key.txt"
-    if not (note.exists() and note.read_text() == key and (folder / "cntk").is_dir()):
+    if not (note.exists() and note.read_text() == key and (folder / "oracle").is_dir()):
         shutil.rmtree(folder, ignore_errors=True)
-        jobs.run_jobs([recipes.cntk_job(plan, folder)], plan, folder, console)
+        jobs.run_jobs([recipes.cntk_job(plan, folder), recipes.oracle_job(plan, folder)], plan,
+                      folder, console)
         note.write_text(key)
     return folder
 
@@ -187,7 +190,8 @@ def run(chosen: Sequence[Defect], plan: Plan, reference: Path, output: Path, con
     def task(defect: Defect | None) -> Task:
         name = defect.name if defect else CORRECT
         return Task(defect, defect_key(defect, suite) if defect else suite, source, reference,
-                    scratch / name, correct, results / f"{name}.json", policies.POLICIES)
+                    scratch / name, correct, results / f"{name}.json",
+                    {name: policy.value for name, policy in policies.POLICIES.items()})
 
     done: dict[str, Result] = {}
     left: list[Task] = []
@@ -206,8 +210,7 @@ def run(chosen: Sequence[Defect], plan: Plan, reference: Path, output: Path, con
 
 
 def _captures_kept(correct: Path) -> bool:
-    return all((correct / f"evaluation-{dtype}" / "manifest.json").exists()
-               for dtype in ("float32", "float64"))
+    return (correct / "evaluation" / "manifest.json").exists()
 
 
 def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Console) -> None:

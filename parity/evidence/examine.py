@@ -19,39 +19,24 @@ from captures.errors import PlanError
 from captures.format import FORMAT, Capture
 from parity.blame.finding import PORT
 from parity.evidence.defect import Defect
-from parity.judge.policies import POLICIES, Policy
+from parity.judge import policies
 from parity.judge.results import Check, Stage
 from parity.producers import jobs
 from parity.producers.jobs import ROOT
 from parity.stages import common, registry
 from parity.stages import export as onnx_stage
+from parity.stages.score import SCORE
+from parity.stages.whole import WHOLE
 
 CORRECT = "correct-port"
 STOPPED = "(it stops)"
 
-# What is made, and the stages that then have all they need. A stage that is not named here is one
-# of "seed". The port's onnx stage comes last, as in `make parity`.
-SCHEDULE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("seed", "float32", ()),
-    ("evaluation", "float32", ("state",)),
-    ("evaluation", "float64", ("forward_evaluation",)),
-    ("training", "float32", ()),
-    ("training", "float64", ("forward_training", "gradient_d")),
-    ("generator", "float32", ()),
-    ("generator", "float64", ("forward_g_step", "gradient_g")),
-    ("steps", "float32", ()),
-    ("steps", "float64", ("step", "ledger")),
-)
-ELSEWHERE = {name for _, _, names in SCHEDULE for name in names}
-
-
-def stages_after(part: str, dtype: str) -> list[Any]:
-    """The stage functions that can run once this was made, in the suite's order."""
-    for one, kind, names in SCHEDULE:
-        if (one, kind) == (part, dtype):
-            return [stage for stage in registry.ALL if stage.__name__ in names or (
-                one == "seed" and stage.__name__ not in ELSEWHERE)]
-    raise KeyError((part, dtype))
+# What is made of the port's capture, and the stages that then have all they need.
+SCHEDULE = registry.schedule(stage for stage in registry.STAGES
+                             if stage is not WHOLE and not stage.twins and stage is not SCORE)
+# The same for a mistake that shows in an exported file alone.
+EXPORTS = registry.schedule(stage for stage in registry.STAGES
+                            if stage.parts == ("evaluation",) and stage is not SCORE)
 
 
 @dataclass
@@ -118,7 +103,7 @@ class Task:
     scratch: Path
     correct: Path
     result: Path
-    policies: Mapping[str, Policy] = field(default_factory=dict)
+    allowances: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -150,11 +135,11 @@ def work(task: Task) -> None:
     with open(task.scratch / "log.txt", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    POLICIES.update(task.policies)
     started = time.monotonic()
     result = Result(task.name, task.key)
     try:
-        found = _examine(task)
+        with policies.changed(task.allowances):
+            found = _examine(task)
         if found is not None:
             stage, check, result.blame = found
             result.stage, result.place, result.local = stage.name, check.place, check.local
@@ -189,32 +174,35 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     capture = importlib.import_module("torch_port.capture.__main__")
     assert Path(capture.__file__ or "").parents[1] == port
     home = task.scratch if defect else task.correct
-    made = common.Captures(reference, Parts(home / "evaluation-float32"), Parts(home))
-    schedule = [step for step in SCHEDULE
-                if defect is None or defect.kind != "ONNX" or step[0] == "evaluation"]
-    for part, dtype, _ in schedule:
-        folder = home / f"{part}-{dtype}"
-        if (part, dtype) != ("seed", "float64"):
-            _make(capture, task, part, dtype, folder)
-        (made.port if dtype == "float32" else made.oracle).add(folder)  # type: ignore[attr-defined]
-        for compare in stages_after(part, dtype):
+    made = common.Captures(reference, Parts(home / "evaluation"),
+                           Capture(task.reference / "oracle"))
+    exported = defect is not None and defect.kind == "ONNX"
+    for part, stages in EXPORTS if exported else SCHEDULE:
+        if exported and not stages:
+            continue
+        _make(capture, task, part, home / part)
+        made.port.add(home / part)  # type: ignore[attr-defined]
+        for compare in stages:
             stage = compare(made)
             if stage.first_failure is not None:
-                return stage, stage.first_failure, PORT
-    found = _onnx(made)
+                return stage, stage.first_failure, whose(stage, made)
     if defect is None:
         for made_part in home.iterdir():
-            if not made_part.name.startswith("evaluation"):
+            if made_part.name != "evaluation":
                 shutil.rmtree(made_part)
-    return found
+    return None
 
 
-def _make(capture: Any, task: Task, part: str, dtype: str, folder: Path) -> None:
+def whose(stage: Stage, captures: common.Captures) -> str:
+    exports = captures.found.get(onnx_stage.ONNX.name)
+    return exports.word or PORT if stage.name == onnx_stage.ONNX.name and exports else PORT
+
+
+def _make(capture: Any, task: Task, part: str, folder: Path) -> None:
     """The port's capture of one part, by its own command. Raises _Stopped where it exits 2."""
     said = (task.scratch / "log.txt").stat().st_size
     code = capture.main(["--plan", str(files.plan_file(task.reference)), "--reference",
-                         str(task.reference / "cntk"), "--output", str(folder), "--parts", part,
-                         "--dtype", dtype])
+                         str(task.reference / "cntk"), "--output", str(folder), "--parts", part])
     sys.stdout.flush(), sys.stderr.flush()
     if code:
         with open(task.scratch / "log.txt", encoding="utf-8", errors="replace") as log:
@@ -224,7 +212,7 @@ def _make(capture: Any, task: Task, part: str, dtype: str, folder: Path) -> None
 
 def _with_fault(task: Task, defect: Defect) -> common.Captures:
     """The correct port's captures, one export of them a changed copy."""
-    whole = {"cntk": task.reference / "cntk", "port": task.correct / "evaluation-float32"}
+    whole = {"cntk": task.reference / "cntk", "port": task.correct / "evaluation"}
     folders = dict(whole)
     if defect.graph is not None:
         import onnx
@@ -239,7 +227,7 @@ def _with_fault(task: Task, defect: Defect) -> common.Captures:
                 os.symlink(path, changed / path.name)
     return common.Captures(
         Parts(folders["cntk"], whole["cntk"]), Parts(folders["port"], whole["port"]),
-        Parts(task.correct, task.correct / "evaluation-float64"))
+        Capture(task.reference / "oracle"))
 
 
 def _onnx(captures: common.Captures, perturb: Any = None, export: str = "", network: str = ""

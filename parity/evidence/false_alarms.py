@@ -33,7 +33,7 @@ from parity.judge.results import Report
 from parity.producers.jobs import ROOT
 from parity.stages import registry
 
-STAGES = tuple(name for name in registry.STAGES if name not in ("twin", "score"))
+STAGES = tuple(name for name in registry.names() if name not in ("twin", "score"))
 # Of plans that differ in nothing but the seed every fourth goes through onnxruntime as well.
 WITHOUT_ONNX = tuple(name for name in STAGES if name != "onnx")
 SOURCES = ("captures", "cntk_impl", "parity", "torch_port")
@@ -82,7 +82,7 @@ def one(name: str, plan: Plan, folder: Path) -> Report:
     scratch = folder / f"captures-{name}"
     try:
         wanted = WITHOUT_ONNX if name.startswith("seed-") and plan.seed % 4 else STAGES
-        report, _ = comparison.run(plan, scratch, quiet, wanted=wanted, pictures=False, at_once=1)
+        report, _ = comparison.run(plan, scratch, quiet, stages=wanted, pictures=False, at_once=1)
         if report.reproduction and Path(report.reproduction).is_dir():
             kept = folder / f"reproduction-{plan.hash[:12]}"
             shutil.rmtree(kept, ignore_errors=True)

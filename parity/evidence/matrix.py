@@ -96,7 +96,7 @@ def documentation(made: Mapping[str, Any]) -> str:
         "Each mistake is made in a copy of `torch_port`, or in a copy of an exported graph, and "
         "the suite is run on it, stage by stage, against CNTK's capture of minibatch "
         f"{made['plan']['minibatch_size']} after {made['plan']['warmup_iterations']} iterations, "
-        "until a stage fails. The float64 oracle comes from the same changed copy.", "",
+        "until a stage fails. The float64 oracle is the project's own, without a mistake.", "",
         "- **caught by**: the first stage that failed",
         "- **place**: what the suite named: `network/layer/quantity`",
         "- **local** or **chain**: whether the error was found on CNTK's own inputs, where it is "

@@ -5,8 +5,7 @@
 The same program, with the same versions on as many processors (CNTK's gradients of weights depend
 on their number), repeats bit for bit, so every array has to be the same. Where one of these
 differs, what is drawn and read still has to be the same bits, and what is computed has to lie
-within float32's rounding, as CNTK's distance from float64 does (policies "formula_chain" and, for
-gradients in the chain and what they have moved, "kink").
+what other versions may round otherwise: the policies that begin with "history".
 """
 from typing import Any
 
@@ -15,11 +14,30 @@ import numpy as np
 from captures.errors import CaptureError
 from captures.format import Capture, require_same_plan
 from parity.judge import judgements, metrics
+from parity.judge.policies import (
+    EXACT,
+    HISTORY_ARITHMETIC,
+    HISTORY_CHAIN,
+    HISTORY_GRADIENT,
+    HISTORY_OPTIMIZER,
+    HISTORY_STATE,
+    LEDGER,
+    RERUN,
+    Policy,
+)
 from parity.judge.results import Check, Report, Stage
 from parity.stages.common import pairs
 
-DRAWN = ("initial", "reader", "input")
-CHAOTIC = ("gradient", "step", "twin", "state", "optimizer")  # moved by gradients in the chain
+# First part, or parts, of a name to the policy of what another version may round otherwise; the
+# first that fits. What is drawn and read has to be the same bits whatever computes.
+POLICY_OF: tuple[tuple[str, Policy], ...] = (
+    ("initial", EXACT), ("reader", EXACT), ("input", EXACT),
+    ("local/step", HISTORY_ARITHMETIC), ("local", HISTORY_CHAIN),
+    ("optimizer/probe", HISTORY_ARITHMETIC), ("normalisation", HISTORY_ARITHMETIC),
+    ("pointwise", HISTORY_ARITHMETIC),
+    ("optimizer", HISTORY_OPTIMIZER), ("state", HISTORY_STATE),
+    ("forward", HISTORY_CHAIN), ("score", HISTORY_CHAIN),
+    ("gradient", HISTORY_GRADIENT), ("step", HISTORY_GRADIENT), ("twin", HISTORY_GRADIENT))
 FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "parameters",
          "evaluation_changes")
 
@@ -51,22 +69,26 @@ def compare(reference: Capture, other: Capture) -> Report:
         stage = by_stage[first] = Stage(first, f"every array of {first}", notes=[note])
         for pair in pairs(reference, other, first):
             stage.checks.append(pair if isinstance(pair, Check) else
-                                judged(first, *pair, repeats=repeats))
+                                judged(f"{first}/{pair[0]}", pair[1], pair[2], repeats))
     facts = Stage("facts", "lists of events, hashes and counts")
     for name in FACTS:
         if name in reference.facts or name in other.facts:
             same = reference.facts.get(name) == other.facts.get(name)
-            facts.checks.append(judgements.within(f"facts/{name}/value", 0 if same else 1, "ledger",
+            facts.checks.append(judgements.within(f"facts/{name}/value", 0 if same else 1, LEDGER,
                                                f"{name} is not the same on both sides"))
     report.stages = [stage for stage in (*by_stage.values(), facts) if stage.checks]
     return report
 
 
-def judged(stage: str, name: str, reference: np.ndarray, other: np.ndarray, repeats: bool) -> Check:
-    exact = repeats or stage in DRAWN or reference.dtype.kind != "f"
+def judged(name: str, reference: np.ndarray, other: np.ndarray, repeats: bool) -> Check:
+    """name: whole, with its stage."""
+    place = name.partition("/")[2]
+    policy = next((policy for prefix, policy in POLICY_OF
+                   if name.startswith(prefix + "/")), EXACT)
+    exact = repeats or policy is EXACT or reference.dtype.kind != "f"
     if exact or np.shape(reference) != np.shape(other):
-        return judgements.same_bits(name, other, reference, "rerun" if repeats else "exact")
-    return judgements.within(name, metrics.error(other, reference),
-                          "kink" if stage in CHAOTIC else "formula_chain",
-                          "the two are farther apart than rounding explains",
-                          figures={"largest_absolute": metrics.largest_absolute(other, reference)})
+        return judgements.same_bits(place, other, reference, RERUN if repeats else EXACT)
+    return judgements.within(
+        place, metrics.error(other, reference), policy,
+        "the two are farther apart than rounding explains",
+        figures={"largest_absolute": metrics.largest_absolute(other, reference)})

@@ -19,13 +19,25 @@ from scipy import stats
 
 from parity.judge import metrics
 from parity.judge.metrics import Array
-from parity.judge.policies import POLICIES
+from parity.judge.policies import (
+    CHANCE,
+    ERROR_RATIO,
+    ERROR_RATIO_ONEDNN,
+    EXACT,
+    FORMULA,
+    FORMULA_CHAIN,
+    KINK,
+    NUDGE,
+    ONE_ULP,
+    PRESENT,
+    Policy,
+)
 from parity.judge.results import Check
 
 # -------------------------------------------------------------------------------------- the checks
 
 
-def same_bits(place: str, value: Array, reference: Array, policy: str = "exact",
+def same_bits(place: str, value: Array, reference: Array, policy: Policy = EXACT,
               local: bool | None = None, figures: dict[str, float] | None = None) -> Check:
     """Passes if no value differs; an array of another shape fails."""
     if np.shape(value) != np.shape(reference):
@@ -39,7 +51,7 @@ def same_bits(place: str, value: Array, reference: Array, policy: str = "exact",
         detail = (f"{count:,} of {np.size(value):,} values differ, most at {list(worst)}: "
                   f"{np.asarray(reference)[worst]:.9g} in the reference, "
                   f"{np.asarray(value)[worst]:.9g} here")
-    return Check(place, float(count), POLICIES[policy].value, POLICIES[policy].unit, policy,
+    return Check(place, float(count), policy.value, policy.unit, policy.name,
                  figures, detail, local)
 
 
@@ -50,35 +62,44 @@ def other_shape(place: str, value: Array, reference: Array) -> Check:
 
 def missing(place: str, detail: str) -> Check:
     """An array that is not on both sides, or cannot be read: a failure, never a skip."""
-    return Check(place, math.inf, 0, POLICIES["present"].unit, "present", {}, detail)
+    return Check(place, math.inf, 0, PRESENT.unit, PRESENT.name, {}, detail)
 
 
-def within(place: str, measured: float, policy: str, detail: str = "", factor: float = 1.0,
+def there(place: str) -> Check:
+    """What was to be on both sides is."""
+    return Check(place, 0, 0, PRESENT.unit, PRESENT.name)
+
+
+def within(place: str, measured: float, policy: Policy, detail: str = "", factor: float = 1.0,
            figures: dict[str, float] | None = None, local: bool | None = None) -> Check:
     """measured <= policy's value * factor."""
-    chosen = POLICIES[policy]
-    return Check(place, float(measured), chosen.value * factor, chosen.unit, policy,
-                 figures or {}, "" if measured <= chosen.value * factor else detail, local)
+    allowed = policy.value * factor
+    return Check(place, float(measured), allowed, policy.unit, policy.name, figures or {},
+                 "" if measured <= allowed else detail, local)
 
 
-@cache
 def few_values(count: int) -> float:
     """How much larger the ratio of two root mean squares of so many errors may be by chance.
 
     sqrt of the 1 - 1e-6 quantile of Fisher's F(count, count): 1.004 for a million values, 1.9 for
     64, 42 for 4. A layer with one value a sample has few errors, and their ratio is mostly luck.
     """
-    return math.sqrt(float(stats.f.ppf(1 - 1e-6, count, count))) if count else 1.0
+    return _fisher(count, CHANCE.value)
 
 
-def within_nudges(place: str, measured: float, nudge: float, policy: str, **more: Any) -> Check:
+@cache
+def _fisher(count: int, chance: float) -> float:
+    return math.sqrt(float(stats.f.ppf(1 - chance, count, count))) if count else 1.0
+
+
+def within_nudges(place: str, measured: float, nudge: float, policy: Policy, **more: Any) -> Check:
     """measured <= policy's value, or 4 nudges if they are more.
 
     nudge: what CNTK's own output moves, in the unit of ``measured``. It is CNTK's alone, so no
     mistake of the port's widens it.
     """
-    if nudge * POLICIES["nudge"].value > POLICIES[policy].value * more.get("factor", 1.0):
-        return within(place, measured / nudge, "nudge", **{**more, "factor": 1.0})
+    if nudge * NUDGE.value > policy.value * more.get("factor", 1.0):
+        return within(place, measured / nudge, NUDGE, **{**more, "factor": 1.0})
     return within(place, measured, policy, **more)
 
 
@@ -107,20 +128,20 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     }
     # A port with CNTK's bits computes CNTK's formula, however far both are from float64.
     formula = same_bits(place, port, cntk, local=local, figures=figures) if same else within_nudges(
-        place, cntk_error, nudge, "kink" if kinks else "formula" if local else "formula_chain",
+        place, cntk_error, nudge, KINK if kinks else FORMULA if local else FORMULA_CHAIN,
         factor=loose, figures=figures, local=local,
         detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the port's formula "
                "gives in float64, far beyond rounding: it is another formula")
-    policy = "error_ratio_onednn" if onednn else "error_ratio"
+    policy = ERROR_RATIO_ONEDNN if onednn else ERROR_RATIO
     size = metrics.rms(oracle)
     ulps = port_error * size / float(np.spacing(np.float32(size))) if size else port_error
     chance = few_values(distinct or int(np.size(cntk)))
     # Either is enough; where both pass, the one with more room is reported.
-    ratio_margin = figures["ratio"] / (POLICIES[policy].value * chance)
-    if ulps / POLICIES["one_ulp"].value <= min(1.0, ratio_margin):
-        ratio = within(place, ulps, "one_ulp", figures=figures, local=local)
-    elif ratio_margin > 1 and kinks and port_error <= POLICIES["kink"].value * loose:
-        ratio = within(place, port_error, "kink", factor=loose, figures=figures, local=local)
+    ratio_margin = figures["ratio"] / (policy.value * chance)
+    if ulps / ONE_ULP.value <= min(1.0, ratio_margin):
+        ratio = within(place, ulps, ONE_ULP, figures=figures, local=local)
+    elif ratio_margin > 1 and kinks and port_error <= KINK.value * loose:
+        ratio = within(place, port_error, KINK, factor=loose, figures=figures, local=local)
     else:
         ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures,
                        local=local,

@@ -47,16 +47,19 @@ class Check:
 @dataclass
 class Stage:
     """name: short, for example "forward/training". title: a line for people. notes: facts that are
-    listed, not judged, for example what an exporter folds or drops."""
+    listed, not judged, for example what an exporter folds or drops. not_judged: why there are no
+    checks, where the captures lack what the stage needs; "" where it was judged."""
 
     name: str
     title: str
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    not_judged: str = ""
 
     @property
     def passed(self) -> bool:
+        """False where nothing was checked: what is not judged did not pass."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
@@ -85,7 +88,19 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return bool(self.stages) and all(stage.passed for stage in self.stages)
+        """Whether all that was judged passed, and something was."""
+        judged = self.judged
+        return bool(judged) and all(stage.passed for stage in judged)
+
+    @property
+    def judged(self) -> list[Stage]:
+        return [stage for stage in self.stages if not stage.not_judged]
+
+    @property
+    def coverage(self) -> list[str]:
+        """A line for every stage that was not judged, with the reason."""
+        return [f"{stage.name} was not judged: {stage.not_judged}" for stage in self.stages
+                if stage.not_judged]
 
     @property
     def first_failure(self) -> tuple[Stage, Check] | None:
@@ -98,6 +113,7 @@ class Report:
         """For report.json; infinities and NaN as text, since JSON has none."""
         made = asdict(self)
         made["passed"] = self.passed
+        made["coverage"] = self.coverage
         for stage, whole in zip(made["stages"], self.stages, strict=True):
             stage["passed"] = whole.passed
             for check, one in zip(stage["checks"], whole.checks, strict=True):

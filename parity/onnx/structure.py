@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from captures.article import EPSILON, INPUT, LAYERS, TIME_CONSTANT, Expected
 from parity.judge import judgements
+from parity.judge.policies import FOLDED
 from parity.judge.results import Check
 from parity.onnx.graph import Graph, Layer, _first_line, _load, _opset, attributes
 from parity.onnx.names import OPSET, RESHAPES, STATISTICS, AnyPath, Array, GraphError
@@ -278,6 +279,6 @@ def _compare_folded(graph: Graph, network: str, convolution: str,
             size = float(np.max(np.abs(folded) if terms is None else terms)) or 1.0
             apart = float(np.max(np.abs(got - folded))) / size
             detail = f"{norm} is folded in; off by {apart:.3g} of the largest value"
-        checks.append(judgements.within(f"{network}/{convolution}/{quantity}", apart, "folded",
+        checks.append(judgements.within(f"{network}/{convolution}/{quantity}", apart, FOLDED,
                                      detail))
     return checks

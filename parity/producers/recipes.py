@@ -51,6 +51,11 @@ def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
                environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
 
 
+def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: str = "") -> Job:
+    """The float64 model of CNTK's program: this project's own, whoever's port is judged."""
+    return port_job(plan, folder, "oracle", dtype="float64", reference=reference, parts=parts)
+
+
 def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
     """CNTK, its reruns from weights moved by one ULP, and the port, from the seed alone."""
     return [cntk_job(plan, folder, "twin-cntk", "twin"),
@@ -62,7 +67,7 @@ def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
 def main_jobs(plan: Plan, folder: Path, port: Path = ROOT, parts: str = "") -> list[Job]:
     """parts: of the port's captures, as in ``port_job``."""
     jobs = [cntk_job(plan, folder), port_job(plan, folder, port=port, parts=parts),
-            port_job(plan, folder, "oracle", dtype="float64", port=port, parts=parts)]
+            oracle_job(plan, folder, parts=parts)]
     if plan.twin_iterations:
         jobs += twin_jobs(plan, folder, port)
     return jobs

@@ -181,7 +181,10 @@ def judged_on(check: Check) -> str:
 
 
 def verdict(report: Report) -> str:
-    return "AGREE" if report.passed else "DIFFER"
+    """DIFFER only where something differs: where nothing could be judged, that is the word."""
+    if report.passed:
+        return "AGREE"
+    return "DIFFER" if report.judged or not report.stages else "NOT JUDGED"
 
 
 def summary(report: Report) -> str:
@@ -189,15 +192,19 @@ def summary(report: Report) -> str:
     checks = [check for stage in report.stages for check in stage.checks]
     if not report.stages:
         return "No stage ran, so nothing was compared"
+    judged, left = report.judged, len(report.coverage)
+    without = f"; {several(left, 'stage')} not judged" if left else ""
     if report.passed:
-        return (f"All {several(len(checks), 'check')} of {several(len(report.stages), 'stage')} "
-                "are within their tolerances")
-    empty = sum(not stage.checks for stage in report.stages)
-    bad_stages = sum(not stage.passed for stage in report.stages) - empty
+        return (f"All {several(len(checks), 'check')} of {several(len(judged), 'stage')} "
+                f"are within their tolerances{without}")
+    if not judged:
+        return "No stage could be judged, so nothing agrees"
+    empty = sum(not stage.checks for stage in judged)
+    bad_stages = sum(not stage.passed for stage in judged) - empty
     bad = sum(not check.passed for check in checks)
     said = (f"{bad} of {several(len(checks), 'check')} failed, in {bad_stages} of "
-            f"{several(len(report.stages), 'stage')}")
-    return said + (f"; {several(empty, 'stage')} checked nothing" if empty else "")
+            f"{several(len(judged), 'stage')}")
+    return said + (f"; {several(empty, 'stage')} checked nothing" if empty else "") + without
 
 
 def policy_reason(policies: Policies, name: str) -> str:
@@ -244,7 +251,7 @@ def failure_facts(stage: Stage, check: Check, policies: Policies) -> list[tuple[
 
 def failing(report: Report) -> list[tuple[Stage, Check | None]]:
     """Each failed stage with the check to look at first; None: the stage checked nothing."""
-    return [(stage, stage.first_failure) for stage in report.stages if not stage.passed]
+    return [(stage, stage.first_failure) for stage in report.judged if not stage.passed]
 
 
 def brief(check: Check | None) -> str:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What the report shows beside checks: manifests, curves, pictures, out of the captures."""
 import numpy as np
 
 from captures.format import Capture
@@ -19,7 +19,10 @@ def manifest_of(capture: Capture) -> dict[str, object]:
 
 
 def curves(captures: common.Captures) -> dict[str, list[float]]:
-    """The twin run's losses and the horizon's distances, for the pictures."""
+    """The twin run's losses and the horizon's distances, for the pictures; nothing where the runs
+    cannot be compared."""
+    if not {"cntk", "port"} <= set(captures.twins) or twin_stage.incomparable(captures.twins):
+        return {}
     made = {}
     for who in ("cntk", "port"):
         losses = captures.twins[who]["twin/run/losses/d_and_g"]
@@ -30,7 +33,7 @@ def curves(captures: common.Captures) -> dict[str, list[float]]:
     return made
 
 
-def _pictures(captures: common.Captures) -> Pictures:
+def pictures_of(captures: common.Captures) -> Pictures:
     made = Pictures()
     for name in captures.cntk.names("initial"):
         if not name.endswith("/weight"):

@@ -53,14 +53,19 @@ def _classname(stage: Stage) -> str:
 
 
 def _suite(root: Element, stage: Stage, properties: dict[str, str], policies: Policies) -> None:
-    failures = sum(not check.passed for check in stage.checks) if stage.checks else 1
-    suite = SubElement(root, "testsuite", name=plain(stage.name), errors="0", skipped="0",
+    failures = sum(not check.passed for check in stage.checks) if stage.checks \
+        else int(not stage.not_judged)
+    suite = SubElement(root, "testsuite", name=plain(stage.name), errors="0",
+                       skipped=str(int(bool(stage.not_judged))),
                        tests=str(max(len(stage.checks), 1)), failures=str(failures),
                        time=f"{stage.seconds:.3f}")
     listed = SubElement(suite, "properties")
     for name, value in properties.items():
         SubElement(listed, "property", name=plain(name), value=plain(value))
-    if not stage.checks:
+    if stage.not_judged:
+        case = SubElement(suite, "testcase", classname=_classname(stage), name="not judged")
+        SubElement(case, "skipped", message=plain(stage.not_judged))
+    elif not stage.checks:
         case = SubElement(suite, "testcase", classname=_classname(stage), name="has checks")
         _fail(case, "nothing was checked", "empty stage",
               f"the stage {stage.name} has no check, so it did not pass")
@@ -75,7 +80,8 @@ def _suite(root: Element, stage: Stage, properties: dict[str, str], policies: Po
 
 
 def as_junit(report: Report, policies: Policies) -> bytes:
-    stages = report.stages or [Stage("report", "no stage ran")]
+    stages = list(report.stages) if report.judged else [
+        *report.stages, Stage("report", "no stage was judged")]
     root = Element("testsuites", name="CNTK against PyTorch", time=f"{report.seconds:.3f}")
     properties = _properties(report)
     for stage in stages:

@@ -63,6 +63,11 @@ def _margin(check: Check) -> str:
 def _stages(out: _Printer, report: Report) -> None:
     table = _table("", "stage", "where the margin is largest", "checks", "margin", "s", numbers=3)
     for stage in report.stages:
+        if stage.not_judged:
+            table.add_row(out.text("-", QUIET), out.text(stage.name, QUIET),
+                          out.text("not judged", QUIET), out.text("0", QUIET),
+                          out.text("-", QUIET), out.text(seconds(stage.seconds)))
+            continue
         check = worst(stage)
         failed = sum(not one.passed for one in stage.checks)
         count = f"{failed}/{len(stage.checks)}" if failed else str(len(stage.checks))
@@ -75,6 +80,8 @@ def _stages(out: _Printer, report: Report) -> None:
             out.text(count, style), out.text(_margin(check) if check else "-", style),
             out.text(seconds(stage.seconds)))
     out.console.print(table)
+    for line in report.coverage:
+        out.line(out.text(line, "yellow"))
     out.line(out.text("checks: failed / all; margin: measured / allowed, above 1 fails, exact is "
                       "no difference at all; s: seconds", QUIET))
 

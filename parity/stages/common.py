@@ -1,6 +1,8 @@
-"""TODO."""
-from collections.abc import Iterator
+"""What stages share: the captures that are compared, and arrays out of them or the failed check."""
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +11,39 @@ from captures.format import Capture
 from parity.judge import judgements
 from parity.judge.results import Check
 
+TWIN = "twin-"
+WHO = {"cntk": "CNTK", "port": "the port", "oracle": "the float64 oracle",
+       f"{TWIN}cntk": "CNTK's twin run", f"{TWIN}port": "the port's twin run"}
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why something cannot be judged. role: whose capture lacks what is needed. fault: it was asked
+    for, so that it is not there is that side's failure; False: it was not to be made."""
+
+    role: str
+    reason: str
+    fault: bool = False
+
+
+class Nothing(Capture):
+    """In place of a capture that is not there: no arrays, no facts."""
+
+    def __init__(self, plan: Mapping[str, object] | None = None) -> None:
+        self.folder, self.producer, self.plan_hash = "", "", ""
+        self.entries, self.facts = {}, {}
+        self.manifest = {"plan": dict(plan or {}), "facts": {}, "arrays": {}}
+
 
 @dataclass
 class Captures:
-    """What is compared. ``cntk`` is the reference, ``oracle`` the port in float64.
+    """What is compared. ``cntk`` is the reference; ``oracle`` is this project's own model of CNTK's
+    program in float64, whoever's port is judged.
 
     twins: "cntk", "port" and "rerun1" .. of the twin run; empty where it was not asked for.
+    absent: role to why its capture is not there. lacks: stage to why it could not be judged, as far
+    as the stages before have come; judged: those that could. found: what a stage found besides its
+    checks, by the stage's name. cache: a folder that may be written to and lost.
     """
 
     cntk: Capture
@@ -22,16 +51,41 @@ class Captures:
     oracle: Capture
     twins: dict[str, Capture] = field(default_factory=dict)
     kinks: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)  # counted so far
+    absent: dict[str, Lack] = field(default_factory=dict)
+    lacks: dict[str, Lack] = field(default_factory=dict)
+    judged: list[str] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+    cache: Path = Path()
+
+    def of(self, role: str) -> Capture | None:
+        """The capture of a role, ``twin-port`` say; None where there is none."""
+        if role in self.absent:
+            return None
+        if role.startswith(TWIN):
+            return self.twins.get(role.removeprefix(TWIN))
+        return {"cntk": self.cntk, "port": self.port, "oracle": self.oracle}[role]
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The plan's inputs: of one plan all captures are."""
+        found: Mapping[str, Any] = self.cntk.manifest["plan"]
+        return found
 
     @property
     def onednn(self) -> bool:
-        return bool(self.cntk.manifest["plan"]["onednn"])
+        return bool(self.plan["onednn"])
 
     def nudge(self, place: str) -> dict[str, float]:
         """How far CNTK's layer in evaluation mode moves with its inputs moved by one ULP: "error",
         a part of its size, and "largest", absolute. place: ``branch/layer/output``."""
         nothing = {"error": 0.0, "largest": 0.0}
         return self.cntk.facts.get("evaluation_nudged", {}).get(place, nothing)
+
+
+def has_file(capture: Capture, name: str) -> bool:
+    """Whether the capture has an attached file of this name."""
+    attached = capture.manifest.get("files")
+    return name in attached if attached is not None else (Path(capture.folder) / name).is_file()
 
 
 def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:

@@ -14,12 +14,15 @@ from captures.format import Capture
 from parity.blame.corners import blame
 from parity.blame.finding import Blame, Corners, measured_floor
 from parity.blame.reproduction import write_reproduction
-from parity.judge import judgements, metrics, policies
+from parity.judge import judgements, metrics
+from parity.judge.policies import NUDGE, ONNX_LAYER
+from parity.judge.policies import ONNX as POLICY
 from parity.judge.results import Check, Stage
 from parity.onnx.names import GraphError, Perturb
 from parity.onnx.runtime import Run, run
 from parity.onnx.structure import compare_state, compare_structure
 from parity.stages.common import Captures
+from parity.stages.definition import Case, Definition, ExportCase, Needs
 
 BRANCH = {"generator": "generator", "discriminator": "discriminator_real"}
 INPUT = {"generator": "input/d_step/latents", "discriminator": "input/reader/images"}
@@ -50,7 +53,7 @@ class Exports:
 
 def compare(captures: Captures, perturb: dict[str, Perturb] | None = None) -> Exports:
     """perturb: a runtime at fault, for tests: "cntk" or "port" to a function of an output."""
-    stage = Stage("onnx", "both exports: graph, weights, and every layer in onnxruntime")
+    stage = ONNX.made()
     states = (state_of(captures.cntk), state_of(captures.port))
     made = Exports(stage, {}, {}, {}, states)
     for network in ("generator", "discriminator"):
@@ -79,7 +82,7 @@ def tolerance(captures: Captures) -> Callable[[str, np.ndarray], float]:
     def allowed(place: str, right: np.ndarray) -> float:
         network, layer = place.split("/")
         nudge = captures.nudge(f"{BRANCH[network]}/{layer}/output")["largest"]
-        return max(measured_floor(place, right), policies.POLICIES["nudge"].value * nudge)
+        return max(measured_floor(place, right), NUDGE.value * nudge)
     return allowed
 
 
@@ -109,7 +112,7 @@ def _one_export(stage: Stage, captures: Captures, network: str, who: str, captur
         nudge = captures.nudge(f"{BRANCH[network]}/{layer}/output")["largest"]
         stage.checks.append(judgements.within_nudges(
             place, metrics.largest_absolute(array, own[layer]) / size, nudge / size,
-            "onnx" if array is done.output else "onnx_layer",
+            POLICY if array is done.output else ONNX_LAYER,
             detail=f"onnxruntime on {name} differs from the framework itself",
             figures={"largest_absolute": metrics.largest_absolute(array, own[layer]),
                      "ulp": metrics.ulp(array, own[layer])}))
@@ -134,3 +137,21 @@ def native(capture: Capture, network: str) -> dict[str, np.ndarray]:
 
 def state_of(capture: Capture) -> dict[str, np.ndarray]:
     return {name: capture[f"state/{name}"] for name in capture.names("state")}
+
+
+def judge(stage: Stage, captures: Captures) -> None:
+    made = compare(captures)
+    stage.checks, stage.notes = made.stage.checks, made.stage.notes
+    captures.found["onnx"] = made
+
+
+def _case(check: Check) -> Case:
+    return ExportCase()
+
+
+ONNX = Definition(
+    "onnx", "both exports: graph, weights, and every layer in onnxruntime",
+    "exact; 2e-6 at the output, or nudges", judge,
+    {"cntk": Needs(("state", "forward/evaluation"), (), ("generator.onnx", "discriminator.onnx")),
+     "port": Needs(("state", "forward/evaluation")), "oracle": Needs(("forward/evaluation",))},
+    ("evaluation",), _case)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What is drawn from the seed: the same bits on both sides, and normal(0, 0.02) on either."""
 import math
 
 import numpy as np
@@ -6,12 +6,13 @@ from scipy import stats
 
 from captures.article import DEVIATION
 from parity.judge import judgements
+from parity.judge.policies import CHANCE, KOLMOGOROV_SMIRNOV, MEAN, STANDARD_DEVIATION
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, pairs
+from parity.stages.definition import Definition, array_case, only
 
 
-def initial(captures: Captures) -> Stage:
-    stage = Stage("initial", "what CNTK draws as initial weights against what the port draws")
+def judge(stage: Stage, captures: Captures) -> None:
     for pair in pairs(captures.cntk, captures.port, "initial"):
         if isinstance(pair, Check):
             stage.checks.append(pair)
@@ -28,7 +29,6 @@ def initial(captures: Captures) -> Stage:
     for entry in captures.port.facts.get("initial_ledger", []):
         stage.notes.append(f"{entry[0]}: seed {entry[1]}, {entry[3]:,} numbers drawn, sha256 "
                            f"{entry[4][:16]}...")
-    return stage
 
 
 def moments(values: np.ndarray) -> dict[str, float]:
@@ -49,20 +49,26 @@ KS_SAMPLE = 200_000
 
 def distribution(place: str, values: np.ndarray, found: dict[str, float]) -> list[Check]:
     """Mean, standard deviation (``found``, of ``moments``) and shape against normal(0, 0.02)."""
-    n, z = np.size(values), float(stats.norm.ppf(1 - 0.5e-6))
+    n, z = np.size(values), float(stats.norm.ppf(1 - CHANCE.value / 2))
     deviation, mean = found["standard_deviation"], found["mean"]
     few = np.ravel(values)[:KS_SAMPLE].astype(np.float64)
     distance = float(stats.kstest(few, "norm", args=(0, DEVIATION)).statistic)
-    critical = float(stats.kstwobign.ppf(1 - 1e-6)) / math.sqrt(few.size)
+    critical = float(stats.kstwobign.ppf(1 - CHANCE.value)) / math.sqrt(few.size)
     width = DEVIATION * z / math.sqrt(2 * (n - 1))
     return [
         judgements.within(place + "_deviation", abs(deviation - DEVIATION) / width,
-                       "standard_deviation",
+                       STANDARD_DEVIATION,
                        f"the standard deviation is {deviation:.6g}, not 0.02 +- {width:.2g}",
                        figures={"standard_deviation": deviation, "interval": width}),
-        judgements.within(place + "_mean", abs(mean) / (DEVIATION * z / math.sqrt(n)), "mean",
+        judgements.within(place + "_mean", abs(mean) / (DEVIATION * z / math.sqrt(n)), MEAN,
                        f"the mean is {mean:.3g}", figures={"mean": mean}),
-        judgements.within(place + "_shape", distance / critical, "kolmogorov_smirnov",
+        judgements.within(place + "_shape", distance / critical, KOLMOGOROV_SMIRNOV,
                        f"the Kolmogorov-Smirnov distance from normal(0, 0.02) is {distance:.4g}",
                        figures={"kolmogorov_smirnov": distance}),
     ]
+
+
+INITIAL = Definition(
+    "initial", "what CNTK draws as initial weights against what the port draws",
+    "exact bits; and moments, Kolmogorov-Smirnov", judge, only("cntk", "port", arrays=("initial",)),
+    ("seed",), array_case("initial"))

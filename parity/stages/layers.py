@@ -1,49 +1,42 @@
-"""The comparison: captures in, stages out. Each stage is one function; ``ALL`` is their order.
+"""Forward passes and gradients: every layer on CNTK's own inputs, and in the chain.
 
-The order is that in which a mistake would spread: what a later stage finds may be the consequence
-of what an earlier one found, not the other way round. A stage compares every array that its
-reference has; one that the other side lacks, or has too many, is a failed check.
+A stage compares every array that its reference has; one that the other side lacks, or has too many,
+is a failed check.
 """
 import math
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from captures.format import Capture
 from parity.judge import judgements, metrics
+from parity.judge.policies import LEDGER, LONGER_SUMS, OUTPUT
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure
+from parity.stages.definition import Case, Definition, LayerCase, array_case, only
 from parity.stages.rectifiers import coarse, kinks, loosened, saturation
 
 
-def forward(mode: str) -> Callable[[Captures], Stage]:
-    def compare(captures: Captures) -> Stage:
-        prefix = f"forward/{mode}"
-        stage = Stage(prefix, f"every layer's output in {mode} mode, on its own inputs and in the "
-                              "chain")
-        stage.checks, equal = near(captures, prefix, 0)
-        if mode == "g_step":
-            stage.title = "every layer's output in the G step, from CNTK's state after its D step"
-        if mode == "training":
-            stage.notes += unsteadiness(captures.cntk)
-        if mode == "evaluation":
-            theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
-                            (captures.cntk, captures.port))
-            if not isinstance(theirs, Check) and not isinstance(ours, Check) \
-                    and theirs.shape == ours.shape:  # else near says so
-                stage.checks.append(judgements.within_nudges(
-                    "generator/tanh7/output", metrics.largest_absolute(ours, theirs),
-                    captures.nudge("generator/tanh7/output")["largest"], "output",
-                    detail="the images differ", local=False))
-            for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
-                changed = capture.facts.get("evaluation_changes")
-                stage.checks.append(judgements.within(
-                    "evaluation/changes/nothing", len(changed) if changed is not None
-                    else math.inf, "ledger", f"evaluation changes {changed} in {who}"))
-        stage.notes.append(equal)
-        return stage
-    compare.__name__ = f"forward_{mode}"
-    return compare
+def forward(mode: str, stage: Stage, captures: Captures) -> None:
+    prefix = f"forward/{mode}"
+    stage.checks, equal = near(captures, prefix, 0)
+    if mode == "training":
+        stage.notes += unsteadiness(captures.cntk)
+    if mode == "evaluation":
+        theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
+                        (captures.cntk, captures.port))
+        if not isinstance(theirs, Check) and not isinstance(ours, Check) \
+                and theirs.shape == ours.shape:  # else near says so
+            stage.checks.append(judgements.within_nudges(
+                "generator/tanh7/output", metrics.largest_absolute(ours, theirs),
+                captures.nudge("generator/tanh7/output")["largest"], OUTPUT,
+                detail="the images differ", local=False))
+        for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
+            changed = capture.facts.get("evaluation_changes")
+            stage.checks.append(judgements.within(
+                "evaluation/changes/nothing", len(changed) if changed is not None
+                else math.inf, LEDGER, f"evaluation changes {changed} in {who}"))
+    stage.notes.append(equal)
 
 
 def unsteadiness(cntk: Capture) -> list[str]:
@@ -59,6 +52,8 @@ def unsteadiness(cntk: Capture) -> list[str]:
     return notes
 
 
+# With at most so many values a sample, the errors of a sample go together.
+FEW = 4
 ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
 
 
@@ -80,7 +75,7 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
     checks: list[Check] = []
     counts, samples = [], captures.cntk.manifest["plan"]["minibatch_size"]
     # Sums over the samples are as much longer than those the policies were measured with.
-    sums = 1.0 if prefix == "forward/evaluation" else max(1.0, samples / 4)
+    sums = 1.0 if prefix == "forward/evaluation" else max(1.0, samples / LONGER_SUMS.value)
     for place, local in (("local/" + prefix, True), (prefix, False)):
         names = captures.cntk.names(prefix)
         if prefix.startswith("gradient/"):
@@ -101,7 +96,7 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             equal += cntk.shape == port.shape and metrics.differing(port, cntk) == 0
             evaluated = not local and prefix == "forward/evaluation"
             # In the chain the errors of one sample go together: there are as many as samples.
-            few = samples if not local and np.size(cntk) <= 4 * samples else None
+            few = samples if not local and np.size(cntk) <= FEW * samples else None
             checks += judgements.nearness(name, port, cntk, oracle, captures.onednn, local,
                                        0 if local else kinks, few,
                                        sums if local else max(loose, steep(captures, prefix,
@@ -120,26 +115,52 @@ def steep(captures: Captures, prefix: str, name: str) -> float:
     return 1.0 if isinstance(logits, Check) else 1.0 + float(np.max(np.abs(logits)))
 
 
-def gradient(step: str) -> Callable[[Captures], Stage]:
-    def compare(captures: Captures) -> Stage:
-        loss = {"d": "discriminator", "g": "generator"}[step]
-        where = {"d": "forward/training", "g": "forward/g_step"}[step]
-        count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
-                      if step == "d" else ("generator", "discriminator_fake"))
-        grain = saturation(captures, where, ("discriminator_real", "discriminator_fake")
-                           if step == "d" else ("discriminator_fake",))
-        stage = Stage(f"gradient/{step}", f"gradients of the {loss}'s loss: every parameter and "
-                                          "every layer's output")
-        stage.checks, equal = near(captures, f"gradient/{step}", count + coarse(grain),
-                                   loosened(grain))
-        stage.notes.append(f"{count} units lie on other sides of a rectifier's kink in CNTK, the "
-                           "port and float64: their gradients in the chain differ, on their own "
-                           "inputs they do not.")
-        if coarse(grain):
-            stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
-                               f"{grain:.2g} of itself in float32: gradients in the chain are that "
-                               "coarse.")
-        stage.notes.append(equal)
-        return stage
-    compare.__name__ = f"gradient_{step}"
-    return compare
+def gradient(step: str, stage: Stage, captures: Captures) -> None:
+    where = {"d": "forward/training", "g": "forward/g_step"}[step]
+    count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
+                  if step == "d" else ("generator", "discriminator_fake"))
+    grain = saturation(captures, where, ("discriminator_real", "discriminator_fake")
+                       if step == "d" else ("discriminator_fake",))
+    stage.checks, equal = near(captures, f"gradient/{step}", count + coarse(grain),
+                               loosened(grain))
+    stage.notes.append(f"{count} units lie on other sides of a rectifier's kink in CNTK, the "
+                       "port and float64: their gradients in the chain differ, on their own "
+                       "inputs they do not.")
+    if coarse(grain):
+        stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
+                           f"{grain:.2g} of itself in float32: gradients in the chain are that "
+                           "coarse.")
+    stage.notes.append(equal)
+
+
+def _case(prefix: str, check: Check) -> Case:
+    """A layer on its own inputs is made anew; what is wrong in the chain alone is two arrays."""
+    if not check.local or not check.place.endswith("/output"):
+        return array_case(prefix)(check)
+    branch, layer, _ = check.place.split("/")
+    return LayerCase(prefix, branch, layer)
+
+
+def _forward(mode: str, title: str, part: str) -> Definition:
+    prefix = f"forward/{mode}"
+    return Definition(prefix, title, "error ratio", partial(forward, mode),
+                      only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
+                      partial(_case, prefix))
+
+
+def _gradient(step: str, loss: str, part: str) -> Definition:
+    prefix = f"gradient/{step}"
+    return Definition(prefix, f"gradients of the {loss}'s loss: every parameter and every layer's "
+                              "output", "error ratio", partial(gradient, step),
+                      only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
+                      array_case(prefix))
+
+
+EVALUATION = _forward("evaluation", "every layer's output in evaluation mode, on its own inputs "
+                                    "and in the chain", "evaluation")
+TRAINING = _forward("training", "every layer's output in training mode, on its own inputs and in "
+                                "the chain", "training")
+G_STEP = _forward("g_step", "every layer's output in the G step, from CNTK's state after its D "
+                            "step", "generator")
+GRADIENT_D = _gradient("d", "discriminator", "training")
+GRADIENT_G = _gradient("g", "generator", "generator")

@@ -1,9 +1,10 @@
-"""TODO."""
+"""Where float32 itself is coarse: units that rounding moves over a rectifier's kink, and a
+discriminator so sure of itself that 1 - D has few digits left."""
 from collections.abc import Iterable
 
 import numpy as np
 
-from parity.judge import policies
+from parity.judge.policies import FORMULA_CHAIN, GRAINS, KINK
 from parity.judge.results import Check
 from parity.stages.common import Captures, array_or_failure
 
@@ -25,12 +26,12 @@ def saturation(captures: Captures, prefix: str, branches: Iterable[str]) -> floa
 
 def coarse(grain: float) -> bool:
     """Whether the grain shows beside what the chain is allowed anyway."""
-    return grain > policies.POLICIES["formula_chain"].value / 8
+    return grain > FORMULA_CHAIN.value / GRAINS.value
 
 
 def loosened(grain: float) -> float:
     """The factor on the policy "kink" that a grain of 1 - y asks for: eight grains."""
-    return max(1.0, 8 * grain / policies.POLICIES["kink"].value)
+    return max(1.0, GRAINS.value * grain / KINK.value)
 
 
 def kinks(captures: Captures, prefix: str, branches: tuple[str, ...]) -> int:

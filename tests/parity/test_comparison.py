@@ -1,5 +1,6 @@
 """The main job on real captures: the correct port agrees; a changed one is named, and the case is
 kept as a folder that shows it alone."""
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from captures.errors import CaptureError
 from captures.format import MANIFEST, Capture
 from captures.plan import Plan
 from parity import comparison
@@ -21,7 +23,8 @@ from parity.judge.results import Stage
 from parity.onnx.names import Perturb
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
-from parity.stages import export
+from parity.report import facts
+from parity.stages import export, registry
 from parity.stages.common import Captures
 
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
@@ -36,11 +39,10 @@ def plan(reference) -> Plan:
 def captured(reference, plan, tmp_path_factory) -> Path:
     """CNTK's capture, the port's and the oracle's, of what STAGES need."""
     folder = tmp_path_factory.mktemp("captured")
-    (folder / "cntk").symlink_to(reference / "cntk")
+    for name in ("cntk", "oracle"):
+        (folder / name).symlink_to(reference / name)
     jobs.run_jobs([recipes.port_job(plan, folder, reference=reference / "cntk",
-                                           parts="seed,evaluation"),
-                        recipes.port_job(plan, folder, "oracle", dtype="float64",
-                                           reference=reference / "cntk", parts="evaluation")],
+                                           parts="seed,evaluation")],
                        plan, folder, Console(quiet=True))
     return folder
 
@@ -63,6 +65,10 @@ def with_change(captured, folder, name, change, who="port") -> Path:
     return folder
 
 
+def judged(folder, stages, cache):
+    return comparison.judge(folder, stages, pictures=False, cache=cache)[0]
+
+
 def swapped(array):
     """Two filters of a layer exchanged: its output has two channels exchanged."""
     array = array.copy()
@@ -71,7 +77,7 @@ def swapped(array):
 
 
 def test_the_port_agrees(captured, plan, tmp_path):
-    report, pictures = comparison.compare(plan, captured, STAGES, tmp_path)
+    report, pictures = comparison.judge(captured, STAGES, cache=tmp_path)
     assert report.passed, report.first_failure
     assert {stage.name for stage in report.stages} == set(STAGES)
     assert report.blame == report.reproduction == ""
@@ -90,7 +96,7 @@ def test_the_port_agrees(captured, plan, tmp_path):
 def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, name, stage, place):
     folder = with_change(captured, tmp_path / "changed", name, swapped if "/probe/" not in name
                          else lambda array: array + np.float32(1))
-    report, _ = comparison.compare(plan, folder, (stage,), tmp_path, pictures=False)
+    report = judged(folder, (stage,), tmp_path)
     assert not report.passed and report.blame == "port"
     found = report.first_failure
     assert found is not None and (found[0].name, found[1].place) == (stage, place)
@@ -107,8 +113,7 @@ def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, n
 def test_an_array_of_nan_is_a_failure_with_a_sentence(captured, plan, tmp_path):
     name = "forward/evaluation/generator/bn2/output"
     folder = with_change(captured, tmp_path / "changed", name, lambda array: array * np.nan)
-    report, _ = comparison.compare(plan, folder, ("forward/evaluation", "onnx"), tmp_path,
-                                   pictures=False)
+    report = judged(folder, ("forward/evaluation", "onnx"), tmp_path)
     failed = [check for stage in report.stages for check in stage.checks if not check.passed]
     assert any("holds NaN" in check.detail for check in failed)
 
@@ -117,7 +122,7 @@ def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_
     """A port without its tanh: what is beyond [-1, 1] cannot be classified."""
     folder = with_change(captured, tmp_path / "changed", "score/generator/tanh7/images",
                          lambda array: array * np.float32(5))
-    report, _ = comparison.compare(plan, folder, ("score",), tmp_path, pictures=False)
+    report = judged(folder, ("score",), tmp_path)
     (stage,) = report.stages
     assert not stage.passed and stage.checks[0].place == "generator/images/score"
     assert stage.checks[0].detail
@@ -127,30 +132,33 @@ def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_
     """A port that computes otherwise than it exports: the export is looked at second."""
     exported = export.Exports(Stage("onnx", ""), {"generator": Blame("generator", (
         Finding("the port's exporter", "conv1", "another kernel"),))}, {}, {}, ({}, {}))
-    monkeypatch.setattr(export, "compare", lambda captures: exported)
+    faulty = dataclasses.replace(
+        export.ONNX, judge=lambda stage, captures: captures.found.update(onnx=exported))
+    monkeypatch.setattr(registry, "STAGES", [
+        faulty if one is export.ONNX else one for one in registry.STAGES])
     changed = with_change(captured, tmp_path / "changed",
                           "local/forward/evaluation/generator/conv1/output", swapped)
-    report, _ = comparison.compare(plan, changed, ("forward/evaluation", "onnx"), tmp_path,
-                                   pictures=False)
+    report = judged(changed, ("forward/evaluation", "onnx"), tmp_path)
     assert report.blame == "port"
 
 
 def test_a_port_that_stops_on_the_way_keeps_what_it_had(captured, reference, plan, tmp_path):
     """Without a bias it cannot take CNTK's weights: the report says so, layer and all."""
     port = changed_port(tmp_path / "changed", (
-        "networks.py", "padding=2, output_padding=1)\n\n    def forward(self, z",
+        "dcgan.py", "padding=2, output_padding=1)\n\n    def forward(self, z",
         "padding=2, output_padding=1, bias=False)\n\n    def forward(self, z"), (
-        "networks.py", "BIASES = (\"generator/conv7/bias\", ", "BIASES = ("))
+        "dcgan.py", "BIASES = (\"generator/conv7/bias\", ", "BIASES = ("))
     jobs.run_jobs([recipes.port_job(plan, tmp_path, port=port, reference=reference / "cntk",
                                            parts="seed,evaluation")],
                        plan, tmp_path, Console(quiet=True))
     for name in ("cntk", "oracle"):
         (tmp_path / name).symlink_to((captured / name).resolve())
-    report, _ = comparison.compare(plan, tmp_path, ("structure", "state"), tmp_path, pictures=False)
+    report = judged(tmp_path, ("structure", "state", "whole"), tmp_path)
     found = report.first_failure
     assert found is not None
     assert (found[0].name, found[1].place) == ("structure", "generator/conv7/bias")
-    (stopped,) = [check for check in found[0].checks if check.place == "port/capture/whole"]
+    (stopped,) = [check for check in report.stages[-1].checks if not check.passed]
+    assert report.stages[-1].name == "whole" and stopped.place == "port/capture/whole"
     assert "the port stopped: evaluation: " in stopped.detail
 
 
@@ -217,7 +225,7 @@ def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:
 def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capfd):
     """``make parity`` on a port with two filters of the generator's third layer exchanged."""
     port = changed_port(tmp_path / "port", (
-        "networks.py", COPIED, COPIED +
+        "dcgan.py", COPIED, COPIED +
         "            weight = ours['generator/conv3/weight']\n"
         "            weight[:, [3, 5]] = weight[:, [5, 3]]\n"))
     code = app.main([
@@ -232,3 +240,55 @@ def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capf
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "junit.xml").is_file()
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+# ------------------------------------------------------------------------- judged again, and not
+
+
+def test_judging_again_gives_the_same_report(captured, tmp_path):
+    def told():
+        report = judged(captured, STAGES, tmp_path)
+        made = report.as_dict()
+        return [(stage["name"], stage["checks"]) for stage in made["stages"]]
+    assert told() == told()
+
+
+def test_other_allowances(captured, tmp_path):
+    """A port with CNTK's bits passes the sharpest; a runtime does not."""
+    report, _ = comparison.judge(captured, ("forward/evaluation", "onnx"), {"onnx": 0.0},
+                                 pictures=False, cache=tmp_path)
+    assert not report.passed and report.first_failure[0].name == "onnx"
+
+
+def test_what_is_not_there_is_not_judged(captured, tmp_path):
+    """Of this capture only two parts were made, and nothing failed."""
+    report = judged(captured, None, tmp_path)
+    assert report.passed
+    said = dict(line.split(" was not judged: ") for line in report.coverage)
+    assert set(said) == {"forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
+                         "ledger", "twin"}
+    assert said["gradient/g"] == ("the capture of the port has no array gradient/g/...: it was "
+                                  "made without its part 'generator'")
+    assert "--iterations" in said["twin"]
+
+
+def test_where_nothing_can_be_judged_nothing_agrees(captured, tmp_path):
+    report = judged(captured, ("gradient/g", "whole"), tmp_path)
+    assert not report.passed and len(report.coverage) == 2
+    assert facts.verdict(report) == "NOT JUDGED"
+
+
+def test_a_port_that_is_not_there(captured, tmp_path):
+    """Because its process died: the reason is the port's failure, and a verdict comes out."""
+    for name in ("cntk", "oracle"):
+        (tmp_path / name).symlink_to((captured / name).resolve())
+    (tmp_path / "port.failed").write_text("the port was ended by SIGKILL")
+    report = judged(tmp_path, ("state", "score", "whole"), tmp_path)
+    assert [stage.not_judged for stage in report.stages[:2]] == [
+        "the port was ended by SIGKILL"] * 2
+    assert not report.passed and report.first_failure[1].place == "port/capture/whole"
+
+
+def test_a_folder_without_captures(tmp_path):
+    with pytest.raises(CaptureError, match="there is no capture in"):
+        judged(tmp_path, None, tmp_path)

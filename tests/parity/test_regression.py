@@ -64,6 +64,25 @@ def test_another_version_may_round_otherwise(tmp_path, plan):
     assert failed(drawn) == ["initial/generator/conv1/weight"]
 
 
+@pytest.mark.parametrize(("name", "passes", "fails"), [
+    ("state/generator/conv1/weight", 5e-4, 5e-3),
+    ("optimizer/state/generator/conv1/weight_m", 5e-3, 5e-2),
+    ("optimizer/probe/matrix/step01", 5e-7, 5e-6),
+    ("local/step/0001/after_d/discriminator/conv1/weight", 5e-7, 5e-6),
+    ("gradient/d/discriminator/conv1/weight", 5e-2, 0.5)])
+def test_another_version_has_policies_of_its_own(tmp_path, plan, name, passes, fails):
+    def change(part):
+        def change(arrays, facts):
+            arrays[name] = (np.random.RandomState(1).normal(size=(6, 8)) * (1 + part)).astype(
+                np.float32)
+        return change
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    first = capture(tmp_path, plan, "a", change(0))
+    assert compare.compare(first, capture(tmp_path, plan, "b", change(passes), newer)).passed
+    report = compare.compare(first, capture(tmp_path, plan, "c", change(fails), newer))
+    assert failed(report) == [name]
+
+
 def lose(name):
     return lambda arrays, facts: arrays.pop(name)
 

@@ -174,10 +174,8 @@ def run(plan, kept):
     return run
 
 
-BY_NAME = dict(zip(
-    ("structure", "initial", "reader", "optimizer", "normalisation", "pointwise", "state",
-     "forward/evaluation", "forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
-     "ledger"), registry.ALL, strict=True))
+BY_NAME = {stage.name: stage for stage in registry.STAGES
+           if stage.name not in ("onnx", "twin", "score", "whole")}
 # An array of each stage that compares arrays; of "step" one of each kind.
 ARRAYS = [
     ("initial", "initial/generator/conv1/weight"), ("reader", "reader/probe/minibatch01/images"),
@@ -215,7 +213,7 @@ def test_what_was_written_and_read_again_passes(tmp_path, plan, kept):
             for name, value in side.facts.items():
                 writer.fact(name, value)
         captures[who] = Capture(writer.folder)
-    for stage in registry.ALL:
+    for stage in BY_NAME.values():
         got = stage(Captures(**captures))
         assert got.passed, got.first_failure
 
@@ -262,7 +260,7 @@ def test_an_array_that_cannot_be_compared_fails(run, stage, name):
             continue
         got = run(stage, lambda sides, mistake=mistake: mistake(sides["port"].arrays, name))
         assert not got.passed, mistake.__name__
-        assert got.first_failure.detail, mistake.__name__
+        assert got.not_judged or got.first_failure.detail, mistake.__name__
 
 
 @pytest.mark.parametrize("stage, name", [a for a in ARRAYS if not a[1].startswith("local/")],
@@ -710,7 +708,7 @@ def twin(plan):
         if change is not None:
             change(made)
         captures = {name: Held(side, name, plan) for name, side in made.items()}
-        return twin_stage.twin(Captures(None, None, None, captures))
+        return twin_stage.TWIN_RUN(Captures(None, None, None, captures))
     return twin
 
 

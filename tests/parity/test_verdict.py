@@ -1,6 +1,9 @@
 """Where a number becomes pass or fail: each judgement passes what it should and fails its twin."""
+import dataclasses
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from parity.evidence import documentation
 from parity.judge import policies
 from parity.judge.judgements import few_values, missing, nearness, same_bits, within, within_nudges
-from parity.judge.policies import POLICIES
+from parity.judge.policies import ONNX, OUTPUT, POLICIES
 from tests.conftest import ROOT
 
 SIZE = 4000
@@ -47,9 +50,38 @@ def test_every_tolerance_says_where_it_came_from():
 
 def test_every_tolerance_is_used():
     """One that nothing uses would look like a check that is made."""
-    text = "".join(path.read_text() for path in sorted((ROOT / "parity").rglob("*.py")))
+    text = "".join(path.read_text() for path in sorted((ROOT / "parity").rglob("*.py"))
+                   if path.name != "policies.py")
     for name in POLICIES:
-        assert len(re.findall(f'"{name}"', text)) > 1, name
+        assert re.search(rf"\b{name.upper()}\b", text), name
+
+
+def test_a_misspelt_policy_fails_when_the_module_is_imported():
+    done = subprocess.run([sys.executable, "-c", "from parity.judge.policies import FORMULAE"],
+                          cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "ImportError" in done.stderr
+
+
+def test_a_policy_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policies.OUTPUT.standard = 1.0  # type: ignore[misc]
+
+
+def test_other_allowances_hold_inside_alone():
+    assert not within("a/b/c", 1e-5, OUTPUT).passed
+    with policies.changed({"output": 1e-4}):
+        assert within("a/b/c", 1e-5, OUTPUT).passed
+        with policies.changed({"onnx": 1.0}):
+            assert within("a/b/c", 1e-5, OUTPUT).passed
+    assert not within("a/b/c", 1e-5, OUTPUT).passed
+
+
+@pytest.mark.parametrize("allowances, words", [
+    ({"outputs": 1.0}, "there is no policy 'outputs': output"),
+    ({"output": -1.0}, "a number from 0 on"), ({"output": math.nan}, "a number from 0 on")])
+def test_an_allowance_that_is_none(allowances, words):
+    with pytest.raises(policies.PolicyError, match=words), policies.changed(allowances):
+        pass
 
 
 # --------------------------------------------------------------------------------- exact and within
@@ -73,11 +105,11 @@ def test_other_shapes_types_and_zeros_are_not_the_same_bits(other):
 
 
 def test_within():
-    assert within("a/b/c", POLICIES["output"].value, "output", "far").passed
+    assert within("a/b/c", POLICIES["output"].value, OUTPUT, "far").passed
     for value in (POLICIES["output"].value * 1.01, math.inf, math.nan):
-        check = within("a/b/c", value, "output", "far")
+        check = within("a/b/c", value, OUTPUT, "far")
         assert not check.passed and check.detail == "far" and not check.margin <= 1
-    assert within("a/b/c", POLICIES["output"].value * 1.01, "output", factor=2).passed
+    assert within("a/b/c", POLICIES["output"].value * 1.01, OUTPUT, factor=2).passed
 
 
 def test_missing_fails():
@@ -171,7 +203,7 @@ def test_a_port_with_cntks_bits_computes_cntks_formula(truth):
     (3.9e-3, 1e-3, "nudge", True), (4.1e-3, 1e-3, "nudge", False),
     (np.inf, 1e-3, "nudge", False), (np.nan, 1e-3, "nudge", False)])
 def test_four_nudges_where_they_are_more(measured, nudge, policy, passed):
-    check = within_nudges("a/b/c", measured, nudge, "onnx")
+    check = within_nudges("a/b/c", measured, nudge, ONNX)
     assert (check.policy, check.passed) == (policy, passed)
     if policy == "nudge":  # told in nudges, so the margin says how many
         assert check.allowed == 4

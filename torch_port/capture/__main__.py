@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 reference = Capture(options.reference)
                 layers_job(writer, plan, reference, getattr(torch, options.dtype), note,
                            options.parts.split(","))
+                writer.fact("parts", options.parts.split(","))
             writer.fact("seconds", time.time() - started)
             writer.fact("job", options.job)
     except (PlanError, CaptureError, ValueError, CompilerError) as error:
