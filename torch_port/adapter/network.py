@@ -1,0 +1,388 @@
+"""Somebody's network under the names of the captures: which of its calls is which CNTK layer, which
+of its tensors is which weight.
+
+    matched = match(module, spec.maker, example)         raises MatchingError: a question to answer
+    network = UserNetwork(matched, convert)
+    network(z, each)                                     as torch_port's own networks are called
+    network.arrays()                                     ``network/layer/quantity`` to tensor
+
+Layers are matched by the order in which they run, their kinds and their shapes; a normalisation's
+four arrays by what the functions of PyTorch take, else by name and by first value. Whatever is not
+certain is a question, never a guess.
+"""
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captures.errors import ParityError
+from captures.spec import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    NORMALISATION,
+    SIGMOID,
+    Layer,
+    Network,
+)
+from torch_port.adapter.watch import Group, Names, trace, watched
+from torch_port.layers import Each, unchanged
+
+# Names that people give to a normalisation's arrays: capture's quantity to pattern.
+CALLED = {
+    "running_mean": r"(running|moving|aggregate|pop|ema)\w*mean|^mean$|mean_?(ema|avg)?$",
+    "running_variance": r"(running|moving|aggregate|pop|ema)\w*var|^var(iance)?$|var\w*$",
+    "scale": r"weight|gamma|scale",
+    "bias": r"bias|beta|shift|offset",
+    "sample_count": r"num_batches_tracked|count|steps|samples",
+}
+
+
+PathOf = Callable[[Tensor | None], str | None]
+
+
+class MatchingError(ParityError):
+    """A network's layers or tensors cannot be told apart: what has to be answered, and how."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An array of the captures: the tensor's path, and how CNTK's layout becomes the tensor's: axes
+    are permuted first, then taken in opposite order along ``flipped``."""
+
+    path: str
+    permuted: tuple[int, ...] = ()
+    flipped: tuple[int, ...] = ()
+
+    def to_tensor(self, array: Tensor) -> Tensor:
+        made = array.permute(self.permuted) if self.permuted else array
+        return made.flip(self.flipped) if self.flipped else made
+
+    def from_tensor(self, tensor: Tensor) -> Tensor:
+        made = tensor.flip(self.flipped) if self.flipped else tensor
+        if not self.permuted:
+            return made
+        inverse = [self.permuted.index(axis) for axis in range(len(self.permuted))]
+        return made.permute(inverse)
+
+
+@dataclass
+class Matched:
+    """names: of each group's outputs. held: capture's array to tensor. unseen: layers whose output
+    cannot be watched. logits: the network ends before the spec's last sigmoid. extra: biases that
+    CNTK's layers have not; 0 when weights are loaded."""
+
+    module: nn.Module
+    network: Network
+    groups: list[Group]
+    names: list[Names]
+    held: dict[str, Held]
+    silent: frozenset[str]
+    unseen: tuple[str, ...] = ()
+    logits: bool = False
+    extra: tuple[str, ...] = ()
+
+
+def groups_of(network: Network) -> list[tuple[Layer, Layer | None, Layer | None]]:
+    """The spec's layers as (convolution, normalisation, activation)."""
+    made: list[tuple[Layer, Layer | None, Layer | None]] = []
+    for layer in network.layers:
+        if layer.kind in CONVOLUTIONS:
+            made.append((layer, None, None))
+        elif layer.kind == NORMALISATION:
+            made[-1] = (made[-1][0], layer, made[-1][2])
+        elif layer.kind in ACTIVATIONS:
+            made[-1] = (made[-1][0], made[-1][1], layer)
+    return made
+
+
+def match(module: nn.Module, network: Network, example: Tensor,
+          mapping: Mapping[str, str] | None = None, bgr: bool = True) -> Matched:
+    """example: what the module takes, as it takes it. mapping: capture's array to tensor's path,
+    which overrules what was found. bgr: images go in and come out as B, G, R, as CNTK's do.
+
+    Raises MatchingError.
+    """
+    before = module.training
+    module.train()
+    try:
+        with torch.no_grad():
+            groups, silent, out, watcher = trace(module, example)
+    except MatchingError:
+        raise
+    except Exception as error:
+        raise MatchingError(f"the {network.name} does not run on an input of "
+                            f"{tuple(example.shape)} ({type(error).__name__}: "
+                            f"{_first_line(error)}): say in the adapter's `latents` and `images` "
+                            "what it takes") from error
+    finally:
+        module.train(before)
+    wanted = groups_of(network)
+    _same_number(network, groups, wanted)
+    names: list[Names] = []
+    held: dict[str, Held] = {}
+    unseen: list[str] = []
+    extra: list[str] = []
+    logits = False
+    paths = dict(_named(module))
+    taken: set[str] = set()
+    for group, (convolution, normalisation, activation) in zip(groups, wanted, strict=True):
+        where = f"{network.name}/{convolution.name}"
+        _fits(group, convolution, where)
+        seen = bool(group.activation)
+        if activation is not None and not seen:
+            logits = activation.kind == SIGMOID and _same(out, watcher.convolved)
+        late = "bias" in convolution.arrays and group.bias is None  # it is added by another call
+        if late and not seen:
+            unseen.append(convolution.name)
+        names.append(Names("" if late else convolution.name,
+                           convolution.name if late else normalisation.name if normalisation
+                           else "", activation.name if activation and seen else ""))
+        if normalisation and not (group.normalised or group.activation not in ("", "own")):
+            unseen.append(normalisation.name)
+        held.update(_weights(network.name, convolution, group, watcher.path_of, taken, paths))
+        if group.bias is not None and not convolution.bias:
+            extra.append(watcher.path_of(group.bias) or "")
+        if normalisation:
+            held.update(_statistics(network.name, normalisation, group, paths, taken,
+                                    mapping or {}))
+    for name, path in (mapping or {}).items():
+        if name.startswith(network.name + "/"):
+            if path not in paths:
+                raise MatchingError(f"the mapping says {name} is {path!r}, which the "
+                                    f"{network.name} has not: give one of {_some(paths)}")
+            held[name] = Held(path)
+    _complete(network, held, paths, extra)
+    _checked_paths(network, held)
+    if not bgr:
+        held = _turned(network, held)
+    return Matched(module, network, groups, names, held, silent, tuple(unseen), logits,
+                   tuple(extra))
+
+
+def _same(out: object, other: Tensor | None) -> bool:
+    return isinstance(out, Tensor) and other is not None and torch.equal(out.ravel(), other.ravel())
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+Wanted = list[tuple[Layer, Layer | None, Layer | None]]
+
+
+def _same_number(network: Network, groups: list[Group], wanted: Wanted) -> None:
+    if len(groups) == len(wanted):
+        return
+    ours = ", ".join(f"{convolution.name} {convolution.output}" for convolution, _, _ in wanted)
+    theirs = ", ".join(f"{group.module or 'a call'} {group.output[1:]}" for group in groups)
+    raise MatchingError(f"the {network.name} has {len(wanted)} convolutions ({ours}), "
+                        f"{len(groups)} were seen ({theirs or 'none'}): is it the same network? Name each "
+                        "layer's module in a mapping file if one of them is no convolution of "
+                        "PyTorch")
+
+
+def _fits(group: Group, layer: Layer, where: str) -> None:
+    if group.kind != layer.kind or _squeezed(group.output[1:]) != _squeezed(layer.output):
+        raise MatchingError(f"{where} is a {layer.kind} that gives {layer.output}; the one in its "
+                            f"place ({group.module or 'a call'}) is a {group.kind} that gives "
+                            f"{group.output[1:]}: mend the layer, or name the right module in a "
+                            "mapping file")
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _weights(network: str, layer: Layer, group: Group, path_of: PathOf, taken: set[str],
+             paths: Mapping[str, Tensor]) -> dict[str, Held]:
+    made: dict[str, Held] = {}
+    for quantity, tensor in (("weight", group.weight), ("bias", group.bias)):
+        if quantity not in layer.arrays:
+            continue
+        place = f"{network}/{layer.name}/{quantity}"
+        path = path_of(tensor)
+        if path is None and tensor is None and quantity == "bias":
+            added = [one for one in group.tensors
+                     if one in paths and paths[one].numel() == layer.channels
+                     and paths[one].dim() < 4]
+            path = added[0] if len(added) == 1 else None
+        if path is None and tensor is not None:
+            raise MatchingError(
+                f"{place} is computed while the network runs (spectral norm, a parametrization, a "
+                "transposed copy): CNTK's weights cannot be put in. Take it off in the adapter, or "
+                "name the tensor in a mapping file")
+        if path is None:
+            raise MatchingError(f"{place} is not there: CNTK's layer has one, this layer has none "
+                                "that could be seen. Give the layer a bias, or name the tensor in "
+                                "a mapping file")
+        if path in taken:
+            raise MatchingError(f"{place} would be {path}, which another layer has already: are "
+                                "its weights shared? Name them in a mapping file")
+        taken.add(path)
+        made[place] = Held(path)
+    return made
+
+
+def _statistics(network: str, layer: Layer, group: Group, paths: Mapping[str, Tensor],
+                taken: set[str], mapping: Mapping[str, str]) -> dict[str, Held]:
+    """A normalisation's arrays among the tensors that its group used."""
+    channels = layer.output[0]
+    free = [path for path in group.tensors if path not in taken and path in paths
+            and paths[path].numel() in (channels, 1)]
+    made: dict[str, Held] = {}
+    for quantity, pattern in CALLED.items():
+        place = f"{network}/{layer.name}/{quantity}"
+        if place in mapping:
+            continue
+        size = 1 if quantity == "sample_count" else channels
+        candidates = [path for path in free if paths[path].numel() == size
+                      and re.search(pattern, path.rsplit(".", 1)[-1], re.IGNORECASE)]
+        if len(candidates) > 1:
+            raise MatchingError(f"{place} may be {' or '.join(candidates)}: say which in a mapping "
+                                "file")
+        if candidates:
+            made[place] = Held(candidates[0])
+            free.remove(candidates[0])
+            taken.add(candidates[0])
+    return made
+
+
+def _complete(network: Network, held: dict[str, Held], paths: Mapping[str, Tensor],
+              extra: Sequence[str]) -> None:
+    """Counts may be missing: PyTorch counts minibatches, or nothing."""
+    missing = [name for name in network.arrays if name not in held
+               and not name.endswith("/sample_count")]
+    if missing:
+        raise MatchingError(f"{missing[0]} was not found among the {network.name}'s tensors "
+                            f"({_some(paths)}): say in a mapping file which it is")
+    learnt = {one.path for one in held.values()}
+    more = [path for path, tensor in paths.items() if path not in learnt
+            and path not in extra and isinstance(tensor, nn.Parameter)]
+    if more:
+        raise MatchingError(f"the {network.name} has {more[0]}, which is no weight of CNTK's: "
+                            "leave it out, or name the layer it belongs to in a mapping file")
+
+
+def _checked_paths(network: Network, held: Mapping[str, Held]) -> None:
+    seen: dict[str, str] = {}
+    for name, one in held.items():
+        if one.path in seen:
+            raise MatchingError(f"{one.path} of the {network.name} is named twice, as "
+                                f"{seen[one.path]} and as {name}: give each array a tensor of its "
+                                "own")
+        seen[one.path] = name
+
+
+def _turned(network: Network, held: dict[str, Held]) -> dict[str, Held]:
+    """Images are R, G, B: the first or the last layer's weights are taken in that order."""
+    made, layers = dict(held), [layer for layer in network.layers if layer.kind in CONVOLUTIONS]
+    if len(network.input) == 3:
+        place = f"{network.name}/{layers[0].name}/weight"
+        made[place] = Held(held[place].path, held[place].permuted, (1,))
+    elif network.output[0] == 3:
+        for quantity in ("weight", "bias"):
+            place = f"{network.name}/{layers[-1].name}/{quantity}"
+            if place in held:
+                made[place] = Held(held[place].path, held[place].permuted,
+                                   (1,) if quantity == "weight" else (0,))
+    return made
+
+
+def _some(paths: Mapping[str, Tensor], most: int = 8) -> str:
+    names = list(paths)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class UserNetwork:
+    """A matched network, called as torch_port's own: canonical images and latents in and out.
+
+    into, out_of: the canonical tensor (latents N x 100; images N x 3 x 256 x 256 as B, G, R in
+    [-1, 1]) to the module's, and its result back.
+    """
+
+    def __init__(self, matched: Matched, into: Callable[[Tensor], Tensor],
+                 out_of: Callable[[Tensor], Tensor], bgr: bool = True) -> None:
+        self.matched, self.into, self.out_of, self.bgr = matched, into, out_of, bgr
+        self.module, self.network = matched.module, matched.network
+
+    def __call__(self, x: Tensor, each: Each = unchanged) -> Tensor:
+        with watched(self.module, self.matched.names, self._canonical(each),
+                     self.matched.silent) as watcher:
+            out = self.module(self.into(x))
+        if len(watcher.groups) != len(self.matched.groups):
+            raise MatchingError(f"the {self.network.name} ran {len(watcher.groups)} convolutions, "
+                                f"{len(self.matched.groups)} before: its layers depend on what "
+                                "goes in")
+        last = self.network.layers[-1]
+        if self.matched.logits:
+            return torch.sigmoid(out).reshape(len(x), *last.output)
+        out = self.out_of(out).reshape(len(x), *last.output)
+        if watcher.waiting and last.kind in ACTIVATIONS:  # its formula is no function of PyTorch
+            out = each(last.name, out)
+        return out
+
+    def _canonical(self, each: Each) -> Each:
+        """In the spec's shapes, and its order of channels."""
+        def shown(name: str, h: Tensor) -> Tensor:
+            layer, shape = self.network.layer(name), h.shape
+            if shape[1:] != layer.output:
+                h = h.reshape(len(h), *layer.output)
+            turned = not self.bgr and self._is_image(layer)
+            got = each(name, h.flip(1) if turned else h)
+            got = got.flip(1) if turned else got
+            return got if got.shape == shape else got.reshape(shape)
+        return shown
+
+    def _is_image(self, layer: Layer) -> bool:
+        return layer.output == self.network.output and len(self.network.input) == 1
+
+    # ------------------------------------------------------------- as Networks' two networks are
+
+    def train(self, mode: bool = True) -> "UserNetwork":
+        self.module.train(mode)
+        return self
+
+    def eval(self) -> "UserNetwork":
+        return self.train(False)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Path to tensor, of parameters and statistics."""
+        return dict(_named(self.module))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The captures' names to values in CNTK's layout, as they stand now; counts not there are
+        left out."""
+        tensors, made = self.tensors(), {}
+        for name, shape in self.network.arrays.items():
+            if name in self.matched.held:
+                held = self.matched.held[name]
+                made[name] = held.from_tensor(tensors[held.path]).reshape(shape)
+        return made
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes CNTK's values."""
+        tensors = self.tensors()
+        with torch.no_grad():
+            for name, held in self.matched.held.items():
+                value = torch.from_numpy(np.array(arrays[name]))
+                tensors[held.path].copy_(held.to_tensor(value).reshape(tensors[held.path].shape))
+            for path in self.matched.extra:
+                tensors[path].zero_()
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Of the parameters that have one, in CNTK's layout."""
+        tensors, made = self.tensors(), {}
+        for name, shape in self.network.parameters.items():
+            held = self.matched.held[name]
+            gradient = tensors[held.path].grad
+            if gradient is not None:
+                made[name] = held.from_tensor(gradient).reshape(shape).numpy()
+        return made
