@@ -179,10 +179,10 @@ def _same_number(network: Network, groups: list[Group], wanted: Wanted) -> None:
         return
     ours = ", ".join(f"{convolution.name} {convolution.output}" for convolution, _, _ in wanted)
     theirs = ", ".join(f"{group.module or 'a call'} {group.output[1:]}" for group in groups)
-    raise MatchingError(f"the {network.name} has {len(wanted)} convolutions ({ours}), "
-                        f"{len(groups)} were seen ({theirs or 'none'}): is it the same network? Name each "
-                        "layer's module in a mapping file if one of them is no convolution of "
-                        "PyTorch")
+    raise MatchingError(
+        f"the {network.name} has {len(wanted)} convolutions ({ours}), {len(groups)} were seen "
+        f"({theirs or 'none'}): is it the same network? Name each layer's tensors in a mapping file "
+        "if one of them is no convolution of PyTorch")
 
 
 def _fits(group: Group, layer: Layer, where: str) -> None:
