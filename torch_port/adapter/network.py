@@ -181,7 +181,7 @@ def _same_number(network: Network, groups: list[Group], wanted: Wanted) -> None:
     theirs = ", ".join(f"{group.module or 'a call'} {group.output[1:]}" for group in groups)
     raise MatchingError(
         f"the {network.name} has {len(wanted)} convolutions ({ours}), {len(groups)} were seen "
-        f"({theirs or 'none'}): is it the same network? Name each layer's tensors in a mapping file "
+        f"({theirs or 'none'}): is it the same network? Name the layers' tensors in a mapping file "
         "if one of them is no convolution of PyTorch")
 
 
