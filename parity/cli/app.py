@@ -17,6 +17,7 @@ from captures.process import ended, ending
 
 COMMANDS = {
     "run": "real CNTK and the port do one plan and are compared",
+    "judge": "the captures of a run are compared again, in seconds",
     "compare": "two captures of one plan, made on different days, say",
     "horizon": "a long twin run: up to where can the port not be told from CNTK's own rerun",
     "defects": "every planted mistake, and what the suite says of it",

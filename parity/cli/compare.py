@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from captures.format import Capture
+from captures.output import alone
 from captures.process import AGREE, DIFFER
 from parity.cli.options import RUNS, Output, Quiet, console_of
 from parity.history import compare as history
@@ -21,5 +22,6 @@ def command(
     console = console_of(quiet)
     with console.status("comparing"):
         report = history.compare(Capture(reference), Capture(other))
-    write_all(report, Pictures(), policies(), output, console, layers=False)
+    with alone(output):
+        write_all(report, Pictures(), policies(), output, console, layers=False)
     return AGREE if report.passed else DIFFER

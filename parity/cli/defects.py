@@ -1,4 +1,5 @@
 """``parity defects``: the planted mistakes, all of which have to be found and placed."""
+from captures.output import alone
 from parity.cli.options import (
     IMAGES,
     RUNS,
@@ -15,4 +16,5 @@ from parity.evidence import defects
 
 def command(output: Output = RUNS / "defects", map_file: MapFile = IMAGES, only: Only = "",
             restart: Restart = False, quiet: Quiet = False) -> int:
-    return defects.main(map_file, output, listed(only), restart, console_of(quiet))
+    with alone(output):
+        return defects.main(map_file, output, listed(only), restart, console_of(quiet))

@@ -1,4 +1,5 @@
 """``parity false-alarms``: correct plans, none of which may fail."""
+from captures.output import alone
 from parity.cli.options import (
     IMAGES,
     RUNS,
@@ -15,4 +16,5 @@ from parity.evidence import false_alarms
 
 def command(output: Output = RUNS / "false-alarms", map_file: MapFile = IMAGES, only: Only = "",
             restart: Restart = False, quiet: Quiet = False) -> int:
-    return false_alarms.main(map_file, output, listed(only), restart, console_of(quiet))
+    with alone(output):
+        return false_alarms.main(map_file, output, listed(only), restart, console_of(quiet))

@@ -10,17 +10,23 @@ from rich.console import Console
 
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
+from parity.stages import registry
 
 IMAGES = ROOT / "data" / "train_dcgan_map.txt"
 RUNS = ROOT / "runs"
 NAMES = {"twin_iterations": "--iterations"}  # of options that are not called as the plan's value
 
-Output = Annotated[Path, typer.Option(metavar="FOLDER", help="where captures and reports go")]
+Output = Annotated[Path, typer.Option(metavar="FOLDER", resolve_path=True,
+                                        help="where captures and reports go")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors",
                                        show_default="off")]
 MapFile = Annotated[Path, typer.Option(metavar="FILE", help=(
     "one `image<TAB>0` per line; the default is what `make data` makes"))]
 Only = Annotated[str, typer.Option(metavar="A,B", help="only these, by name", show_default="all")]
+Stages = Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
+    "only these: " + ", ".join(registry.names())))]
+NoLayers = Annotated[bool, typer.Option("--no-layers", show_default="off", help=(
+    "the terminal's table without a row for each layer"))]
 Restart = Annotated[bool, typer.Option("--restart", show_default="off", help=(
     "forget what was done before; otherwise the run is resumed"))]
 

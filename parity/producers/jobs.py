@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captures.errors import ParityError
 from captures.files import plan_file
 from captures.plan import Plan
 from captures.process import pinned
+from parity.producers.progress import Shown, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 4
@@ -67,7 +67,7 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
     done: set[str] = set()
     left = list(jobs)
     processes = _Processes()
-    with _progress(console) as progress, ThreadPoolExecutor(len(left) or 1) as threads:
+    with shown(console) as progress, ThreadPoolExecutor(len(left) or 1) as threads:
         try:
             while left or running:
                 busy = sum(min(job.slots, at_once) for job in running.values())
@@ -115,12 +115,7 @@ class _Processes:
                 process.terminate()
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(),
-                    console=console, transient=not console.is_terminal)
-
-
-def _run(job: Job, progress: Progress, processes: _Processes) -> None:
+def _run(job: Job, progress: Shown, processes: _Processes) -> None:
     task = progress.add_task(job.name, total=None)
     try:
         with processes.one(job) as process:

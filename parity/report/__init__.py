@@ -13,16 +13,20 @@ from parity.report.html import write_html
 from parity.report.json_report import write_json
 from parity.report.junit import write_junit
 from parity.report.pictures import Pictures
-from parity.report.terminal import print_report
+from parity.report.terminal import print_report, print_verdict
 
 __all__ = ["Pictures", "ReportError", "write_all"]
 
 
 def write_all(report: Report, pictures: Pictures, policies: Policies, folder: Path,
-              console: Console, layers: bool = True) -> dict[str, Path]:
+              console: Console, layers: bool = True, final: Path | None = None,
+              closing: str = "") -> dict[str, Path]:
     """Prints the report and writes its files; returns format -> path.
 
-    The verdict is printed first: it is there even where nothing can be written. layers: the
+    final: where the folder will be moved to, and is said to be. closing: printed before the
+    verdict that ends it.
+
+    The verdict is printed first, where it is even if nothing can be written, and last. layers: the
     terminal's tables with a row per layer.
 
     Raises ReportError: a file cannot be written.
@@ -36,5 +40,8 @@ def write_all(report: Report, pictures: Pictures, policies: Policies, folder: Pa
     write_html(report, pictures, policies, paths["html"])
     console.print()
     for path in paths.values():
-        console.print(str(path), markup=False, highlight=False, emoji=False, soft_wrap=True)
+        console.print(str((final or folder) / path.name), markup=False, highlight=False,
+                      emoji=False, soft_wrap=True)
+    console.print(f"\n{closing}" if closing else "", markup=False, highlight=False)
+    print_verdict(report, console)
     return paths

@@ -144,13 +144,19 @@ def _failures(out: _Printer, report: Report, policies: Policies) -> None:
         out.line(out.text("reproduce with:  ", QUIET), out.text(report.reproduction), whole=True)
 
 
-def print_report(report: Report, console: Console, policies: Policies | None = None,
-                 layers: bool = True) -> None:
-    """Prints the report. layers: with the tables of the forward stages, a row per layer."""
+def print_verdict(report: Report, console: Console) -> None:
+    """One line: AGREE or DIFFER, and of what."""
     out = _Printer(console)
     out.line(out.text(verdict(report), "bold white on dark_green" if report.passed
                       else "bold white on red"),
              out.text("  " + summary(report)), out.text(f"  ({seconds(report.seconds)} s)", QUIET))
+
+
+def print_report(report: Report, console: Console, policies: Policies | None = None,
+                 layers: bool = True) -> None:
+    """Prints the report. layers: with the tables of the forward stages, a row per layer."""
+    out = _Printer(console)
+    print_verdict(report, console)
     console.print()
     if report.stages:
         _stages(out, report)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from parity.report import Pictures, ReportError, write_all
 from parity.report.files import write
+from parity.report.terminal import print_report
 
 
 def console() -> Console:
@@ -25,8 +26,32 @@ def test_all_files_are_written_and_named(report, tmp_path):
     assert set(paths) == {"json", "html", "junit"}
     text = out.file.getvalue()
     assert all(str(path) in text.splitlines() for path in paths.values())
-    assert text.startswith("AGREE" if report.passed else "DIFFER")
+    word = "AGREE" if report.passed else "DIFFER"
+    assert text.startswith(word)
+    last = text.rstrip().rpartition("\n\n")[2]  # it may take more than one line of the terminal
+    assert last.startswith(word)
+    page = paths["html"].read_text()
+    assert page.rindex(f"{word}:") > page.rindex("</table>")
     assert json.loads(paths["json"].read_text())["passed"] is report.passed
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_wider_than_the_terminal_but_paths(width):
+    out = Console(file=io.StringIO(), width=width)
+    for report in (agreeing(), differing()):
+        print_report(report, out, POLICIES)
+    lines = [line for line in out.file.getvalue().splitlines() if "reproduce with" not in line]
+    assert width / 2 < max(map(len, lines)) <= width
+
+
+def test_a_folder_that_is_moved_afterwards_is_named_by_its_last_place(tmp_path):
+    out = console()
+    write_all(agreeing(), Pictures(), POLICIES, tmp_path / "making", out, final=tmp_path / "final",
+              closing="Up to iteration 7.")
+    text = out.file.getvalue()
+    assert str(tmp_path / "final" / "report.html") in text.splitlines()
+    assert "making" not in text
+    assert text.index("Up to iteration 7.") < text.rindex("AGREE")
 
 
 def test_the_tables_of_layers_can_be_left_out(tmp_path):

@@ -1,0 +1,44 @@
+"""``parity judge``: a folder of captures is compared again, with other stages or allowances."""
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captures.errors import CaptureError
+from captures.output import alone
+from captures.process import AGREE, DIFFER
+from parity import comparison
+from parity.cli.options import NoLayers, Quiet, Stages, console_of, listed
+from parity.judge import policies
+from parity.report import write_all
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(resolve_path=True, help=(
+        "what `parity run` has filled; the reports in it are replaced"))],
+    stages: Stages = "",
+    allow: Annotated[list[str] | None, typer.Option(
+        metavar="POLICY=NUMBER", show_default="docs/tolerances.md",
+        help="judge by this allowance; may be given more than once")] = None,
+    no_layers: NoLayers = False,
+    quiet: Quiet = False,
+) -> int:
+    allowances = dict(map(allowance, allow or ()))
+    if not folder.is_dir():
+        raise CaptureError(f"{folder} is no folder: give one that `parity run` has filled")
+    console = console_of(quiet)
+    with alone(folder), policies.changed(allowances):
+        with console.status("comparing"):
+            report, pictures = comparison.judge(folder, listed(stages) or None, allowances)
+        write_all(report, pictures, policies.policies(), folder, console, layers=not no_layers)
+    return AGREE if report.passed else DIFFER
+
+
+def allowance(text: str) -> tuple[str, float]:
+    """``POLICY=NUMBER``; raises PolicyError."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise policies.PolicyError(f"--allow {text!r} is not of the form POLICY=NUMBER: write "
+                                   "error_ratio=2, for example") from None

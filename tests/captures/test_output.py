@@ -1,0 +1,112 @@
+"""An output folder: one run at a time; new as a whole, or as it was."""
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from captures.output import OutputError, alone, made_whole
+from tests.conftest import ROOT
+
+
+def put(folder, **files):
+    for name, text in files.items():
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+
+
+def shown(folder):
+    return {path.name: path.read_text() if path.is_file() else sorted(
+        one.name for one in path.iterdir())
+            for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def run(folder, **files):
+    with made_whole(folder) as making:
+        put(making, **files)
+
+
+def test_what_was_made_is_moved_into_place(tmp_path):
+    folder = tmp_path / "new" / "run"
+    run(folder, **{"cntk/a.npy": "1", "report.json": "first"})
+    assert shown(folder) == {"cntk": ["a.npy"], "report.json": "first"}
+
+
+def test_what_last_time_made_goes_and_what_is_somebodys_stays(tmp_path):
+    run(tmp_path, **{"cntk/a.npy": "1", "cntk/b.npy": "1", "reproduction/run.py": "x",
+                     "report.json": "first"})
+    put(tmp_path, **{"notes.txt": "mine"})
+    run(tmp_path, **{"cntk/a.npy": "2", "report.json": "second"})
+    assert shown(tmp_path) == {"cntk": ["a.npy"], "report.json": "second", "notes.txt": "mine"}
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
+        ".lock", ".made"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OutputError])
+def test_an_interrupted_run_leaves_last_times(tmp_path, error):
+    run(tmp_path, **{"cntk/a.npy": "1", "report.json": "first"})
+    with pytest.raises(error), made_whole(tmp_path) as making:
+        put(making, **{"cntk/a.npy": "2", "report.json": "second"})
+        assert shown(tmp_path) == {"cntk": ["a.npy"], "report.json": "first"}
+        raise error
+    assert shown(tmp_path) == {"cntk": ["a.npy"], "report.json": "first"}
+    assert not (tmp_path / ".making").exists()
+
+
+KILLED = """
+import sys, time
+from captures.output import made_whole
+with made_whole(sys.argv[1]) as making:
+    open(making + "/report.json", "w").write("half")
+    print("made", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_by_name_and_a_killed_one_leaves_nothing(tmp_path):
+    run(tmp_path, **{"report.json": "first"})
+    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout.readline() == "made\n"
+        with pytest.raises(OutputError, match=rf"{tmp_path} is in use by another run \(process "
+                                              rf"{process.pid}\): wait for it, or give this one "
+                                              "another folder with --output"), alone(tmp_path):
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert shown(tmp_path) == {"report.json": "first"}
+    run(tmp_path, **{"report.json": "second"})
+    assert shown(tmp_path) == {"report.json": "second"}
+    assert not (tmp_path / ".making").exists()
+
+
+def test_a_child_does_not_keep_the_folder(tmp_path):
+    with alone(tmp_path):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
+                                 close_fds=False)
+    try:
+        with alone(tmp_path) as folder:  # not refused
+            assert folder == str(tmp_path)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=r"file/run cannot be written \(Not a directory\)"), \
+            alone(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_list_of_what_was_made_cannot_lead_out(tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("not mine")
+    folder = tmp_path / "run"
+    run(folder, **{"report.json": "first"})
+    (folder / ".made").write_text("../outside.txt\nreport.json\n")
+    run(folder, **{"report.json": "second"})
+    assert outside.read_text() == "not mine" and shown(folder) == {"report.json": "second"}
