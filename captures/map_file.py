@@ -23,12 +23,13 @@ the same files; ``docs/map-files.md`` shows the answers side by side):
 One thing that CNTK lets pass is refused: a null byte in a line (CNTK ignores what follows it in the
 column), which no list has on purpose.
 """
-import hashlib
+import contextlib
 import os
 import re
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Union
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Union
 
 from captures.errors import MapFileError
 
@@ -60,6 +61,11 @@ class MapEntry(NamedTuple):
     label: int
     line: int
 
+    @property
+    def name(self) -> str:
+        """The file, and the image inside it where it is a zip file."""
+        return str(self.path) if self.item is None else "%s@/%s" % (self.path, self.item)
+
     def read(self) -> bytes:
         """The image file's content. Raises OSError, KeyError (no such item), zipfile.BadZipFile."""
         if self.item is None:
@@ -84,12 +90,37 @@ def read_map_file(path: AnyPath, classes: int = 1) -> List[MapEntry]:
     return entries
 
 
-def map_hash(entries: List[MapEntry]) -> str:
-    """SHA-256 of the paths as written and the labels, in order: not of the images."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(os.fsencode(entry.written) + b"\t%d\n" % entry.label)
-    return digest.hexdigest()
+def write_map_file(path: AnyPath, entries: Iterable[MapEntry], folder: AnyPath) -> None:
+    """Writes the entries so that they mean the same wherever the map file lies.
+
+    folder: that of the map file they came from, which stands for their ``...``.
+    """
+    with open(str(path), "wb") as file:
+        for entry in entries:
+            name = entry.written
+            if name.startswith("..."):
+                name = str(folder) + name[3:]
+            file.write(os.fsencode(name) + b"\t%d\n" % entry.label)
+
+
+@contextlib.contextmanager
+def name_for_cntk(map_file: AnyPath) -> Iterator[str]:
+    """The name that CNTK has to be given of a map file, while it opens it.
+
+    The absolute one, as it expands ``...`` only then. Its Python binding takes no name that is not
+    ASCII under the C locale, nor one that is not UTF-8 under any, so of such a map file it gets a
+    copy. The paths inside a map file are bytes to it and may be anything.
+    """
+    path = Path(os.path.abspath(str(map_file)))
+    try:
+        str(path).encode("ascii")
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, "map.txt")
+            write_map_file(copy, read_map_file(path, _LARGEST), path.parent)
+            yield copy
+    else:
+        yield str(path)
 
 
 def place(path: AnyPath, line: int) -> str:
@@ -102,7 +133,7 @@ def _lines(path: Path) -> List[bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise MapFileError(
-            "map file %s cannot be read (%s): give the path of a file with one `image<TAB>label` a "
+            "map file %s cannot be read (%s): give --map-file a file with one `image<TAB>label` a "
             "line, or make the default data with `make data`" % (path, error.strerror))
     _refuse_encoding(content, path)
     if not content:

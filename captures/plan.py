@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from captures.check import check_data
 from captures.errors import PlanError
 
 IMAGE_SIZE = 256
@@ -66,35 +67,6 @@ class _Plan(NamedTuple):
     images_sha256: str
 
 
-def images_hash(map_file):
-    """SHA-256 of the images that a map file names, in its order: the same wherever they lie.
-
-    Raises PlanError: the map file or one of its images cannot be read, or it names none.
-    """
-    digest, where = hashlib.sha256(), "map file %s" % map_file
-    try:
-        with open(map_file, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-        if not lines:
-            raise PlanError("map file %s is empty: write one `image<TAB>0` a line" % map_file)
-        for number, line in enumerate(lines, 1):
-            where = "%s, line %d: image" % (map_file, number)
-            columns = line.split("\t")
-            if len(columns) < 2 or "\0" in line:  # an image given for a map file has such lines
-                raise PlanError("%s, line %d: %r is not of the form `image<TAB>0`: separate the "
-                                "two with one tab" % (map_file, number, line[:80]))
-            image = columns[-2]
-            if image.startswith("..."):
-                image = os.path.dirname(map_file) + image[3:]
-            with open(image, "rb") as file:
-                digest.update(hashlib.sha256(file.read()).digest())
-    except (OSError, IOError) as error:
-        raise PlanError("%s cannot be read (%s: %s): restore it, make the default data with `make "
-                        "data`, or give another map file with --map-file"
-                        % (where, error.filename, error.strerror))
-    return digest.hexdigest()
-
-
 class Plan(_Plan):
     """One plan. ``Plan.make(seed=3, map_file=...)`` fills in the defaults and checks."""
 
@@ -102,7 +74,7 @@ class Plan(_Plan):
 
     @classmethod
     def make(cls, map_file, **values):
-        """Raises PlanError: a value out of range, a name unknown, no map file."""
+        """Raises PlanError: a value out of range, a name unknown. DataError: see ``check_data``."""
         known = {field[0]: field for field in FIELDS}
         for name in values:
             if name not in known:
@@ -116,7 +88,7 @@ class Plan(_Plan):
                                 % (name, value, lowest, highest))
             filled[name] = value
         path = os.path.abspath(str(map_file))
-        return cls(map_file=path, images_sha256=images_hash(path), **filled)
+        return cls(map_file=path, images_sha256=check_data(path).sha256, **filled)
 
     def with_values(self, **values):
         """The plan with some values changed, checked again."""

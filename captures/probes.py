@@ -13,6 +13,8 @@ import os
 
 import numpy as np
 
+from captures.map_file import read_map_file, write_map_file
+
 OPTIMIZER_STEPS = 12
 # name: (shape, scale of the gradients)
 OPTIMIZER_PARAMETERS = (
@@ -67,14 +69,7 @@ def logarithms_probe():
 
 def reader_probe(plan, folder):
     """Writes a map file of the plan's first images into ``folder`` and returns its path."""
-    with open(plan.map_file, encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()[:READER_IMAGES]
     path = os.path.join(folder, "reader_probe_map.txt")
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        for line in lines:
-            columns = line.split("\t")
-            image = columns[-2]
-            if image.startswith("..."):
-                image = os.path.dirname(plan.map_file) + image[3:]
-            file.write("%s\t0\n" % os.path.abspath(image))
+    write_map_file(path, read_map_file(plan.map_file)[:READER_IMAGES],
+                   os.path.dirname(plan.map_file))
     return path

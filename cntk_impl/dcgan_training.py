@@ -34,8 +34,10 @@ import numpy as np
 from cntk import cntk_py
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
+from captures.check import check_data
+from captures.errors import ParityError
+from captures.map_file import name_for_cntk
 from captures.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents
-from cntk_impl.map_file import BadInput, checked_map_file
 from environment.quiet import select_device
 
 img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
@@ -60,12 +62,13 @@ def create_reader(map_file, train, seed=0):
         xforms.scale(width=img_width, height=img_height, channels=img_channel,
                      interpolations="linear"),
     ]
-    return C.io.MinibatchSource(
-        C.io.ImageDeserializer(map_file, C.io.StreamDefs(
-            images=C.io.StreamDef(field="image", transforms=transforms),
-            labels=C.io.StreamDef(field="label", shape=1))),
-        randomize=train, max_sweeps=C.io.INFINITELY_REPEAT if train else 1,
-        randomization_seed=seed)
+    with name_for_cntk(map_file) as name:
+        return C.io.MinibatchSource(
+            C.io.ImageDeserializer(name, C.io.StreamDefs(
+                images=C.io.StreamDef(field="image", transforms=transforms),
+                labels=C.io.StreamDef(field="label", shape=1))),
+            randomize=train, max_sweeps=C.io.INFINITELY_REPEAT if train else 1,
+            randomization_seed=seed)
 
 
 def _unchanged(name, h):
@@ -349,10 +352,11 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     select_device()
     try:
-        map_file = checked_map_file(options.map_file)
-        done = train(map_file, options.output_dir, options.iterations, options.minibatch_size,
-                     options.unit_gain, options.seed, options.image_interval)
-    except BadInput as error:
+        check_data(options.map_file)
+        done = train(options.map_file, options.output_dir, options.iterations,
+                     options.minibatch_size, options.unit_gain, options.seed,
+                     options.image_interval)
+    except ParityError as error:
         sys.stderr.write("error: %s\n" % error)
         return 2
     except OSError as error:

@@ -19,14 +19,13 @@ import time
 
 import numpy as np
 
-from captures.errors import CaptureError, PlanError
+from captures.errors import ParityError
 from captures.format import CaptureWriter
 from captures.plan import Plan
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.layers import layers_job
 from cntk_impl.capture.observed import C
 from cntk_impl.capture.twin import twin_job
-from cntk_impl.map_file import BadInput, checked_map_file
 from environment.quiet import select_device
 
 
@@ -47,7 +46,6 @@ def main(arguments=None):
 
     try:
         plan = Plan.load(options.plan)
-        checked_map_file(plan.map_file)
         versions = {"cntk": C.__version__, "numpy": np.__version__}
         with CaptureWriter(options.output, "cntk", plan, versions, plan.threads) as writer:
             if options.job == "layers":
@@ -56,7 +54,7 @@ def main(arguments=None):
                 twin_job(writer, plan, note, options.nudge)
             writer.fact("seconds", time.time() - started)
             writer.fact("job", options.job)
-    except (BadInput, PlanError, CaptureError) as error:
+    except ParityError as error:
         sys.stderr.write("error: %s\n" % error)
         return 2
     except (OSError, IOError) as error:

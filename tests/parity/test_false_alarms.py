@@ -12,7 +12,7 @@ from parity.judge.results import Check, Report, Stage
 
 @pytest.fixture
 def map_file(tmp_path):
-    (tmp_path / "0.bmp").write_bytes(b"BM and so on")
+    (tmp_path / "0.bmp").write_bytes(b"P5 1 1 255\n0")
     path = tmp_path / "map.txt"
     path.write_text(".../0.bmp\t0\n")
     return path

@@ -10,7 +10,7 @@ from captures.plan import Plan
 @pytest.fixture
 def plan(tmp_path):
     for i in range(20):
-        (tmp_path / f"{i}.bmp").write_bytes(b"BM%d" % i)
+        (tmp_path / f"{i}.bmp").write_bytes(b"P5 1 1 255\n%c" % i)
     (tmp_path / "map.txt").write_text("".join(f".../{i}.bmp\t0\n" for i in range(20)))
     return Plan.make(tmp_path / "map.txt", seed=5, minibatch_size=4)
 

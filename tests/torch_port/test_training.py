@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from captures.check import check_data
 from captures.errors import TrainingError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
@@ -24,6 +25,7 @@ from tests.conftest import cntk_environment_or_fail
 from torch_port import rounding
 from torch_port.capture import twin
 from torch_port.dcgan import networks_from_seed
+from torch_port.reader import reader
 from torch_port.reader.reader import ImageReader
 from torch_port.train import __main__ as main_module
 from torch_port.train import run as run_module
@@ -120,16 +122,24 @@ def test_files(whole):
     assert image.shape == (256, 256, 3) and image.std() > 1
 
 
-def test_an_image_fails_in_the_middle_of_a_sweep(whole, program, map_file, folder):
-    """One line, exit 2, what was done is kept; once the image is repaired, --resume goes on as if
-    nothing had been: losses, weights, statistics, both optimizers, latents, images, bit for bit."""
+def test_an_image_fails_in_the_middle_of_a_sweep(whole, program, map_file, folder, monkeypatch):
+    """Spoiled behind the check: one line, exit 2, what was done is kept; once the image is
+    repaired, --resume goes on as if nothing had been: losses, weights, statistics, both optimizers,
+    latents, images, bit for bit."""
     (last,) = set(range(IMAGES)) - {int(i) for step in (0, 1) for i in ImageReader(
         map_file, N, randomization_seed=SEED).indices(step)}
     path = map_file.with_name(f"{last}.bmp")
     content = path.read_bytes()
-    path.write_bytes(content[:20])
+
+    def check_and_spoil(checked):
+        data = check_data(checked)
+        path.write_bytes(content[:20])
+        return data
+
     try:
-        code, _, err = program(folder, "--iterations", ITERATIONS)
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "check_data", check_and_spoil)
+            code, _, err = program(folder, "--iterations", ITERATIONS)
     finally:
         path.write_bytes(content)
     assert code == 2 and err == [
@@ -199,7 +209,7 @@ def wrong_moment(optimizer):
     (other("seed", 8), "written with seed 8, this run has 7: resume with --seed of that run"),
     (other("minibatch_size", 4), "written with minibatch_size 4, this run has 2"),
     (other("unit_gain", True), "written with unit_gain True, this run has False"),
-    (inside("reader", other("map_hash", "x")), "saved with another data set"),
+    (inside("reader", other("images_sha256", "x")), "saved with another data set"),
     (inside("reader", other("width", 128)), "saved with width=128"),
     (inside("reader", without("step")), "the state has no 'step'"),
     (inside("networks", without("generator.conv1.weight")), "do not fit at generator.conv1.weight"),

@@ -27,15 +27,13 @@ Sources: microsoft/CNTK Source/Readers (ImageReader/ImageTransformers.cpp, Reade
 ChunkRandomizer and SequenceRandomizer); opencv/opencv modules/imgproc/src, color.cpp (RGB2HSV_f,
 HSV2RGB_f) and imgwarp.cpp (resize); measurements.
 """
-import hashlib
 import itertools
 import operator
 import os
-import re
 import weakref
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +42,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from captures.check import check_data
 from captures.errors import ReaderError
+from captures.map_file import MapEntry
 from torch_port.mersenne import LARGEST_SEED
 from torch_port.reader.augmentation import (
     RADII,
@@ -60,103 +60,21 @@ from torch_port.reader.order import ends_sweep, sample_indices, sample_order
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-# ---------------------------------------------------------------------------------- the map file
-
-@dataclass(frozen=True)
-class MapEntry:
-    """One line of a map file.
-
-    ``written``: the path as it stands there. ``path``: the file it means. ``line``: from 1.
-    """
-
-    written: str
-    path: Path
-    label: int
-    line: int
-
-
-def read_map_file(path: str | os.PathLike[str], classes: int = 1) -> list[MapEntry]:
-    """The images of a map file, in its order; every one of them exists.
-
-        line = path TAB label            or        number TAB path TAB label
-
-    A path that begins with ``...`` has these three dots replaced by the map file's folder, so
-    ``.../faces/1.bmp`` stays right when the folder moves; any other relative path is relative to
-    the WORKING directory. Both are CNTK's rules, measured. (CNTK itself expands the dots only when
-    it was given the map file's name with a folder: ``./map.txt``, not ``map.txt``.)
-
-    classes: a label is at least 0 and below this; CNTK's program has one dummy class.
-
-    Raises ReaderError: the map file is missing or empty, a line has another form, a label is out
-    of range, an image is missing. CNTK finds a missing image only when its turn comes.
-    """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise ReaderError(f"map file {path} cannot be read ({error.strerror}): give the path of a "
-                          "file with one `image<TAB>label` a line") from error
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise ReaderError(f"map file {path} is empty: write one `image<TAB>label` a line")
-    folder = os.path.dirname(os.path.abspath(path))
-    entries = [_map_entry(line, f"{path}, line {number}", number, folder, classes)
-               for number, line in enumerate(lines, 1)]
-    missing = [entry for entry in entries if not entry.path.is_file()]
-    if missing:
-        others = f" ({len(missing) - 1} more are missing too)" if len(missing) > 1 else ""
-        raise ReaderError(
-            f"{path}, line {missing[0].line}: there is no file {missing[0].path}{others}: restore "
-            "it or delete the line; a relative path counts from the working directory, one that "
-            "begins with .../ from the map file's folder")
-    return entries
-
-
-def _map_entry(line: str, where: str, number: int, folder: str, classes: int) -> MapEntry:
-    columns = line.split("\t")
-    if len(columns) > 2 and columns[2]:
-        key = columns.pop(0)
-        if not key.isdecimal():
-            raise ReaderError(f"{where}: the first of three columns is {key!r}, not a number: "
-                              "write `image<TAB>label`, without spaces around the tab")
-    if len(columns) < 2 or not columns[0]:
-        raise ReaderError(f"{where}: {line!r} is not of the form `image<TAB>label`: separate the "
-                          "two with one tab, and leave no line blank")
-    written, label = columns[:2]
-    digits = re.match(r"\s*\+?(\d+)", label)
-    if digits is None or int(digits[1]) >= classes:
-        raise ReaderError(f"{where}: label {label!r} is not a whole number from 0 to "
-                          f"{classes - 1}: write one, or read the file with more classes")
-    if "@" in written:
-        raise ReaderError(f"{where}: CNTK takes {written!r} with its @ for an image inside a zip "
-                          "file, which is not supported here: rename the file")
-    found = folder + written[3:] if written.startswith("...") else written
-    return MapEntry(written, Path(os.path.abspath(found)), int(digits[1]), number)
-
-
-def map_hash(entries: Sequence[MapEntry]) -> str:
-    """SHA-256 of the paths as written and the labels, in order. Not of the images."""
-    text = "".join(f"{entry.written}\t{entry.label}\n" for entry in entries)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 # ------------------------------------------------------------------------------------ the reader
 
-def decode(path: Path, where: str) -> np.ndarray:
-    """The image in a file: uint8 (height, width, 3), channels B, G, R.
+def decode(entry: MapEntry, where: str) -> np.ndarray:
+    """The image of an entry: uint8 (height, width, 3), channels B, G, R.
 
     where: named in the message of the ReaderError that an unreadable file raises.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        content = np.frombuffer(entry.read(), np.uint8)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except (OSError, cv2.error):
+    except (OSError, KeyError, zipfile.BadZipFile, cv2.error):
         image = None
     if image is None:
-        raise ReaderError(f"{where}: {path} cannot be decoded as an image: replace the file or "
-                          "delete the line")
+        raise ReaderError(f"{where}: {entry.name} cannot be decoded as an image: replace the file "
+                          "or delete the line")
     return image
 
 
@@ -184,7 +102,8 @@ class ImageReader(IterableDataset[torch.Tensor]):
 
         minibatch[t]: float32 (minibatch_size, 3, height, width), channels B, G, R, 0..255
 
-    map_file: see ``read_map_file``.
+    map_file: see ``captures.check.check_data``, which has looked at every image before the first
+        minibatch.
     minibatch_size: images in a minibatch, from 1; may exceed the number of images.
     randomization_seed: 0 .. 2**64 - 1; only the order depends on it. Seed 1 begins with the order
         of seed 0's second sweep.
@@ -205,7 +124,7 @@ class ImageReader(IterableDataset[torch.Tensor]):
     its order are the same. The workers are copies: ``step`` of this object does not move, so give
     ``state_dict`` the number of minibatches taken.
 
-    Raises ReaderError.
+    Raises ReaderError; DataError for a map file or an image that cannot be used.
     """
 
     def __init__(self, map_file: str | os.PathLike[str], minibatch_size: int = 16, *,
@@ -224,8 +143,8 @@ class ImageReader(IterableDataset[torch.Tensor]):
         self.stop_step = None if stop_step is None else _whole("stop_step", stop_step, 0)
         self.threads = _processors() if threads is None else _whole("threads", threads, 1)
         self.map_file = Path(map_file)
-        self.entries = read_map_file(map_file)
-        self._map_hash = map_hash(self.entries)
+        data = check_data(map_file)
+        self.entries, self.images_sha256 = data.entries, data.sha256
         self._forget_process()
 
     def _forget_process(self) -> None:
@@ -278,7 +197,7 @@ class ImageReader(IterableDataset[torch.Tensor]):
 
     def _read(self, index: int, draws: Draws, out: np.ndarray) -> None:
         entry = self.entries[index]
-        image = decode(entry.path, f"{self.map_file}, line {entry.line}")
+        image = decode(entry, f"{self.map_file}, line {entry.line}")
         if any(self.color_radii):
             image = apply_color(image, *draws)
         write_planes(scale(image, self.width, self.height), out)
@@ -318,7 +237,7 @@ class ImageReader(IterableDataset[torch.Tensor]):
                 "randomization_seed": self.randomization_seed,
                 "width": self.width, "height": self.height,
                 "color_radii": list(self.color_radii),
-                "images": self.images, "map_hash": self._map_hash}
+                "images": self.images, "images_sha256": self.images_sha256}
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
         """Where the reader stands, ready for JSON: numbers, text and a list.
@@ -340,11 +259,11 @@ class ImageReader(IterableDataset[torch.Tensor]):
             theirs = state[name]
             if (list(theirs) if isinstance(theirs, tuple) else theirs) == ours:
                 continue
-            if name in ("images", "map_hash"):
+            if name in ("images", "images_sha256"):
                 raise ReaderError(
                     f"the state was saved with another data set ({state['images']} images; "
-                    f"{self.map_file} has {self.images} and other lines or another order): resume "
-                    "with the map file of that run, or begin at step 0")
+                    f"{self.map_file} has {self.images}, other ones or in another order): "
+                    "resume with the map file of that run, or begin at step 0")
             raise ReaderError(f"the state was saved with {name}={theirs}, this reader has {ours}: "
                               f"make the reader with {name}={theirs}, or begin at step 0")
         if "step" not in state:

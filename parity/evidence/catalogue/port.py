@@ -493,9 +493,9 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("rgb-for-bgr", "data",
            "Channels in the order R, G, B.",
            "reader", "minibatch00/images",
-           (Edit("image_reader.py", "image = decode(entry.path, "
+           (Edit("image_reader.py", "image = decode(entry, "
                                     'f"{self.map_file}, line {entry.line}")\n',
-                 "image = np.ascontiguousarray(decode(\n            entry.path, "
+                 "image = np.ascontiguousarray(decode(\n            entry, "
                  'f"{self.map_file}, line {entry.line}")[..., ::-1])\n'),)),
     Defect("no-normalisation", "data",
            "Pixels go into the discriminator as 0..255.",
