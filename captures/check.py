@@ -147,6 +147,11 @@ def _told(results: Iterable[Any], total: int) -> Iterable[Any]:
         yield result
 
 
+def _bytes(path: AnyPath) -> str:
+    """A path's bytes as JSON takes them: the same in any locale."""
+    return os.fsencode(str(path)).decode("latin-1")
+
+
 class _Memory:
     """What was found good, a file for each folder of images."""
 
@@ -166,7 +171,7 @@ class _Memory:
         try:
             with self._file(images).open(encoding="ascii") as file:
                 kept = json.load(file)
-            if kept["rules"] == RULES and kept["folder"] == str(images):
+            if kept["rules"] == RULES and kept["folder"] == _bytes(images):
                 return {str(name): list(value) for name, value in kept["images"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # there is none, or it is another program's: the images are looked at
@@ -179,7 +184,7 @@ class _Memory:
         folder = entry.path.parent
         if folder not in self.folders:
             self.folders[folder] = self._read(folder)
-        kept = self.folders[folder].get(entry.path.name)
+        kept = self.folders[folder].get(_bytes(entry.path.name))
         try:
             if kept is None or kept[:-1] != _identity(os.stat(str(entry.path))):
                 return None
@@ -189,7 +194,7 @@ class _Memory:
 
     def note(self, entry: MapEntry, seen: List[Any], digest: str) -> None:
         folder = entry.path.parent
-        self.folders.setdefault(folder, {})[entry.path.name] = seen + [digest]
+        self.folders.setdefault(folder, {})[_bytes(entry.path.name)] = seen + [digest]
         self.changed.add(folder)
 
     def write(self) -> None:
@@ -201,7 +206,7 @@ class _Memory:
             try:
                 with written_whole(self._file(images)) as part, \
                         part.open("w", encoding="ascii") as file:
-                    json.dump({"rules": RULES, "folder": str(images), "images": kept}, file)
+                    json.dump({"rules": RULES, "folder": _bytes(images), "images": kept}, file)
             except OSError:
                 return  # nothing is remembered, and nothing is lost
         if self.changed:
@@ -215,7 +220,7 @@ class _Memory:
                 with path.open(encoding="ascii") as file:
                     head = file.read(8192)
                 found = json.JSONDecoder().raw_decode(head[head.index('"folder": ') + 10:])[0]
-                if not os.path.isdir(found):
+                if not os.path.isdir(found.encode("latin-1")):
                     path.unlink()
-            except (OSError, ValueError):
+            except (OSError, ValueError, AttributeError):
                 continue

@@ -38,7 +38,8 @@ def bmp(bits=24, header=40, compression=0, *, size=SIZE, fields=None, down=False
                              image_size, 2835, 2835, colours & 0xffffffff, 0)
         start = (start + struct.pack(f"<{len(masks)}I", *masks)).ljust(header, b"\0")[:header]
     if palette is None and bits <= 8:
-        entries = random.randint(0, 256, (min(max(colours, 0) or 2 ** bits, 300), 4), dtype=np.uint8)
+        count = min(max(colours, 0) or 2 ** bits, 300)
+        entries = random.randint(0, 256, (count, 4), dtype=np.uint8)
         palette = (entries[:, :3] if header == 12 else entries).tobytes()
     body = start + struct.pack(f"<{len(behind)}I", *behind) + (palette or b"") + bytes(gap)
     place = 14 + len(body) if offset is None else offset & 0xffffffff
@@ -108,10 +109,10 @@ def _bmps():
         yield f"pixels at {value}", bmp(offset=value, end=b"x")
     yield "pixels in the palette", bmp(8, offset=154)
     for fields in ((0, 5), (6, 0), (-6, 5), (2 ** 20, 2), (2 ** 20 + 1, 1), (1, 2 ** 20 + 1)):
-        yield "%d x %d pixels told" % fields, bmp(fields=fields)
+        yield f"{fields[0]} x {fields[1]} pixels told", bmp(fields=fields)
     for value in (0, 1, 11, 13, 35, 39, 41, 48, 1000, 2 ** 31 - 1, 2 ** 32 - 1):
         yield f"a header that tells {value} bytes", bmp(header_size=value)
-    for length in (*range(0, 30, 3), *range(30, 55)):
+    for length in range(55):
         yield f"the first {length} bytes", bmp()[:length]
     greys = b"".join(bytes((value, value, value, 0)) for value in range(256))
     yield "8 bits, a grey palette", bmp(8, palette=greys)
@@ -120,12 +121,12 @@ def _bmps():
 
 
 def _rles():
-    row, row4 = [2, 10, 4, 20], [6, 0x12]
-    yield "RLE8", rle((row + [0, 0]) * 4 + row + [0, 1])
-    yield "RLE8, end of line before the end", rle((row + [0, 0]) * 5 + [0, 1])
+    row, row4, line, line4 = [2, 10, 4, 20], [6, 0x12], [2, 10, 4, 20, 0, 0], [6, 0x12, 0, 0]
+    yield "RLE8", rle(line * 4 + row + [0, 1])
+    yield "RLE8, end of line before the end", rle(line * 5 + [0, 1])
     yield "RLE8, no ends of lines", rle(row * 5 + [0, 1])
-    yield "RLE8, no end", rle((row + [0, 0]) * 5)
-    yield "RLE8, no end at all", rle((row + [0, 0]) * 4 + row)
+    yield "RLE8, no end", rle(line * 5)
+    yield "RLE8, no end at all", rle(line * 4 + row)
     yield "RLE8, literal", rle([0, 6, 1, 2, 3, 4, 5, 6, 0, 0] * 5 + [0, 1])
     yield "RLE8, literal, odd", rle([0, 5, 1, 2, 3, 4, 5, 0, 1, 9, 0, 0] * 5 + [0, 1])
     yield "RLE8, short rows", rle([2, 10, 0, 0] * 5 + [0, 1])
@@ -133,15 +134,15 @@ def _rles():
     yield "RLE8, nothing", rle([0, 1])
     yield "RLE8, a delta", rle([2, 10, 0, 2, 1, 1, 2, 20, 0, 0, 0, 1])
     yield "RLE8, a large delta", rle([0, 2, 200, 200, 0, 1])
-    yield "RLE8, a run too long", rle([7, 10, 0, 0] + (row + [0, 0]) * 4 + [0, 1])
+    yield "RLE8, a run too long", rle([7, 10, 0, 0] + line * 4 + [0, 1])
     yield "RLE8, a literal too long", rle([0, 7, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0] * 5 + [0, 1])
-    yield "RLE8, a run behind the last row", rle((row + [0, 0]) * 4 + row + [3, 4, 0, 1])
-    yield "RLE8, rows too many", rle((row + [0, 0]) * 7 + [0, 1])
-    yield "RLE8, cut short", rle((row + [0, 0]) * 3)[:-3]
-    yield "RLE8, top first", rle((row + [0, 0]) * 5 + [0, 1], down=True)
+    yield "RLE8, a run behind the last row", rle(line * 4 + row + [3, 4, 0, 1])
+    yield "RLE8, rows too many", rle(line * 7 + [0, 1])
+    yield "RLE8, cut short", rle(line * 3)[:-3]
+    yield "RLE8, top first", rle(line * 5 + [0, 1], down=True)
     yield "RLE8 of 4 bits", bmp(4, compression=1)
-    yield "RLE4", rle((row4 + [0, 0]) * 4 + row4 + [0, 1], 4)
-    yield "RLE4, no end", rle((row4 + [0, 0]) * 5, 4)
+    yield "RLE4", rle(line4 * 4 + row4 + [0, 1], 4)
+    yield "RLE4, no end", rle(line4 * 5, 4)
     yield "RLE4, no ends of lines", rle(row4 * 5 + [0, 1], 4)
     yield "RLE4, literal", rle([0, 6, 0x12, 0x34, 0x56, 0, 0, 0] * 5 + [0, 1], 4)
     yield "RLE4, short rows", rle([2, 0x12, 0, 0] * 5 + [0, 1], 4)
@@ -161,7 +162,7 @@ def _rles():
                     codes += [count, random.randint(256)]
                 x += count
             codes += [0, 0]
-        yield f"RLE{bits}, random {number}", rle(codes + [0, 1] * random.randint(2), bits)
+        yield f"RLE{bits}, random {number}", rle([*codes, *[0, 1] * random.randint(2)], bits)
 
 
 def _pnms():
@@ -201,11 +202,13 @@ def _others():
         done, content = cv2.imencode(f".{kind}", image)
         assert done
         yield kind.upper(), content.tobytes()
+        yield f"half a {kind.upper()}", content.tobytes()[:content.size // 2]
     for kind in ("hdr", "pfm"):
         yield kind.upper(), cv2.imencode(f".{kind}", image.astype(np.float32) / 255)[1].tobytes()
     yield "OpenCV's BMP", cv2.imencode(".bmp", image)[1].tobytes()
     yield "OpenCV's grey BMP", cv2.imencode(".bmp", image[..., 0])[1].tobytes()
-    yield "OpenCV's BMP with alpha", cv2.imencode(".bmp", np.dstack([image, image]))[1].tobytes()
+    image = np.dstack([image, image[..., :1]])
+    yield "OpenCV's BMP with alpha", cv2.imencode(".bmp", image)[1].tobytes()
     for name, start in (("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n"), ("JPEG XL", b"\xff\n"),
                         ("HEIC", b"\0\0\0\x18ftypheic"), ("EXR", b"v/1\x01"), ("PSD", b"8BPS"),
                         ("ICO", b"\0\0\x01\0"), ("zip", b"PK\x03\x04"), ("PDF", b"%PDF-1.7"),

@@ -1,18 +1,17 @@
 """The rules for image files against both real decoders, on hundreds of files of every kind."""
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
-from captures.errors import DataError
 from captures.check import check_data
+from captures.errors import DataError
 from captures.image_file import LARGEST_AREA, LARGEST_SIDE, refusal
 from tests.captures.image_kinds import bmp, kinds, pnm
 
-CASES = Path(__file__).parent
 # Read alike by both, and refused by a rule of ours.
 OURS = ("has an alpha channel", "and BMP and PNM are read here")
+# OpenCV 3.1 writes outside the image: whether CNTK survives that is chance.
+CHANCE = "a run beyond the edge"
 
 
 def decoded_here(content):
@@ -52,7 +51,7 @@ def test_accepted_if_and_only_if_both_read_the_same(decoded_by_cntk, name):
     if reason is None:
         assert same
     else:
-        assert not same or any(ours in reason for ours in OURS), reason
+        assert not same or any(told in reason for told in (*OURS, CHANCE)), reason
 
 
 def test_the_kinds_are_of_both_sorts(decoded_by_cntk):
