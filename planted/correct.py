@@ -3,6 +3,10 @@
 Each is what somebody may well have: PyTorch as it comes, its other memory layout, its own batch
 normalisation, its compiler, a convolution by another algorithm, a better precision than CNTK's.
 """
+import ctypes
+import os
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +20,9 @@ Pair = tuple[int, ...]
 
 
 def as_pytorch_comes() -> None:
-    """oneDNN on and MKL's fastest branch: nobody asks for CNTK's order of additions."""
-    rounding.ask_mkl(False)
+    """oneDNN on: nobody asks for CNTK's order of additions."""
     torch.backends.mkldnn.set_flags(True)
     replace(rounding.as_cntk_rounds, lambda: None)
-    replace(rounding.ask_mkl, lambda compatible: False)
     replace(rounding.follows_cntk, lambda *tensors: False)
 
 
@@ -44,11 +46,21 @@ def native() -> None:
     torch.backends.mkldnn.set_flags(False)
 
 
+def mkl_branch(number: int) -> bool:
+    """Asks MKL for a branch of mkl_service.h; whether it agreed. It does not after its first
+    product of matrices, and there are PyTorchs without MKL."""
+    try:
+        libtorch = ctypes.CDLL(os.fspath(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return libtorch.mkl_serv_cbwr_set(number) == 0
+    except (OSError, AttributeError):
+        return False
+
+
 def _mkl_branch(number: int) -> None:
     """Of MKL_CBWR_AVX2 = 10 and so on; MKL takes its fastest where it does not give the branch."""
     as_pytorch_comes()
     torch.backends.mkldnn.set_flags(False)
-    rounding.mkl_branch(number)
+    mkl_branch(number)
 
 
 @correct("mkl-avx2", "Convolutions by PyTorch's own loops over MKL's AVX2 branch.")

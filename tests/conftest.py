@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import torch_port.rounding  # noqa: F401  first: it asks MKL for CNTK's order of additions
 from captures.process import pinned
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,6 @@
-"""TODO."""
+"""CNTK's shares of a minibatch, and our own threads, which change no bit."""
+import itertools
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,29 +18,25 @@ def shares(samples: int, threads: int) -> Iterator[range]:
         start += size
 
 
-def _one_thread() -> None:
-    torch.get_num_threads()  # a thread's first call takes over the main one's number
-    torch.set_num_threads(1)
-
-
 @cache
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """So many workers, in each of which MKL has one thread. ``process``: a fork has no workers."""
-    before, ready = torch.get_num_threads(), threading.Barrier(threads)
-    pool = ThreadPoolExecutor(threads, initializer=_one_thread)
-    for waiting in [pool.submit(ready.wait) for _ in range(threads)]:
-        waiting.result()
-    torch.set_num_threads(before)  # what a worker sets is also the number of threads made later
-    return pool
+    """``process``: a fork has no workers."""
+    return ThreadPoolExecutor(threads)
 
 
-def _side_by_side(parts: Iterable[Any], work: Callable[[Any], Any]) -> list[Any]:
-    """work(part) for each part, in as many threads as PyTorch has; the results in order."""
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-
-    def one(part: Any) -> Any:
-        with torch.inference_mode(inference), torch.no_grad():
-            return work(part)
+def side_by_side(parts: Iterable[tuple[Any, ...]], work: Callable[..., None]) -> None:
+    """work(*part) for each part, in as many threads as PyTorch has. ``work`` is C for the most
+    part: Python's threads wait for one another, C's do not."""
+    threads = torch.get_num_threads()
     if threads == 1:
-        return [one(part) for part in parts]
-    return list(_pool(threads, os.getpid()).map(one, parts))
+        for part in parts:
+            work(*part)
+    else:
+        list(_pool(threads, os.getpid()).map(lambda part: work(*part), parts))
+
+
+def ranges(count: int, at_most: int) -> list[tuple[int, int]]:
+    """0 .. count - 1 in parts of nearly one size, none larger than ``at_most``."""
+    parts = max(1, -(-count // at_most))
+    edges = [count * i // parts for i in range(parts + 1)]
+    return list(itertools.pairwise(edges))

@@ -4,10 +4,10 @@ import json
 import pytest
 import torch
 
-from planted import parts
+from planted import correct, parts
 from planted.__main__ import main
 from planted.plant import CORRECT, Plant
-from torch_port import batch_norm, layers, losses, rounding
+from torch_port import batch_norm, layers, losses
 from torch_port.train import steps
 
 
@@ -20,7 +20,7 @@ def put_back():
 @pytest.fixture
 def no_switch(monkeypatch):
     """What is for good in a process stays as it is."""
-    monkeypatch.setattr(rounding, "mkl_branch", lambda number: False)
+    monkeypatch.setattr(correct, "mkl_branch", lambda number: False)
     yield
     torch.backends.mkldnn.set_flags(False)
 

@@ -31,7 +31,7 @@ from torch_port.capture.seed import seed_part
 from torch_port.capture.stand_in import Kept, stand_in_job
 from torch_port.capture.twin import twin_job
 from torch_port.native import CompilerError
-from torch_port.rounding import as_cntk_rounds, ask_mkl
+from torch_port.rounding import as_cntk_rounds
 
 PARTS = {
     "seed": "initial weights, reader, optimizer and pointwise functions",
@@ -86,8 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(plan.threads)
         if not plan.onednn:
             as_cntk_rounds()
-        if plan.onednn or options.dtype == "float64":
-            ask_mkl(False)  # nothing here is to have CNTK's bits
         producer = {"float32": "port", "float64": "oracle"}[options.dtype]
         kind = Kept if options.job == "stand-in" else CaptureWriter
         with kind(options.output, producer, plan,

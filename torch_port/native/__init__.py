@@ -20,6 +20,8 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 SOURCE = Path(__file__).with_name("cntk_random.c")
 BATCH_NORM = SOURCE.with_name("cntk_batch_norm.c")
 SINGLE = SOURCE.with_name("cntk_single.c")
+PRODUCTS = SOURCE.with_name("cntk_products.c")
+EDGES = SOURCE.with_name("cntk_edges.c")
 # No fused multiply-add: it rounds once where CNTK's library rounds twice. -O3 reorders no
 # sum: it makes vectors only of what is independent (batch normalisation 1.9 times as fast as -O2).
 FLAGS = ("-O3", "-ffp-contract=off", "-std=c11", "-fPIC", "-shared")
@@ -50,10 +52,18 @@ _BATCH_NORM = {
 _TWO_VECTORS = (_POINTER, _POINTER, ctypes.c_size_t)
 _SINGLE = {
     "exp_all": (None, _TWO_VECTORS), "log_all": (None, _TWO_VECTORS),
-    "tanh_all": (None, _TWO_VECTORS), "dot": (ctypes.c_float, _TWO_VECTORS),
+    "tanh_all": (None, _TWO_VECTORS),
 }
+_SIZE = ctypes.c_size_t
+_PRODUCTS = {
+    "lanes": (_SIZE, ()), "scratch_size": (_SIZE, ()), "fastest": (ctypes.c_char_p, ()),
+    "products": (None, (_POINTER, *[_SIZE] * 5, _POINTER, _POINTER, _SIZE, _SIZE, _POINTER)),
+    "pack": (None, (_POINTER, *[_SIZE] * 7, _POINTER)),
+}
+_EDGES = {"edges": (None, (_POINTER, *[_SIZE] * 4))}
 _SIGNATURES: dict[Path, dict[str, tuple[Any, tuple[Any, ...]]]] = {
-    SOURCE: _RANDOM, BATCH_NORM: _BATCH_NORM, SINGLE: _SINGLE}
+    SOURCE: _RANDOM, BATCH_NORM: _BATCH_NORM, SINGLE: _SINGLE, PRODUCTS: _PRODUCTS,
+    EDGES: _EDGES}
 
 
 class CompilerError(ParityError):
@@ -61,16 +71,17 @@ class CompilerError(ParityError):
 
 
 def compiled(source: str, folder: Path = BUILD, compiler: str = "cc",
-             of: Path = SOURCE) -> ctypes.CDLL:
+             of: Path = SOURCE, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
     """The C text, that of the file ``of`` or an edited one, as a loaded library; compiled only
-    where ``folder`` does not hold it yet.
+    where ``folder`` does not hold it yet. flags: beside those of every file.
 
     Raises CompilerError, saying what to do, where it cannot be compiled.
     """
-    key = "\n".join((source, *FLAGS, platform.machine(), platform.system(), *platform.libc_ver()))
+    key = "\n".join((source, *FLAGS, *flags, platform.machine(), platform.system(),
+                     *platform.libc_ver()))
     library = folder / f"{of.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not library.exists():
-        _compile(source, library, compiler, of.name)
+        _compile(source, library, compiler, of.name, flags)
     loaded = ctypes.CDLL(os.fspath(library))
     for name, (result, arguments) in _SIGNATURES[of].items():
         function = getattr(loaded, name)
@@ -96,7 +107,14 @@ def single_library() -> ctypes.CDLL:
     return compiled(SINGLE.read_text(encoding="ascii"), of=SINGLE)
 
 
-def _compile(source: str, library: Path, compiler: str, name: str) -> None:
+@cache
+def edges_library() -> ctypes.CDLL:
+    """The library of cntk_edges.c, likewise."""
+    return compiled(EDGES.read_text(encoding="ascii"), of=EDGES)
+
+
+def _compile(source: str, library: Path, compiler: str, name: str, flags: tuple[str, ...]
+             ) -> None:
     program = shutil.which(compiler)
     if program is None:
         raise CompilerError(
@@ -107,7 +125,7 @@ def _compile(source: str, library: Path, compiler: str, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as folder:
         text, new = Path(folder) / name, Path(folder) / library.name
         text.write_text(source, encoding="ascii")
-        done = subprocess.run([program, *FLAGS, "-o", new, text, "-lm"],
+        done = subprocess.run([program, *FLAGS, *flags, "-o", new, text, "-lm"],
                               capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompilerError(
