@@ -18,7 +18,7 @@ Gradients are summed over the minibatch; the losses that are printed are means. 
 averages the gradient, detaches or freezes D's statistics in the G step, or runs one batch
 normalisation over real and fake images together.
 
-On the CPU, with MKL's branch of CNTK, the whole of it is CNTK's arithmetic: from the same seed the
+On the CPU the whole of it is CNTK's arithmetic: from the same seed the
 losses and weights of 20 iterations at minibatch 2 are CNTK's bit for bit (20 losses each of D and
 G, 7,524 places of the weights after each iteration: 0 differing).
 
