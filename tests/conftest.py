@@ -2,6 +2,7 @@
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -9,20 +10,46 @@ import numpy as np
 import pytest
 
 from captures.process import pinned
+from environment import find_python, set_up
 
 ROOT = Path(__file__).resolve().parent.parent
-CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
+NEEDS_CNTK = "needs real CNTK, and this machine has no Python 3.6 for it"
+
+
+@cache
+def without_python36() -> bool:
+    """Whether this machine can have no CNTK: CNTK_PYTHON=none, or no Python 3.6 is found."""
+    said: list[str] = []
+    return set_up.KINDS["cntk"] not in set_up.possible(write=said.append)
 
 
 def cntk_environment_or_fail() -> Path:
-    """The interpreter of CNTK's environment. Its absence is a failure, never a skip."""
-    if not CNTK_PYTHON.exists():
-        pytest.fail(
-            "real CNTK is not set up: run `make setup` (it needs a Python 3.6; it says how to get "
-            "one). Tests against CNTK do not pass without CNTK.",
-            pytrace=False,
-        )
-    return CNTK_PYTHON
+    """The interpreter of CNTK's environment.
+
+    Where there is a Python 3.6, its absence is a failure. Where there is none the test is not run,
+    which the last lines of the run say.
+    """
+    python = find_python.installed_cntk(os.fspath(ROOT))
+    if python is not None:
+        return Path(python)
+    if without_python36():
+        pytest.skip(NEEDS_CNTK)
+    pytest.fail(
+        "real CNTK is not set up: run `make setup` (it needs a Python 3.6; it says how to get "
+        "one). Tests against CNTK do not pass without CNTK.", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says last, and loudly, which tests were not run for want of CNTK."""
+    files = Counter(report.nodeid.partition("::")[0]
+                    for report in terminalreporter.stats.get("skipped", ())
+                    if NEEDS_CNTK in str(report.longrepr))
+    if files:
+        terminalreporter.section(
+            f"NOT RUN: {files.total()} tests that need real CNTK; this machine has no Python 3.6 "
+            "(CNTK_PYTHON=none, or none was found)", sep="!", yellow=True, bold=True)
+        for name, count in sorted(files.items()):
+            terminalreporter.line(f"{count:5} of {name}", yellow=True)
 
 
 class CNTK:

@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 
 from parity.evidence import defects
+from tests.conftest import ROOT, cntk_environment_or_fail
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
 
 
@@ -14,5 +14,6 @@ MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
 def reference(tmp_path_factory) -> Path:
     """A folder with ``plan.json`` (minibatch 2, three iterations of warm-up, no twin run) and
     ``cntk``, what real CNTK did with it; made once, and not to be changed."""
+    cntk_environment_or_fail()
     folder = tmp_path_factory.mktemp("reference")
     return defects.make_reference(defects.plan_of(MAP_FILE), folder, Console(quiet=True))
