@@ -19,24 +19,26 @@ from captures.format import MANIFEST, Capture, require_same_plan
 from captures.plan import Plan
 from parity.blame.cases import reproduction
 from parity.blame.finding import PORT
+from parity.golden.store import stand_in
 from parity.judge import policies
 from parity.judge.results import Report
 from parity.producers import jobs, recipes
+from parity.producers.recipes import Sources
 from parity.report import Pictures
 from parity.report.gather import curves, manifest_of, pictures_of
 from parity.stages import registry
-from parity.stages.common import TWIN, WHO, Captures, Lack, Nothing
+from parity.stages.common import TWIN, WHO, Captures, Lack, Nothing, Shown
 from parity.stages.definition import Definition
 from parity.stages.export import ONNX, Exports
+from parity.stages.reference import REFERENCE
 
 REPRODUCTION = "reproduction"
 CACHE = jobs.ROOT / "build" / "classifier"
 
 
-def make(plan: Plan, folder: Path, console: Console, port: Path = jobs.ROOT,
+def make(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(),  # noqa: B008
          stages: Sequence[str] | None = None, at_once: int = jobs.MOST_AT_ONCE) -> None:
-    """Makes the captures that these stages need. port: the folder that holds the ``torch_port`` to
-    judge.
+    """Makes the captures that these stages need. sources: whose port, and who is the reference.
 
     Raises PlanError: no such stage. ProducerError: CNTK or the oracle could not be run.
     """
@@ -44,7 +46,7 @@ def make(plan: Plan, folder: Path, console: Console, port: Path = jobs.ROOT,
     if not any(stage.twins for stage in wanted):
         plan = plan.with_values(twin_iterations=0)
     parts = ",".join(registry.parts(wanted))
-    jobs.run_jobs(recipes.main_jobs(plan, folder, port, parts), plan, folder, console, at_once)
+    jobs.run_jobs(recipes.main_jobs(plan, folder, sources, parts), plan, folder, console, at_once)
 
 
 def load(folder: Path) -> Captures:
@@ -79,6 +81,8 @@ def load(folder: Path) -> Captures:
                        for role in WHO if role.startswith(TWIN)})
     nothing = Nothing(plan)
     cntk, port, oracle = (found.get(role, nothing) for role in ("cntk", "port", "oracle"))
+    if port.facts.get("absent"):
+        cntk = Shown(cntk, port.facts["absent"])
     return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent)
 
 
@@ -113,8 +117,12 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
         role: manifest_of(one) for role, one in there.items() if one is not None})
     for stage in wanted:
         report.stages.append(stage(captures))
+    if isinstance(captures.cntk, Shown):
+        report.hidden = captures.cntk.lines
     report.curves = curves(captures) if captures.twins else {}
     report.score = captures.found.get("score", {})
+    report.reference = stand_in(captures.cntk, captures.found.get(REFERENCE.name),
+                                len(captures.cntk))
     return report
 
 
@@ -127,12 +135,12 @@ def _whose(report: Report, captures: Captures) -> str:
     return PORT
 
 
-def run(plan: Plan, folder: Path, console: Console, port: Path = jobs.ROOT,
+def run(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(),  # noqa: B008
         stages: Sequence[str] | None = None, cache: Path = CACHE, pictures: bool = True,
         at_once: int = jobs.MOST_AT_ONCE) -> tuple[Report, Pictures]:
     """Makes every capture and judges them. Raises as ``make`` and ``judge``."""
     started = time.monotonic()
-    make(plan, folder, console, port, stages, at_once)
+    make(plan, folder, console, sources, stages, at_once)
     with console.status("comparing"):
         report, shown = judge(folder, stages, pictures=pictures, cache=cache)
     report.seconds = time.monotonic() - started

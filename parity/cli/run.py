@@ -21,6 +21,7 @@ from parity.cli.options import (
     with_plan,
 )
 from parity.judge.policies import policies
+from parity.producers import recipes
 from parity.producers.jobs import ROOT
 from parity.report import write_all
 from parity.stages import registry
@@ -30,19 +31,31 @@ from parity.stages import registry
 def command(
     plan: Plan,
     output: Output = RUNS / "parity",
-    port: Annotated[Path, typer.Option(metavar="FOLDER", help=(
-        "the folder that holds the torch_port to judge"))] = ROOT,
+    port: Annotated[Path, typer.Option(metavar="FILE.py|FOLDER", show_default="this project's", help=(
+        "the port to judge: an adapter (docs/judge-your-port.md), or a folder that holds a "
+        "torch_port"))] = ROOT,
+    mapping: Annotated[Path | None, typer.Option(metavar="FILE", help=(
+        "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
     stages: Stages = "",
     no_layers: NoLayers = False,
+    reference: Annotated[str, typer.Option(
+        metavar="|".join(recipes.REFERENCES), show_default="cntk where it is installed", help=(
+            "who makes the reference: " + "; ".join(
+                f"{name}, {what}" for name, what in recipes.REFERENCES.items())))] = "",
     quiet: Quiet = False,
 ) -> int:
     wanted = listed(stages) or None
     registry.chosen(wanted)  # before anything is made
-    if not (port / "torch_port").is_dir():
-        raise PlanError(f"{port} holds no torch_port: give the folder that holds one")
+    if reference and reference not in recipes.REFERENCES:
+        raise PlanError(f"--reference is {reference!r}: give one of "
+                        f"{', '.join(recipes.REFERENCES)}")
+    if not (port / "torch_port").is_dir() and not (port.suffix == ".py" and port.is_file()):
+        raise PlanError(f"{port} holds no torch_port and is no adapter: give the folder that holds "
+                        "one, or the .py file that docs/judge-your-port.md describes")
     console = console_of(quiet)
+    sources = recipes.Sources(port.resolve(), reference, mapping)
     with made_whole(output) as making:
-        report, pictures = comparison.run(plan, Path(making), console, port.resolve(), wanted)
+        report, pictures = comparison.run(plan, Path(making), console, sources, wanted)
         if report.reproduction:
             report.reproduction = os.fspath(output / Path(report.reproduction).relative_to(making))
         write_all(report, pictures, policies(), Path(making), console, layers=not no_layers,

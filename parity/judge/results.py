@@ -75,7 +75,8 @@ class Report:
     """plan: ``Plan.inputs``. producers: name of each capture to its manifest (without arrays).
     curves: series for the pictures, each name to a list of numbers. blame: one of "", "port",
     "CNTK's exporter", "the port's exporter", "runtime"; reproduction: the folder of a failing
-    case, or "". score: figures of the classifier score."""
+    case, or "". score: figures of the classifier score. reference: what stood in for CNTK; "" where
+    nothing did. hidden: a line for each reason why arrays of CNTK's were not compared."""
 
     plan: dict[str, Any]
     producers: dict[str, dict[str, Any]]
@@ -85,6 +86,8 @@ class Report:
     blame: str = ""
     reproduction: str = ""
     seconds: float = 0.0
+    reference: str = ""
+    hidden: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -98,9 +101,10 @@ class Report:
 
     @property
     def coverage(self) -> list[str]:
-        """A line for every stage that was not judged, with the reason."""
-        return [f"{stage.name} was not judged: {stage.not_judged}" for stage in self.stages
-                if stage.not_judged]
+        """A line for every stage that was not judged, and for the arrays that were not compared,
+        with the reason."""
+        return [*(f"{stage.name} was not judged: {stage.not_judged}" for stage in self.stages
+                  if stage.not_judged), *self.hidden]
 
     @property
     def first_failure(self) -> tuple[Stage, Check] | None:

@@ -1,11 +1,13 @@
 """TODO."""
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from captures.files import plan_file
 from captures.plan import Plan
 from environment import find_python
+from parity.golden.store import certificate_of
 from parity.producers.jobs import ROOT, Job, ProducerError
 
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
@@ -13,6 +15,30 @@ from parity.producers.jobs import ROOT, Job, ProducerError
 # Its threads, which are as many as there are processors, sleep while they wait: several processes
 # share these, and threads that spin took a sixth of CNTK's processor time (measured; same bits).
 CNTK_ENVIRONMENT = {"MKL_DEBUG_CPU_TYPE": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+CNTK, CERTIFICATE = "cntk", "certificate"
+REFERENCES = {CNTK: "real CNTK", CERTIFICATE: "this project's port in its place, held against what "
+                                              "was recorded of real CNTK"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """port: what is judged: a folder that holds a ``torch_port``, or a user's adapter, a .py file.
+    reference: of REFERENCES; "" for real CNTK where it is installed. mapping: of the adapter."""
+
+    port: Path = ROOT
+    reference: str = ""
+    mapping: Path | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.port.suffix == ".py"
+
+
+def possible_reference() -> str:
+    """Real CNTK where it is installed."""
+    return CNTK if find_python.installed_cntk(os.fspath(ROOT)) else CERTIFICATE
 
 
 def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0
@@ -30,6 +56,17 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
     threads = plan.threads if job == "layers" else 1
     return Job(name, command, folder / name, slots=threads,
                environment={"OMP_NUM_THREADS": str(threads), **CNTK_ENVIRONMENT})
+
+
+def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:
+    """CNTK's capture of the layers by this project's own port, where CNTK cannot run."""
+    command: list[str | os.PathLike[str]] = [
+        sys.executable, "-m", "torch_port.capture.stand_in", "--plan", plan_file(folder),
+        "--output", folder / name]
+    if certificate is not None:
+        command += ["--certificate", certificate]
+    return Job(name, command, folder / name, slots=plan.threads,
+               environment={"OMP_NUM_THREADS": str(plan.threads)})
 
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
@@ -51,23 +88,48 @@ def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
                environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
 
 
+def adapter_job(plan: Plan, folder: Path, adapter: Path, mapping: Path | None = None,
+                reference: str = "cntk") -> Job:
+    """A user's port, by its adapter, in a process of its own."""
+    command: list[str | os.PathLike[str]] = [
+        sys.executable, "-m", "torch_port.adapter", "--adapter", adapter.resolve(),
+        "--plan", plan_file(folder), "--reference", folder / reference, "--output", folder / "port"]
+    if mapping is not None:
+        command += ["--mapping", mapping.resolve()]
+    return Job("port", command, folder / "port", after=(reference,),
+               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
+
+
 def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: str = "") -> Job:
     """The float64 model of CNTK's program: this project's own, whoever's port is judged."""
     return port_job(plan, folder, "oracle", dtype="float64", reference=reference, parts=parts)
 
 
-def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT) -> list[Job]:
+def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT, reference: str = CNTK) -> list[Job]:
     """CNTK, its reruns from weights moved by one ULP, and the port, from the seed alone."""
+    theirs = port_job(plan, folder, "twin-port", "twin", port=port)
+    if reference != CNTK:  # this project's own port, whoever's is judged
+        return [port_job(plan, folder, "twin-cntk", "twin"), theirs]
     return [cntk_job(plan, folder, "twin-cntk", "twin"),
             *(cntk_job(plan, folder, f"twin-rerun{i}", "twin", nudge=i)
-              for i in range(1, plan.reruns + 1)),
-            port_job(plan, folder, "twin-port", "twin", port=port)]
+              for i in range(1, plan.reruns + 1)), theirs]
 
 
-def main_jobs(plan: Plan, folder: Path, port: Path = ROOT, parts: str = "") -> list[Job]:
+def reference_job(plan: Plan, folder: Path, reference: str) -> Job:
+    """CNTK's capture of the layers. Raises ProducerError, CertificateError."""
+    if reference == CNTK:
+        return cntk_job(plan, folder)
+    found = certificate_of(plan.inputs)
+    return stand_in_job(plan, folder, None if found is None else Path(found.path))
+
+
+def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),  # noqa: B008
+              parts: str = "") -> list[Job]:
     """parts: of the port's captures, as in ``port_job``."""
-    jobs = [cntk_job(plan, folder), port_job(plan, folder, port=port, parts=parts),
-            oracle_job(plan, folder, parts=parts)]
-    if plan.twin_iterations:
-        jobs += twin_jobs(plan, folder, port)
+    reference = sources.reference or possible_reference()
+    theirs = (adapter_job(plan, folder, sources.port, sources.mapping) if sources.is_adapter
+              else port_job(plan, folder, port=sources.port, parts=parts))
+    jobs = [reference_job(plan, folder, reference), theirs, oracle_job(plan, folder, parts=parts)]
+    if plan.twin_iterations and not sources.is_adapter:
+        jobs += twin_jobs(plan, folder, sources.port, reference)
     return jobs

@@ -188,7 +188,11 @@ def verdict(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """One sentence beside the verdict."""
+    """One sentence beside the verdict; before it, what stood in for CNTK where it did not run."""
+    return f"{report.reference}. {_summary(report)}" if report.reference else _summary(report)
+
+
+def _summary(report: Report) -> str:
     checks = [check for stage in report.stages for check in stage.checks]
     if not report.stages:
         return "No stage ran, so nothing was compared"

@@ -1,4 +1,6 @@
 """What stages share: the captures that are compared, and arrays out of them or the failed check."""
+import fnmatch
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,25 @@ class Nothing(Capture):
         self.folder, self.producer, self.plan_hash = "", "", ""
         self.entries, self.facts = {}, {}
         self.manifest = {"plan": dict(plan or {}), "facts": {}, "arrays": {}}
+
+
+class Shown(Capture):
+    """A capture without the arrays that the other side says it cannot show: what a stage does not
+    see it does not compare, and the report says how many that were and why."""
+
+    def __init__(self, whole: Capture, absent: Mapping[str, str]) -> None:
+        self.__dict__.update(whole.__dict__)
+        self.hidden = {name: why for name in whole for pattern, why in absent.items()
+                       if fnmatch.fnmatchcase(name, pattern)}
+        self.entries = {name: entry for name, entry in whole.entries.items()
+                        if name not in self.hidden}
+
+    @property
+    def lines(self) -> list[str]:
+        """For the coverage, a line for each reason."""
+        counts = Counter(self.hidden.values())
+        return [f"{count} of CNTK's arrays were not compared: {why}"
+                for why, count in counts.items()]
 
 
 @dataclass

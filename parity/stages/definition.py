@@ -121,6 +121,9 @@ class Definition:
                 *(f"file {one}" for one in needs.files if not has_file(capture, one))]
         if not gone:
             return None
+        line = capture.facts.get("not_given", {}).get(self.name)
+        if line:
+            return Lack(role, f"the adapter does not say: add `{line}`")
         reason = f"the capture of {who} has no {gone[0]}"
         if capture.facts.get("stopped"):
             return Lack(role, f"{reason}: {who} stopped: {capture.facts['stopped']}", True)

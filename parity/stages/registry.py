@@ -13,6 +13,7 @@ from parity.stages import (
     ledger,
     probes,
     reader,
+    reference,
     score,
     step,
     structure,
@@ -22,6 +23,7 @@ from parity.stages import (
 from parity.stages.definition import PARTS, Definition
 
 STAGES: list[Definition] = [
+    reference.REFERENCE,
     structure.STRUCTURE,
     initial.INITIAL,
     reader.READER,

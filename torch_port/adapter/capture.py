@@ -296,6 +296,30 @@ class UserCapture:
                 else self._g_step(g, d, g_optimizer, z)
         states.append(self.values())
         self._after("g", states[-1], loss)
+        for step, before, optimizer in (("d", "state", 1), ("g", "step/0001/after_d", 0)):
+            self._optimizer_alone(step, before, optimizer)
+
+    def _optimizer_alone(self, step: str, before: str, which: int) -> None:
+        """Their optimizer on CNTK's own gradients of a step."""
+        learns = self.spec.learns(step).name
+        self.load(before)
+        networks = [self.networks[network.name] for network in self.spec.networks]
+        with self.adapter.theirs("optimizers"):
+            optimizers = self.adapter.optimizers(*(network.module for network in networks),
+                                                 self.plan.minibatch_size)
+        self._remember(*optimizers)
+        factor = 1 / self.plan.minibatch_size if self.adapter.reduction == "mean" else 1.0
+        network = self.networks[learns]
+        tensors = network.tensors()
+        for name in network.network.parameters:
+            held = network.matched.held[name]
+            gradient = held.to_tensor(self.given(f"gradient/{step}/{name}")) * factor
+            tensors[held.path].grad = gradient.reshape(tensors[held.path].shape)
+        with self.adapter.theirs("optimizers"):
+            optimizers[which].step()
+        self.add(f"local/step/0001/after_{step}", {
+            name: value for name, value in self.values().items()
+            if name.startswith(f"{learns}/") and "/running_" not in name})
 
     def _after(self, step: str, state: Mapping[str, np.ndarray], loss: Any) -> None:
         network = self.spec.learns(step).name
@@ -371,8 +395,15 @@ class UserCapture:
                 self.critic(self.x[:1], chain.branch(self.spec.real))
         for place, h in chain.outputs.items():
             shapes.append([*place.split("/")[:2], list(h.shape[1:])])
-        self.writer.fact("layers", shapes)
-        self.writer.fact("parameter_counts", counts)
+        if len(counts) == len(self.spec.networks):
+            assert self.critic is not None
+            learnt = len(list(self.critic.module.parameters()))
+            held = len(list(self.critic.module.buffers()))
+            fake = [[self.spec.fake, *row[1:]] for row in shapes if row[0] == self.spec.real]
+            self.writer.fact("parameters", {  # one module is called for both branches
+                **counts, "shared_parameters": learnt, "discriminator_parameters": learnt,
+                "fake_branch_parameters_of_its_own": 0, "shared_statistics": held,
+                "discriminator_statistics": held, "layers": [*shapes, *fake]})
         self.writer.fact("unseen", [f"{name}/{layer}" for name, network in self.networks.items()
                                     for layer in network.matched.unseen])
         self.writer.fact("extra", [f"{name}: {path}" for name, network in self.networks.items()
@@ -399,8 +430,54 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
             stopped[part] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}" \
                 if str(error) else type(error).__name__
         writer.fact(f"seconds_{part}", time.time() - started)
-    writer.fact("not_given", not_given)
-    writer.fact("stopped_parts", stopped)
+    writer.fact("not_given", of_stages(adapter, not_given))
+    writer.fact("absent", absent(port))
+    if stopped:
+        part, why = next(iter(stopped.items()))
+        writer.fact("stopped", f"{part}: {why}")
+
+
+# A part of the capture to the stages that are judged by it.
+STAGES = {"initial": ("initial", "structure"), "optimizer": ("optimizer",),
+          "evaluation": ("state", "forward/evaluation", "score"),
+          "training": ("forward/training", "gradient/d"),
+          "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger")}
+NEVER = {
+    "reader": "reader = your_reader, which no stage runs yet",
+    "normalisation": "no line: the running statistics are compared after a step instead",
+    "pointwise": "no line: activations and losses are compared in the layers instead",
+    "ledger": "no line: what a step moves is compared array by array instead",
+    "onnx": "no line: give .onnx files of your own to a runtime",
+    "twin": "no line: iterations are not compared yet",
+}
+
+
+def of_stages(adapter: Adapter, not_given: Mapping[str, str]) -> dict[str, str]:
+    """Stage to the line of adapter that would let it be judged."""
+    made = dict(NEVER)
+    for part, line in not_given.items():
+        made.update(dict.fromkeys(STAGES[part], line))
+    return made
+
+
+def absent(port: UserCapture) -> dict[str, str]:
+    """Pattern of arrays that CNTK's capture has and this one cannot have, to why."""
+    made = {"*/sample_count": "PyTorch's layer counts minibatches, not samples",
+            "*/learner/minibatches": "the optimizer keeps its own counter",
+            "step/*_m": "the optimizer keeps its own moments",
+            "step/*_v": "the optimizer keeps its own moments",
+            "gradient/*/loss/samples/value": "the loss is one number"}
+    for network in port.networks.values():
+        for layer in network.matched.unseen:
+            for branch in port.spec.branches:
+                if branch.network == network.network.name:
+                    made[f"*/{branch.name}/{layer}/output"] = (
+                        f"the output of {network.network.name}/{layer} cannot be seen")
+    gone = {one.name for one in port.spec.networks} - set(port.networks)
+    for name in gone:
+        for place in (name, *(one.name for one in port.spec.branches if one.network == name)):
+            made[f"*/{place}/*"] = f"there is no {name}"
+    return made
 
 
 def of_file(path: Path) -> dict[str, str]:

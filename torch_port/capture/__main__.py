@@ -28,7 +28,6 @@ from captures.plan import Plan
 from torch_port.capture.layers import Layers
 from torch_port.capture.recorder import Note
 from torch_port.capture.seed import seed_part
-from torch_port.capture.stand_in import Kept, stand_in_job
 from torch_port.capture.twin import twin_job
 from torch_port.native import CompilerError
 from torch_port.rounding import as_cntk_rounds
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", required=True, help="what to run, as `parity` wrote it")
     parser.add_argument("--reference", help="CNTK's capture of the same plan; for --job layers")
     parser.add_argument("--output", required=True, help="folder of the capture; replaced")
-    parser.add_argument("--job", choices=("layers", "twin", "stand-in"), default="layers")
+    parser.add_argument("--job", choices=("layers", "twin"), default="layers")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--parts", default=",".join(PARTS), help="of --job layers")
     options = parser.parse_args(arguments)
@@ -87,14 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not plan.onednn:
             as_cntk_rounds()
         producer = {"float32": "port", "float64": "oracle"}[options.dtype]
-        kind = Kept if options.job == "stand-in" else CaptureWriter
-        with kind(options.output, producer, plan,
+        with CaptureWriter(options.output, producer, plan,
                            {"torch": torch.__version__, "numpy": np.__version__},
                            plan.threads) as writer:
             if options.job == "twin":
                 twin_job(writer, plan, note)
-            elif isinstance(writer, Kept):
-                stand_in_job(writer, plan, note)
             else:
                 reference = Capture(options.reference)
                 layers_job(writer, plan, reference, getattr(torch, options.dtype), note,

@@ -5,26 +5,35 @@ Where the port has CNTK's bits this is CNTK's capture; a certificate (captures/c
 recorded once from real CNTK, says array by array whether it is. Without one it is the port's own
 arithmetic and no more than that.
 
+    python -m torch_port.capture.stand_in --plan PLAN.json --output FOLDER [--certificate FILE]
+
 What CNTK's side writes beside arrays (its model and ONNX files) cannot be computed: it is put
 together from the certificate's bytes and the arrays of the state.
 """
 import itertools
+import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
 from captures import observe
+from captures.certificate import Certificate, CertificateError
 from captures.format import CaptureWriter
 from captures.plan import LARGEST_SEED, Latents, Plan
+from captures.process import ended
 from torch_port.capture.layers import Layers, optimizer_values, values
 from torch_port.capture.recorder import Note, Recorder
 from torch_port.capture.seed import seed_part
 from torch_port.dcgan import Networks, empty_networks, normalized
+from torch_port.rounding import as_cntk_rounds, bit_exact
 from torch_port.train.run import Run
 
 NUDGES = 3  # of the inputs in evaluation mode, as on CNTK's side
+FROM_CNTK = ("evaluation_nudged", "unsteadiness")
 LATER = ("state", "optimizer/state", "input", "step/0001")  # what a later part begins at
 
 
@@ -143,3 +152,50 @@ def stand_in_job(writer: Kept, plan: Plan, note: Note) -> None:
     layers.steps()
     note("stand-in: the generator's gradients", 5, parts)
     layers.training_g()
+
+
+def attach(writer: Kept, certificate: Certificate) -> None:
+    """CNTK's own files, put together; none where a weight is not CNTK's."""
+    for name in certificate.attached:
+        try:
+            data = certificate.file(name, writer.kept)
+        except CertificateError as error:
+            writer.fact("no_files", str(error))
+            return
+        (Path(writer.folder) / name).write_bytes(data)
+
+
+def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
+    """Raises ParityError, OSError."""
+    started = time.time()
+    plan = Plan.load(str(plan_file))
+    certified = None if certificate is None else Certificate(str(certificate))
+    torch.set_num_threads(plan.threads)
+    as_cntk_rounds()
+
+    def note(text: str, done: int, total: int) -> None:
+        print("progress", done, total, text, sep="\t", flush=True)
+
+    with Kept(str(output), "stand-in", plan,
+              {"torch": torch.__version__, "numpy": np.__version__}, plan.threads) as writer:
+        stand_in_job(writer, plan, note)
+        if certified is not None:
+            attach(writer, certified)
+            for name in FROM_CNTK:  # measured in CNTK, by the numpy of its time
+                if name in certified.facts:
+                    writer.fact(name, certified.facts[name])
+        writer.fact("bits", bit_exact())
+        writer.fact("seconds", time.time() - started)
+        writer.fact("job", "layers")
+
+
+def main(plan: Annotated[Path, typer.Option(help="what to run, as `parity` wrote it")],
+         output: Annotated[Path, typer.Option(help="folder of the capture; replaced")],
+         certificate: Annotated[Path | None, typer.Option(
+             help="of this plan, for CNTK's own files")] = None) -> None:
+    """The reference's capture, by the port instead of CNTK."""
+    raise typer.Exit(ended(lambda: make(plan, output, certificate), str(output)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

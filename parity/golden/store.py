@@ -1,0 +1,58 @@
+"""The certificates that are kept in the repository: which one is of a plan, and what a capture is
+of it.
+
+    certificate_of(inputs)      the one of a plan, by what its capture depends on; None if none is
+    stand_in(capture)           what stood in for CNTK, in one line, for the head of a report
+"""
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from captures.certificate import Certificate
+from captures.format import Capture
+from parity.producers.jobs import ROOT
+
+FOLDER = ROOT / "golden"
+SUFFIX = ".certificate"
+# Values of a plan that do not change the capture of CNTK's layers: what the twin run takes, and how
+# the port computes. (CNTK's own results do not depend on OMP_NUM_THREADS: making a trainer sets
+# its threads to the processors it sees.)
+IGNORED = ("twin_iterations", "twin_minibatch_size", "reruns", "onednn", "threads")
+
+
+def certificates(folder: Path = FOLDER) -> Iterator[Path]:
+    """The files, in order of their names."""
+    return iter(sorted(folder.glob("*" + SUFFIX)))
+
+
+def identity(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a plan, what the capture depends on."""
+    return {name: value for name, value in inputs.items() if name not in IGNORED}
+
+
+def certificate_of(inputs: Mapping[str, Any], folder: Path = FOLDER) -> Certificate | None:
+    """Raises CertificateError: one in the folder is damaged."""
+    wanted = identity(inputs)
+    for path in certificates(folder):
+        found = Certificate(str(path))
+        if identity(found.plan) == wanted:
+            return found
+    return None
+
+
+def stands_in(capture: Capture) -> bool:
+    """Whether somebody else than CNTK made the reference."""
+    return capture.producer == "stand-in"
+
+
+def stand_in(capture: Capture, certified: int | None, arrays: int, folder: Path = FOLDER) -> str:
+    """certified: of how many arrays the bits are CNTK's; None where no certificate is of the plan.
+    arrays: how many there are."""
+    if not stands_in(capture):
+        return ""
+    if certified is None:
+        return ("CNTK did not run and no certificate is of this plan: the reference is this "
+                "project's port's own arithmetic, certified on "
+                f"{sum(1 for _ in certificates(folder))} other plans")
+    made = f"CNTK did not run: this project's port stood in for it, {certified:,} of {arrays:,} "
+    return made + "arrays with the bits that real CNTK's certificate asks for"

@@ -1,0 +1,93 @@
+"""Captures a user's port for a plan, or shows how it is matched.
+
+    python -m torch_port.adapter --adapter FILE.py --plan PLAN.json --reference CAPTURE --output F
+    python -m torch_port.adapter --adapter FILE.py --explain
+"""
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from captures.article import DCGAN
+from captures.errors import ParityError
+from captures.format import Capture, CaptureWriter
+from captures.plan import Plan
+from captures.process import ended
+from torch_port.adapter.capture import capture, of_file, user_networks
+from torch_port.adapter.load import PARTS, Adapter, load
+from torch_port.adapter.network import UserNetwork
+
+
+def explain(adapter: Adapter, mapping: dict[str, str]) -> str:
+    """Which of the user's modules is which layer, which tensor which array; a line each."""
+    lines = [f"{adapter.path}: names {', '.join(adapter.given)}"]
+    for name, network in user_networks(adapter, DCGAN, mapping).items():
+        lines += ["", f"{name}: {len(network.matched.groups)} convolutions, matched in the order "
+                      "in which they run"]
+        lines += _explained(network)
+    lines += ["", *(f"noticed: {what}" for what in adapter.noticed)]
+    absent = [name for name in PARTS if name not in adapter.given]
+    lines += [f"not judged without `{PARTS[name]}`" for name in absent]
+    return "\n".join(lines).rstrip()
+
+
+def _explained(network: UserNetwork) -> list[str]:
+    matched, tensors = network.matched, network.tensors()
+    lines = []
+    for layer in network.network.layers:
+        held = []
+        for quantity in layer.arrays:
+            one = matched.held.get(f"{network.network.name}/{layer.name}/{quantity}")
+            if one is not None:
+                held.append(f"{quantity} = {one.path} {tuple(tensors[one.path].shape)}")
+        seen = "" if layer.name not in matched.unseen else "  (its output cannot be seen)"
+        lines.append(f"  {layer.name:<12} {layer.kind:<13} {'; '.join(held)}{seen}".rstrip())
+    if matched.logits:
+        lines.append("  it ends before the sigmoid: its logits are taken through CNTK's")
+    lines += [f"  {path} has no counterpart in CNTK's network" for path in matched.extra]
+    return lines
+
+
+def main(adapter: Annotated[Path, typer.Option(help="the file that names the port's parts")],
+         plan: Annotated[Path | None, typer.Option(
+             help="what to run, as `parity` wrote it")] = None,
+         reference: Annotated[Path | None, typer.Option(help="CNTK's capture of the plan")] = None,
+         output: Annotated[Path | None, typer.Option(help="folder of the capture")] = None,
+         mapping: Annotated[Path | None, typer.Option(
+             help="JSON: array of the captures to path of the tensor")] = None,
+         show: Annotated[bool, typer.Option("--explain", help="only show the matching")] = False
+         ) -> None:
+    """Captures somebody's port of the article's networks."""
+    def run() -> None:
+        torch.compiler.set_stance("force_eager")  # compiled code hides its calls
+        loaded = load(adapter)
+        named = of_file(mapping) if mapping else {}
+        if show:
+            print(explain(loaded, named))
+            return
+        if plan is None or reference is None or output is None:
+            raise ParityError("a capture needs --plan, --reference and --output")
+        _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output)
+
+    raise typer.Exit(ended(run, str(output or "the output folder")))
+
+
+def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: Capture,
+             output: Path) -> None:
+    started = time.time()
+    torch.set_num_threads(plan.threads)
+
+    def note(text: str, done: int, total: int) -> None:
+        print("progress", done, total, text, sep="\t", flush=True)
+
+    with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},
+                       plan.threads) as writer:
+        capture(adapter, DCGAN, plan, reference, writer, note, mapping)
+        writer.fact("seconds", time.time() - started)
+        writer.fact("job", "layers")
+
+
+if __name__ == "__main__":
+    typer.run(main)
