@@ -31,7 +31,7 @@ from parity.stages import registry
 def command(
     plan: Plan,
     output: Output = RUNS / "parity",
-    port: Annotated[Path, typer.Option(metavar="FILE.py|FOLDER", show_default="this project's", help=(
+    port: Annotated[Path, typer.Option(metavar="FILE.py|FOLDER", show_default="ours", help=(
         "the port to judge: an adapter (docs/judge-your-port.md), or a folder that holds a "
         "torch_port"))] = ROOT,
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", help=(

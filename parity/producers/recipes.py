@@ -123,7 +123,7 @@ def reference_job(plan: Plan, folder: Path, reference: str) -> Job:
     return stand_in_job(plan, folder, None if found is None else Path(found.path))
 
 
-def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),  # noqa: B008
+def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
               parts: str = "") -> list[Job]:
     """parts: of the port's captures, as in ``port_job``."""
     reference = sources.reference or possible_reference()
