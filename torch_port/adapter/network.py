@@ -145,6 +145,7 @@ def match(module: nn.Module, network: Network, example: Tensor,
         held.update(_weights(network.name, convolution, group, watcher.path_of, taken, paths))
         if group.bias is not None and not convolution.bias:
             extra.append(watcher.path_of(group.bias) or "")
+            taken.update(extra)
         if normalisation:
             held.update(_statistics(network.name, normalisation, group, paths, taken,
                                     mapping or {}))
