@@ -6,7 +6,7 @@ import typer
 
 from captures.process import AGREE, DIFFER
 from parity.cli.options import IMAGES, RUNS, MapFile, Only, Quiet, console_of, listed
-from parity.golden.record import record
+from parity.evidence.golden import record
 from parity.golden.store import FOLDER
 
 Again = Annotated[bool, typer.Option("--again", show_default="off", help=(

@@ -10,9 +10,8 @@ from typing import Any
 
 from captures.certificate import Certificate
 from captures.format import Capture
-from parity.producers.jobs import ROOT
 
-FOLDER = ROOT / "golden"
+FOLDER = Path(__file__).resolve().parents[2] / "golden"
 SUFFIX = ".certificate"
 # Values of a plan that do not change the capture of CNTK's layers: what the twin run takes, and how
 # the port computes. (CNTK's own results do not depend on OMP_NUM_THREADS: making a trainer sets

@@ -61,7 +61,7 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
 def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:
     """CNTK's capture of the layers by this project's own port, where CNTK cannot run."""
     command: list[str | os.PathLike[str]] = [
-        sys.executable, "-m", "torch_port.capture.stand_in", "--plan", plan_file(folder),
+        sys.executable, "-m", "torch_port.stand_in", "--plan", plan_file(folder),
         "--output", folder / name]
     if certificate is not None:
         command += ["--certificate", certificate]

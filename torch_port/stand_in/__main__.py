@@ -1,0 +1,20 @@
+"""``python -m torch_port.stand_in``: see job.py."""
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captures.process import ended
+from torch_port.stand_in.job import make
+
+
+def main(plan: Annotated[Path, typer.Option(help="what to run, as `parity` wrote it")],
+         output: Annotated[Path, typer.Option(help="folder of the capture; replaced")],
+         certificate: Annotated[Path | None, typer.Option(
+             help="of this plan, for CNTK's own files")] = None) -> None:
+    """The reference's capture, by the port instead of CNTK."""
+    raise typer.Exit(ended(lambda: make(plan, output, certificate), str(output)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
