@@ -39,17 +39,19 @@ def cntk_environment_or_fail() -> Path:
         "one). Tests against CNTK do not pass without CNTK.", pytrace=False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Says last, and loudly, which tests were not run for want of CNTK."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
     files = Counter(report.nodeid.partition("::")[0]
-                    for report in terminalreporter.stats.get("skipped", ())
+                    for report in (terminal.stats.get("skipped", ()) if terminal else ())
                     if NEEDS_CNTK in str(report.longrepr))
     if files:
-        terminalreporter.section(
-            f"NOT RUN: {files.total()} tests that need real CNTK; this machine has no Python 3.6 "
-            "(CNTK_PYTHON=none, or none was found)", sep="!", yellow=True, bold=True)
+        terminal.section(f"NOT RUN: {files.total()} tests need real CNTK", sep="!", yellow=True,
+                         bold=True)
+        terminal.line("This machine has no Python 3.6 for it (CNTK_PYTHON=none, or none was "
+                      "found).", yellow=True)
         for name, count in sorted(files.items()):
-            terminalreporter.line(f"{count:5} of {name}", yellow=True)
+            terminal.line(f"{count:5} of {name}", yellow=True)
 
 
 class CNTK:
