@@ -325,8 +325,6 @@ YET: dict[str, dict[str, str]] = {
         "torch_port/adapter/", "torch_port/files/model.py", "torch_port/normal_initializer.py",
         "parity/blame/", "parity/classifier_score.py", "parity/judge/policies.py",
         "parity/onnx/graph.py", "parity/report/html.py", "parity/stages/"), "asks the spec"),
-    "importing_changes_nothing": {
-        "torch_port/reader/reader.py": "OpenCV is silenced where an image is read"},
     "one_write_and_rename": dict.fromkeys((
         "captures/format.py", "captures/plan.py", "cntk_impl/dcgan_training.py",
         "torch_port/onnx_export.py", "datasets/drawn_faces.py", "parity/classifier_score.py",

@@ -56,10 +56,6 @@ from torch_port.reader.augmentation import (
 )
 from torch_port.reader.order import ends_sweep, sample_indices, sample_order
 
-# An image that does not decode is a ReaderError, not lines of OpenCV's on stderr.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
 # ------------------------------------------------------------------------------------ the reader
 
 def decode(entry: MapEntry, where: str) -> np.ndarray:
@@ -67,6 +63,8 @@ def decode(entry: MapEntry, where: str) -> np.ndarray:
 
     where: named in the message of the ReaderError that an unreadable file raises.
     """
+    # An image that does not decode is a ReaderError, not lines of OpenCV's on stderr.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         content = np.frombuffer(entry.read(), np.uint8)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
