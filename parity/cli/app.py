@@ -20,6 +20,7 @@ COMMANDS = {
     "judge": "the captures of a run are compared again, in seconds",
     "compare": "two captures of one plan, made on different days, say",
     "horizon": "a long twin run: up to where can the port not be told from CNTK's own rerun",
+    "explain-port": "which of a port's layers and tensors is which of CNTK's",
     "golden": "what real CNTK does with a table of plans, kept as certificates",
     "defects": "every planted mistake, and what the suite says of it",
     "false-alarms": "the correct port over many plans: none may fail",

@@ -1,0 +1,99 @@
+"""What of a machine and its packages can change a result: kept in every capture's manifest, so that
+two captures that differ can say why. Plain Python 3.6, standard library.
+
+Where a system does not say something (no /proc, say), the value is "".
+"""
+import collections
+import hashlib
+import os
+import platform
+import sys
+from typing import Any, Dict, Iterable, List, Tuple
+
+# What changes the arithmetic of a process, whoever set it.
+VARIABLES = ("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_NUM_THREADS", "MKL_ENABLE_INSTRUCTIONS",
+             "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS",
+             "ONEDNN_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE", "ATEN_CPU_CAPABILITY",
+             "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
+# The flags that make a library take other code.
+FLAGS = ("sse2", "ssse3", "sse4_1", "sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw",
+         "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
+PACKAGES = ("cntk", "cntk-gpu", "torch", "numpy", "scipy", "onnx", "onnxruntime",
+            "onnxruntime-gpu", "opencv-python-headless", "opencv-contrib-python", "pandas")
+
+
+def described() -> Dict[str, Any]:
+    """Processor, system, Python, variables and packages, ready for JSON."""
+    model, flags = _processor()
+    return collections.OrderedDict([
+        ("processor", platform.machine()), ("model", model), ("flags", flags),
+        ("processors", os.cpu_count()), ("system", platform.system()),
+        ("release", platform.release()), ("libc", _libc()),
+        ("python", platform.python_version()),
+        ("variables", collections.OrderedDict(
+            (name, os.environ[name]) for name in VARIABLES if name in os.environ)),
+        ("packages", packages(PACKAGES))])
+
+
+def _libc() -> str:
+    """Its exponentials and logarithms are what CNTK's are made of."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):
+        return ""
+
+
+def _processor() -> Tuple[str, List[str]]:
+    """(model, flags of ``FLAGS``)."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lines = [line.partition(":") for line in file]
+    except (IOError, OSError):
+        return platform.processor(), []
+    found = {}  # type: Dict[str, str]
+    for name, _, value in lines:
+        found.setdefault(name.strip(), value.strip())
+    known = set(found.get("flags", found.get("Features", "")).split())
+    return found.get("model name", platform.processor()), [flag for flag in FLAGS if flag in known]
+
+
+def packages(names: Iterable[str]) -> Dict[str, str]:
+    """Name to version, with the build where the version carries one (2.13.0+cpu); of those that
+    are installed."""
+    made = collections.OrderedDict()  # type: Dict[str, str]
+    for name in names:
+        version = _version(name)
+        if version:
+            made[name] = version
+    return made
+
+
+def _version(name: str) -> str:
+    if sys.version_info >= (3, 8):
+        from importlib import metadata
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return ""
+    import pkg_resources
+    try:
+        return str(pkg_resources.get_distribution(name).version)
+    except pkg_resources.DistributionNotFound:
+        return ""
+
+
+def code_sha256(*folders: str) -> str:
+    """Of every source file under the folders, by name and content: two captures of one code have
+    the same."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        paths = []  # type: List[str]
+        for place, inside, files in os.walk(folder):
+            inside[:] = sorted(one for one in inside if one != "__pycache__")
+            paths += [os.path.join(place, one) for one in files
+                      if one.endswith((".py", ".c", ".h"))]
+        for path in sorted(paths):
+            digest.update(os.path.relpath(path, folder).replace(os.sep, "/").encode("utf-8"))
+            with open(path, "rb") as file:
+                digest.update(hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()

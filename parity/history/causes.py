@@ -1,0 +1,82 @@
+"""Why two captures may differ: what their manifests say of programs, packages and machines.
+
+    causes(manifest of last month's, manifest of today's)   a list, the most likely first
+
+A cause is a candidate, not a proof: that a package has another version does not mean that it is
+why. Where nothing differs, every bit has to repeat.
+"""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """what: in one line. rounds: whether it can change how results round; a seed or a data set
+    changes what is computed."""
+
+    what: str
+    rounds: bool = True
+
+
+def causes(ours: Manifest, theirs: Manifest) -> list[Cause]:
+    """Differences that matter, in the order in which they are worth a look."""
+    a, b = ours.get("machine", {}), theirs.get("machine", {})
+    return [*_plans(ours.get("plan", {}), theirs.get("plan", {})),
+            *_one("the producer", ours.get("producer"), theirs.get("producer")),
+            *_one("the code", _short(a.get("code")), _short(b.get("code"))),
+            *_mapping("", {**ours.get("versions", {}), **a.get("packages", {})},
+                      {**theirs.get("versions", {}), **b.get("packages", {})}),
+            *_mapping("the variable ", a.get("variables", {}), b.get("variables", {})),
+            *_one("the arithmetic", ours.get("facts", {}).get("arithmetic"),
+                  theirs.get("facts", {}).get("arithmetic")),
+            *_one("the number of processors (CNTK's gradients of weights depend on it)",
+                  a.get("processors"), b.get("processors")),
+            *_one("the threads", ours.get("threads"), theirs.get("threads")),
+            *_one("the kind of processor", a.get("processor"), b.get("processor")),
+            *_one("the processor", a.get("model"), b.get("model")),
+            *_flags(a.get("flags"), b.get("flags")),
+            *_one("the C library", a.get("libc"), b.get("libc")),
+            *_one("Python", a.get("python"), b.get("python")),
+            *_one("the system", a.get("system"), b.get("system"))]
+
+
+def repeats(ours: Manifest, theirs: Manifest) -> bool:
+    """Whether the second has to have the first's bits: nothing that rounds is another."""
+    return not causes(ours, theirs)
+
+
+def _plans(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Cause]:
+    return [Cause(f"the plan's {name}: {ours.get(name)} and {theirs.get(name)}", False)
+            for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+
+def _one(what: str, ours: object, theirs: object) -> list[Cause]:
+    """A value that only one manifest has is not known, and no cause."""
+    if ours in (None, "") or theirs in (None, "") or ours == theirs:
+        return []
+    return [Cause(f"{what}: {ours} and {theirs}")]
+
+
+def _mapping(what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Cause]:
+    made = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        a, b = ours.get(name), theirs.get(name)
+        if a != b and (what or (a is not None and b is not None)):
+            made.append(Cause(f"{what}{name}: {a or 'not set'} and {b or 'not set'}"))
+    return made
+
+
+def _flags(ours: list[str] | None, theirs: list[str] | None) -> list[Cause]:
+    if ours is None or theirs is None or set(ours) == set(theirs):
+        return []
+    one, other = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    parts = [f"only the {which} has {' '.join(flags)}"
+             for which, flags in (("first", one), ("second", other)) if flags]
+    return [Cause("the processor's instructions: " + ", ".join(parts))]
+
+
+def _short(text: object) -> str:
+    return str(text)[:12] if text else ""
