@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captures.errors import PlanError
 from captures.plan import Plan
@@ -48,6 +47,7 @@ from parity.evidence.matrix import documentation, matrix, print_summary, table
 from parity.judge import policies
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
+from parity.producers.progress import shown
 
 DOCS = ROOT / "docs" / "defects.md"
 MATRIX = "matrix.json"
@@ -218,10 +218,8 @@ def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Con
     context = multiprocessing.get_context("forkserver")
     at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
     waiting, running = list(left), {}  # type: ignore[var-annotated]
-    columns = (TextColumn("defects"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total, completed=len(done))
+    with shown(console, counted=True) as progress:
+        bar = progress.add_task("defects", total=total, completed=len(done))
         if waiting:
             _start_server(context)
         try:
@@ -233,7 +231,7 @@ def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Con
                     process = context.Process(target=work, args=(one,), daemon=True)
                     process.start()
                     running[process.sentinel] = process, one, time.monotonic()
-                progress.update(bar, completed=len(done), description=", ".join(
+                progress.update(bar, completed=len(done), description="defects: " + ", ".join(
                     one.name for _, one, _ in running.values()))
                 ended = connection.wait(list(running), timeout=5)
                 for sentinel, (process, one, begun) in list(running.items()):
@@ -246,7 +244,7 @@ def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Con
                     done[one.name] = load_result(one) or Result(
                         one.name, one.key, error=_how_it_ended(process.exitcode))
                     shutil.rmtree(one.scratch, ignore_errors=True)
-            progress.update(bar, completed=len(done), description="")
+            progress.update(bar, completed=len(done), description="defects")
         finally:
             for process, _, _ in running.values():
                 process.terminate()

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from captures.errors import PlanError
@@ -31,6 +30,7 @@ from captures.plan import Plan
 from parity import comparison
 from parity.judge.results import Report
 from parity.producers.jobs import ROOT
+from parity.producers.progress import shown
 from parity.stages import registry
 
 STAGES = tuple(name for name in registry.names() if name not in ("twin", "score"))
@@ -119,8 +119,7 @@ def main(map_file: Path, folder: Path, only: Sequence[str], restart: bool,
         plans = {name: plans[name] for name in only}
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                  TimeElapsedColumn(), console=console) as progress:
+    with shown(console, counted=True) as progress:
         task = progress.add_task("plans", total=len(plans))
         # Each of the processes below has one processor to itself.
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
