@@ -19,34 +19,23 @@ the article; the article's latents came from the clock.
 
 Importing this module builds nothing. Python 3.6; the layers' names are those of the captures.
 """
-import argparse
 import collections
-import contextlib
-import errno
-import os
-import shutil
-import signal
 import sys
 
 import cntk as C
 import cntk.io.transforms as xforms
-import numpy as np
 from cntk import cntk_py
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
-from captures.check import check_data
-from captures.errors import ParityError
-from captures.map_file import name_for_cntk
-from captures.plan import IMAGE_SIZE, LARGEST_SEED, LATENT_SIZE, Latents
-from environment.quiet import select_device
+from captures.article import LEARNING_RATE, MOMENTUM
+from captures.errors import ReaderError
+from captures.plan import IMAGE_SIZE, LATENT_SIZE, Latents
+from captures.training.finite import finite
+from cntk_impl.training_state import State
+from environment.quiet import quiet_stderr
 
 img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ITERATIONS, MINIBATCH_SIZE, IMAGE_INTERVAL = 50000, 16, 10
-LEARNING_RATE, MOMENTUM = 1e-4, 0.5
-GENERATOR_MODEL, DISCRIMINATOR_MODEL = "dcgan_generator.model", "dcgan_discriminator.model"
-LOG = "dcgan.csv"
 
 
 # ----------------------------------------------------------------------------------- the networks
@@ -165,215 +154,53 @@ def create_trainers(networks, minibatch_size, unit_gain=False, writers=(None, No
     return trainers
 
 
-@contextlib.contextmanager
-def quiet_stderr():
-    """File descriptor 2 set aside: what C++ writes there cannot be filtered otherwise."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
 # ------------------------------------------------------------------------------------ the training
 
 
 def iterate(networks, trainers, reader, latents, minibatch_size):
-    """Endless iterations: yields (G_loss, D_loss, generated images) after each."""
+    """Endless iterations: yields (G_loss, D_loss, generated images) after each.
+
+    Raises ReaderError: an image cannot be read; nothing was learnt from that minibatch.
+    """
     G_trainer, D_trainer = trainers
     input_map = {networks.x: reader.streams.images}
     while True:
-        batch = reader.next_minibatch(minibatch_size, input_map=input_map)
+        try:
+            batch = reader.next_minibatch(minibatch_size, input_map=input_map)
+        except RuntimeError as error:
+            raise ReaderError("CNTK's reader stopped: " + first_line(error))
         D_trainer.train_minibatch({networks.x: batch[networks.x].data,
                                    networks.z: latents.next(minibatch_size)})
+        D_loss = finite(D_trainer.previous_minibatch_loss_average, "D_loss")
+
         _, outputs = G_trainer.train_minibatch({networks.z: latents.next(minibatch_size)},
                                                outputs=[networks.G_fake.output])
-        yield (G_trainer.previous_minibatch_loss_average,
-               D_trainer.previous_minibatch_loss_average, outputs[networks.G_fake.output])
+        G_loss = finite(G_trainer.previous_minibatch_loss_average, "G_loss")
+        yield G_loss, D_loss, outputs[networks.G_fake.output]
 
 
-class Results:
-    """The files of a run. Each is written under a temporary name and renamed: never half of one."""
+def train(session):
+    """The article's run, or the rest of it; the session keeps what it does."""
+    settings = session.settings
+    reader = create_reader(settings.map_file, train=True, seed=settings.seed)
+    networks = build_networks(settings.seed)
+    latents = Latents(settings.seed)
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.rows = []
-        os.makedirs(folder, exist_ok=True)
+    # freq=None: no lines of single minibatches, which carry no tag; summaries do.
+    with quiet_stderr():  # each writes the banner of CNTK's build
+        writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
+                   for tag in ("Generator", "Discriminator")]
+    trainers = create_trainers(networks, settings.minibatch_size, settings.unit_gain, writers)
 
-    @contextlib.contextmanager
-    def _whole(self, *names):
-        path = os.path.join(self.folder, *names)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        stem, extension = os.path.splitext(path)
-        part = stem + ".part" + extension
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            if os.path.exists(part):
-                os.unlink(part)
-
-    def image(self, step, image):
-        import cv2
-        with self._whole("dcgan_image", "step%d" % step, "fake.png") as path:
-            pixels = (image / 2 + 0.5) * 255
-            if not cv2.imwrite(path, np.ascontiguousarray(pixels.transpose(1, 2, 0))):
-                raise OSError("OpenCV could not write it")
-
-    def save(self, networks):
-        """The log and the models."""
-        import pandas
-        with self._whole(LOG) as path:
-            pandas.DataFrame(self.rows, columns=["step", "G_loss", "D_loss"]).to_csv(
-                path, index=False)
-        for name, function in ((GENERATOR_MODEL, networks.G_fake),
-                               (DISCRIMINATOR_MODEL, networks.D_real)):
-            with self._whole(name) as path:
-                save_function(function, path)
-
-
-def save_function(function, path, format=C.ModelFormat.CNTKv2):
-    """``function.save``. Where the disk is full CNTK aborts the whole process ("double free or
-    corruption", measured), so the free space is looked at first.
-
-    Raises OSError.
-    """
-    values = sum(int(np.prod(held.shape)) for held in function.parameters + function.constants)
-    if shutil.disk_usage(os.path.dirname(path)).free < 4 * values + 2 ** 20:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    function.save(path, format=format)
-
-
-class _AboveTheBar:
-    """What CNTK's ProgressPrinter prints goes above the progress bar, not through it."""
-
-    def __init__(self, bar):
-        self.bar = bar
-
-    def write(self, text):
-        if text.strip():
-            self.bar.write(text.rstrip("\n"), file=sys.__stdout__)
-
-    def flush(self):
-        sys.__stdout__.flush()
-
-
-@contextlib.contextmanager
-def interrupts_noted():
-    """Ctrl-C is noted in the list that is given, to be heard between two iterations: after half of
-    one the discriminator is a step ahead, and an exception inside a callback of CNTK's ends up as
-    one of C++."""
-    noted = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def train(map_file, output_dir, iterations=ITERATIONS, minibatch_size=MINIBATCH_SIZE,
-          unit_gain=False, seed=0, image_interval=IMAGE_INTERVAL):
-    """The article's run. Returns how many iterations were done; fewer after Ctrl-C.
-
-    What was done until then is kept, also when CNTK fails on the way.
-    """
-    from tqdm import tqdm
-
-    results = Results(output_dir)
-    reader = create_reader(map_file, train=True, seed=seed)
-    networks = build_networks(seed)
-    latents = Latents(seed)
-    frequency = max(1, iterations // 100)
-    with tqdm(total=iterations, unit="iteration", file=sys.stderr) as bar, \
-            contextlib.redirect_stdout(_AboveTheBar(bar)), interrupts_noted() as interrupts:
-        # freq=None: no lines of single minibatches, which carry no tag; summaries do.
-        with quiet_stderr():  # each writes the banner of CNTK's build
-            writers = [C.logging.ProgressPrinter(freq=None, tag=tag)
-                       for tag in ("Generator", "Discriminator")]
-        trainers = create_trainers(networks, minibatch_size, unit_gain, writers)
-        steps = iterate(networks, trainers, reader, latents, minibatch_size)
-        try:
-            while len(results.rows) < iterations and not interrupts:
-                step = len(results.rows)
-                G_loss, D_loss, images = next(steps)
-                results.rows.append((step + 1, G_loss, D_loss))
-                if step % image_interval == 0:
-                    results.image(step, images[0])
-                bar.update()
-                bar.set_postfix(G_loss="%.4f" % G_loss, D_loss="%.4f" % D_loss)
-                if (step + 1) % frequency == 0:
-                    print("iteration %d: D_loss %.7g  G_loss %.7g" % (step + 1, D_loss, G_loss))
-                    for trainer in trainers:
-                        trainer.summarize_training_progress()
-        finally:
-            results.save(networks)
-    return len(results.rows)
-
-
-def _number(lowest, highest=None):
-    def parse(text):
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError("%r is not a whole number" % text)
-        if value < lowest or (highest is not None and value > highest):
-            raise argparse.ArgumentTypeError(
-                "%d is out of range: give at least %d" % (value, lowest)
-                + ("" if highest is None else " and at most %d" % highest))
-        return value
-    return parse
-
-
-def parser():
-    made = argparse.ArgumentParser(
-        description="Trains the article's DCGAN on real CNTK 2.7. Bare, it is the article's run.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument("--iterations", type=_number(1), default=ITERATIONS, help="updates of each")
-    made.add_argument("--minibatch-size", type=_number(1), default=MINIBATCH_SIZE,
-                      help="images in a minibatch; also the clipping threshold per sample")
-    made.add_argument("--map-file", default=os.path.join(ROOT, "data", "train_dcgan_map.txt"),
-                      help="one `image<TAB>0` per line; the default is what `make data` makes")
-    made.add_argument("--output-dir", default=os.path.join(ROOT, "runs", "article"),
-                      help="where models, images and dcgan.csv go")
-    made.add_argument("--unit-gain", action="store_true",
-                      help="the paper's Adam, as the program had it from March 2020 on")
-    made.add_argument("--seed", type=_number(0, LARGEST_SEED), default=0,
-                      help="of the weights, the latents and the order of the images")
-    made.add_argument("--image-interval", type=_number(1), default=IMAGE_INTERVAL,
-                      help="iterations from one written image to the next")
-    return made
-
-
-def main(arguments=None):
-    options = parser().parse_args(arguments)
-    select_device()
-    try:
-        check_data(options.map_file)
-        done = train(options.map_file, options.output_dir, options.iterations,
-                     options.minibatch_size, options.unit_gain, options.seed,
-                     options.image_interval)
-    except ParityError as error:
-        sys.stderr.write("error: %s\n" % error)
-        return 2
-    except OSError as error:
-        sys.stderr.write("error: %s cannot be written (%s): free space there or choose another "
-                         "place with --output-dir\n" % (error.filename or options.output_dir,
-                                                        error.strerror or error))
-        return 2
-    except RuntimeError as error:
-        sys.stderr.write("error: CNTK stopped: %s. What was done before is in %s\n"
-                         % (first_line(error), options.output_dir))
-        return 2
-    if done < options.iterations:
-        sys.stderr.write("interrupted after %d iterations; models and log of those are in %s\n"
-                         % (done, options.output_dir))
-        return 130
-    sys.stderr.write("models, images and %s are in %s\n" % (LOG, options.output_dir))
-    return 0
+    trained = State(networks, trainers, reader, latents, settings.minibatch_size)
+    steps = iterate(networks, trainers, reader, latents, settings.minibatch_size)
+    for step, images in session.run(trained, steps):
+        if step % settings.image_interval == 0:
+            session.write_image(step, images[0])
+        if (step + 1) % settings.summarised_every == 0:
+            with session.printing():
+                for trainer in trainers:
+                    trainer.summarize_training_progress()
 
 
 def first_line(error):
@@ -386,4 +213,6 @@ def first_line(error):
 
 
 if __name__ == "__main__":
+    from cntk_impl.console import main
+
     sys.exit(main())

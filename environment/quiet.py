@@ -9,6 +9,7 @@ Three sources, each stopped where it starts and nowhere else:
 * The "Build info" banner comes from C++ when a ``ProgressPrinter`` is made: the article's program
   makes its two with the descriptor set aside.
 """
+import contextlib
 import os
 import sys
 
@@ -24,12 +25,18 @@ def select_device():
     """Has CNTK choose its default device without a word, and returns it."""
     import cntk
 
+    with quiet_stderr():
+        return cntk.device.use_default_device()
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """File descriptor 2 set aside: what C++ writes there cannot be filtered otherwise."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        return cntk.device.use_default_device()
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

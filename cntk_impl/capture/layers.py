@@ -24,6 +24,8 @@ from cntk_impl.capture.probes import (
     probe_pointwise,
     probe_reader,
 )
+from cntk_impl.training_state import save_function
+from environment.quiet import quiet_stderr
 
 NUDGES = 3  # of the inputs in evaluation mode
 
@@ -59,9 +61,9 @@ def layers_job(writer, plan, note):
         writer.add("optimizer/state/" + name, value)
     for name, function in (("generator", networks.G_fake), ("discriminator", networks.D_real)):
         path = os.path.join(writer.folder, name)
-        program.save_function(function, path + ".model")
-        with program.quiet_stderr():  # the exporter's remarks
-            program.save_function(function, path + ".onnx", C.ModelFormat.ONNX)
+        save_function(function, path + ".model")
+        with quiet_stderr():  # the exporter's remarks
+            save_function(function, path + ".onnx", C.ModelFormat.ONNX)
 
     batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
     x = pixels(batch)

@@ -3,13 +3,9 @@ import numpy as np
 
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.learner_state import learner_state
+from cntk_impl.training_state import QUANTITY
 
 C = program.C
-
-# CNTK's name of what a layer holds, and the captures'.
-QUANTITY = {"W": "weight", "b": "bias", "scale": "scale", "bias": "bias",
-            "aggregate_mean": "running_mean", "aggregate_variance": "running_variance",
-            "aggregate_count": "sample_count"}
 
 
 class Observed:

@@ -5,7 +5,8 @@ import numpy as np
 
 from captures import probes as probe_inputs
 from cntk_impl import dcgan_training as program
-from cntk_impl.capture.observed import QUANTITY, C
+from cntk_impl.capture.observed import C
+from cntk_impl.training_state import QUANTITY
 
 # ------------------------------------------------------------------------------------- the probes
 

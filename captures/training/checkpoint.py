@@ -1,0 +1,225 @@
+"""A checkpoint on disk: all that the next iteration depends on, in one form for both programs.
+
+    checkpoints/iteration0000123/
+        state.npz       arrays under the captures' names: generator/conv1/weight, its Adam's
+                        generator/conv1/weight_m and _v, generator/learner/minibatches (Adam's
+                        counter), generator/bn1/running_mean ..., latents/keys; CNTK's layout
+        dcgan.csv       the log so far
+        manifest.json   the iteration, what the run is (see ``identity``), the place in the stream
+                        of latents, every file's size and SHA-256
+
+The folder is written under another name, brought to the disk, and renamed: it is whole or it is not
+there. The last two are kept; where the newer one is damaged, the older one is taken. Because CNTK's
+program and the port write the same arrays, a checkpoint moves between them by its manifest alone.
+Plain Python 3.6 and numpy; nothing is pickled.
+"""
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+import numpy as np
+
+from captures.errors import TrainingError
+from captures.plan import Latents
+from captures.training.log import LOG, Log, Row, read_log
+
+FOLDER, STATE, MANIFEST = "checkpoints", "state.npz", "manifest.json"
+FORMAT, KEPT = 1, 2
+Arrays = Dict[str, np.ndarray]
+
+
+class Checkpoint(NamedTuple):
+    """identity: what has to be the same for a run to go on; latents: numpy's stream, without its
+    keys, which are an array; changes: what was changed on the way, at which iteration."""
+
+    iteration: int
+    identity: Dict[str, Any]
+    latents: Dict[str, Any]
+    arrays: Arrays
+    rows: List[Row]
+    changes: List[Dict[str, Any]]
+    path: Optional[Path] = None
+
+
+def latents_state(latents: Latents) -> Dict[str, Any]:
+    """numpy's stream: {"keys", "place", "has_gauss", "gauss"}."""
+    _, keys, place, has_gauss, gauss = latents.random.get_state()
+    return {"keys": np.array(keys, np.uint32), "place": int(place), "has_gauss": int(has_gauss),
+            "gauss": float(gauss)}
+
+
+def restore_latents(latents: Latents, checkpoint: Checkpoint) -> None:
+    at = checkpoint.latents
+    latents.random.set_state(("MT19937", checkpoint.arrays["latents/keys"].astype(np.uint32),
+                              at["place"], at["has_gauss"], at["gauss"]))
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Into folder/checkpoints; then removes all but the last two.
+
+    Raises OSError: no room. Nothing is left of it then.
+    """
+    home = folder / FOLDER
+    final = home / ("iteration%07d" % checkpoint.iteration)
+    part, old = home / (final.name + ".part"), home / (final.name + ".old.part")
+    shutil.rmtree(str(part), ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with (part / STATE).open("wb") as file:
+            np.savez(file, **checkpoint.arrays)
+            _to_disk(file)
+        with (part / LOG).open("w", encoding="ascii", newline="") as log:
+            log.write(Log.text(checkpoint.rows))
+            _to_disk(log)
+        manifest = {"format": FORMAT, "iteration": checkpoint.iteration,
+                    "identity": checkpoint.identity, "latents": checkpoint.latents,
+                    "changes": checkpoint.changes,
+                    "files": {name: _facts(part / name) for name in (STATE, LOG)}}
+        text = json.dumps(manifest, indent=1, sort_keys=True)
+        with (part / MANIFEST).open("w", encoding="ascii") as file_of_text:
+            file_of_text.write(json.dumps({"sha256": _sha256(text.encode()), "manifest": manifest},
+                                          indent=1, sort_keys=True) + "\n")
+            _to_disk(file_of_text)
+        if final.exists():  # a folder that is not empty cannot be replaced in one step
+            os.rename(str(final), str(old))
+        os.rename(str(part), str(final))
+        _folder_to_disk(home)
+    finally:
+        shutil.rmtree(str(part), ignore_errors=True)
+        shutil.rmtree(str(old), ignore_errors=True)
+    for beyond in found(folder)[KEPT:]:
+        shutil.rmtree(str(beyond), ignore_errors=True)
+    return final
+
+
+def found(folder: Path) -> List[Path]:
+    """The checkpoints of a run's folder, the newest first; those half written are none."""
+    home = folder / FOLDER
+    names = os.listdir(str(home)) if home.is_dir() else []
+    return [home / name for name in sorted(names, reverse=True)
+            if re.match(r"iteration\d{7,}$", name)]
+
+
+def read_newest(folder: Path, say: Any = lambda text: None) -> Checkpoint:
+    """The newest checkpoint that is whole; ``say`` is told of one that is not.
+
+    Raises TrainingError: there is none, or none is whole.
+    """
+    problems = []
+    for path in found(folder):
+        try:
+            checkpoint = read_checkpoint(path)
+        except TrainingError as error:
+            problems.append(error)
+            continue
+        if problems:
+            say("%s; going on from the one before, of iteration %d"
+                % (problems[0], checkpoint.iteration))
+        return checkpoint
+    if problems:
+        raise problems[0]
+    raise TrainingError("%s holds no checkpoint: begin without --resume" % folder)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Raises TrainingError: not a checkpoint, damaged, of another version."""
+    manifest = _read_manifest(path)
+    for name, facts in manifest["files"].items():
+        if not (path / name).is_file() or _facts(path / name) != facts:
+            raise TrainingError("checkpoint %s is damaged: its %s is not what was written: take "
+                                "another one, or begin anew with --overwrite" % (path, name))
+    try:
+        with np.load(str(path / STATE), allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+        return Checkpoint(manifest["iteration"], manifest["identity"], manifest["latents"], arrays,
+                          read_log(path / LOG), manifest["changes"], path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise TrainingError("checkpoint %s is damaged (%s): take another one, or begin anew with "
+                            "--overwrite" % (path, error))
+
+
+def _read_manifest(path: Path) -> Dict[str, Any]:
+    try:
+        outer = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest: Dict[str, Any] = outer["manifest"]
+        said = outer["sha256"]
+        kinds = {"format": int, "iteration": int, "identity": dict, "latents": dict,
+                 "changes": list, "files": dict}
+        for name, kind in kinds.items():
+            if not isinstance(manifest[name], kind):
+                raise TypeError("its %s is no %s" % (name, kind.__name__))
+        if set(manifest["files"]) != {STATE, LOG}:
+            raise ValueError("it lists other files")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError("%s is not a whole checkpoint (%s): give one that a training wrote"
+                            % (path, getattr(error, "strerror", None) or error))
+    if manifest["format"] != FORMAT:
+        raise TrainingError("checkpoint %s has format %r, this program reads %d: go on with the "
+                            "version that wrote it" % (path, manifest["format"], FORMAT))
+    if _sha256(json.dumps(manifest, indent=1, sort_keys=True).encode()) != said:
+        raise TrainingError("checkpoint %s is damaged: its manifest is not what was written: take "
+                            "another one, or begin anew with --overwrite" % path)
+    return manifest
+
+
+def check_arrays(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> None:
+    """Raises TrainingError: an array is missing, too many, of another shape, or not finite.
+
+    expected: name to shape."""
+    for name in sorted({*expected, *checkpoint.arrays}):
+        held = checkpoint.arrays.get(name)
+        if name not in expected:
+            what = "it has %s, which these networks have not" % name
+        elif held is None:
+            what = "it has no %s" % name
+        elif tuple(held.shape) != tuple(expected[name]):
+            what = "its %s has the shape %s, here it is %s" % (
+                name, tuple(held.shape), tuple(expected[name]))
+        elif held.dtype.kind == "f" and not np.isfinite(held).all():
+            what = "its %s is not finite" % name
+        else:
+            continue
+        raise TrainingError("checkpoint %s does not fit the networks: %s: give a checkpoint of the "
+                            "article's networks" % (checkpoint.path, what))
+
+
+def weights_sha256(arrays: Arrays) -> str:
+    """Of both networks' parameters and statistics, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        if name.startswith(("generator/", "discriminator/")) and name[-2:] not in ("_m", "_v"):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    descriptor = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _facts(path: Path) -> Dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}

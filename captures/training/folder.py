@@ -1,0 +1,142 @@
+"""The folder of a run: who may write into it, what it holds, and whether there is room.
+
+Plain Python 3.6.
+"""
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+from captures.errors import TrainingError
+from captures.files import written_whole
+from captures.training import checkpoint
+from captures.training.log import HEADER, LOG
+
+LOCK, RUN = ".lock", "run.json"
+IMAGES, SAMPLES, EVENTS = "dcgan_image", "samples", "events"
+FIGURES = ("dcgan_logging.png", "dcgan_image.png", "dcgan.gif")
+MODELS = ("dcgan_generator.model", "dcgan_discriminator.model")
+WRITTEN = (checkpoint.FOLDER, IMAGES, SAMPLES, EVENTS, LOG, RUN, *FIGURES, *MODELS)
+PICTURE = 150 * 1024  # of 256 x 256 pixels, a PNG at its largest
+GRID = 4 * PICTURE
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; the system lets go of it when the process ends, however it ends.
+
+    Raises TrainingError: another run has it, or the folder cannot be made.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+", encoding="ascii")
+    except OSError as error:
+        raise TrainingError("output folder %s cannot be used (%s): choose another one with "
+                            "--output-dir" % (folder, error.strerror))
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise TrainingError("output folder %s cannot be locked (%s): choose one on another "
+                                    "file system with --output-dir" % (folder, error.strerror))
+            file.seek(0)
+            raise TrainingError("output folder %s is in use by process %s: wait for it, or choose "
+                                "another folder with --output-dir"
+                                % (folder, file.read().strip() or "?"))
+        file.truncate(0)
+        file.write("%d\n" % os.getpid())
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
+            if made:
+                with contextlib.suppress(OSError):  # not empty: there was a run
+                    folder.rmdir()
+
+
+def read_run(folder: Path) -> Optional[Dict[str, Any]]:
+    """``run.json``; None where there is none. Raises TrainingError: it is damaged."""
+    path = folder / RUN
+    if not path.exists():
+        return None
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(run["settings"], dict) or not isinstance(run["iterations"], int):
+            raise TypeError("its settings or iterations are of another kind")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError("%s is not the record of a run (%s): restore it, or delete the run "
+                            "with --overwrite" % (path, error))
+    return dict(run)
+
+
+def write_run(folder: Path, run: Dict[str, Any]) -> None:
+    with written_whole(folder / RUN) as part:
+        part.write_text(json.dumps(run, indent=1) + "\n", encoding="ascii")
+
+
+def iterations_in(folder: Path) -> Optional[int]:
+    """How many iterations a run did that left its files here; None: no run did."""
+    if not any((folder / name).exists() for name in WRITTEN):
+        return None
+    log = folder / LOG
+    if not log.exists():
+        return 0
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return max(0, text.count("\n") - HEADER.count("\n"))
+
+
+def refuse_a_run(folder: Path, program: str) -> None:
+    """Raises TrainingError where a run left its files in the folder."""
+    done = iterations_in(folder)
+    if done is None:
+        return
+    try:
+        run = read_run(folder) or {}
+    except TrainingError:
+        run = {}
+    asked = run.get("settings", {}).get("iterations")
+    whose = "" if run.get("program", program) == program else " of the program " + run["program"]
+    raise TrainingError(
+        "output folder %s holds a run%s of %d%s iterations: go on with it with --resume, choose "
+        "another folder with --output-dir, or delete that run with --overwrite"
+        % (folder, whose, done, " of %s" % asked if asked else ""))
+
+
+def delete_run(folder: Path) -> None:
+    for name in WRITTEN:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        elif path.exists() or path.is_symlink():
+            path.unlink()
+
+
+def check_room(folder: Path, checkpoint_bytes: int, models_bytes: int, images: int, grids: int
+               ) -> None:
+    """Raises TrainingError: the disk has not the room that the run will take.
+
+    checkpoint_bytes: of one; three are there for a moment, when the third replaces the first.
+    """
+    needed = (checkpoint.KEPT + 1) * checkpoint_bytes + models_bytes + images * PICTURE + grids * GRID
+    held = sum(file.stat().st_size for path in checkpoint.found(folder)
+               for file in path.iterdir())
+    free = shutil.disk_usage(str(folder)).free
+    if free + held < needed:
+        raise TrainingError(
+            "the run needs about %.1f GB in %s (three checkpoints of %.1f, %d pictures, %d grids), "
+            "and %.1f are free: free space there, choose another place with --output-dir, or write "
+            "fewer pictures with --image-interval and --sample-interval"
+            % (needed / 1e9, folder, checkpoint_bytes / 1e9, images, grids, free / 1e9))
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,115 @@
+"""The command line of the article's program: options by click, exit codes, figures. Python 3.6.
+
+Exit codes: 0 done, 2 could not run, 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM.
+"""
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import cntk as C
+import cv2
+import numpy as np
+
+from captures.article import LAYERS
+from captures.training import ending
+from captures.training.options import OF_THE_CALL, OPTIONS, ROOT, Settings, of_the_run
+from captures.training.session import Program, Session
+from captures.training.shapes import NETWORK, shapes
+
+OUTPUT = str(ROOT / "runs" / "article")
+FIGURES = "torch_port.train.figures"  # drawn in the port's environment, for both programs
+
+
+def encode(picture):
+    """Bytes H x W x 3, channels B, G, R, as a PNG."""
+    done, encoded = cv2.imencode(".png", picture)
+    if not done:
+        raise OSError("OpenCV could not encode a picture")
+    return encoded.tobytes()
+
+
+def events(folder, step):
+    from tensorboardX import SummaryWriter
+    return SummaryWriter(folder, purge_step=step)
+
+
+def program():
+    floats = sum(int(np.prod(shape)) for name, shape in shapes().items()
+                 if name[-2:] not in ("_m", "_v"))
+    return Program(
+        name="cntk",
+        identity={"network": NETWORK, "threads": os.cpu_count(),
+                  "arithmetic": "MKL branch %s" % os.environ.get("MKL_DEBUG_CPU_TYPE", "of this "
+                                                                 "processor")},
+        versions={"cntk": C.__version__, "python": platform.python_version(),
+                  "numpy": np.__version__, "opencv": cv2.__version__},
+        layers={network: [layer.name for layer in layers] for network, layers in LAYERS.items()},
+        shapes=shapes(), encode=encode, events=events, models_bytes=4 * floats)
+
+
+def train(settings):
+    from cntk_impl import dcgan_training
+
+    with Session(settings, program(), lambda text: click.echo(text, err=True)) as session:
+        dcgan_training.train(session)
+
+
+def draw_figures(folder):
+    """The loss figure, the grid and the animation. They are drawn from what is in the folder, so
+    where the port's environment is missing nothing is lost."""
+    python = ROOT / ".venv-torch" / "bin" / "python"
+    if not python.exists():
+        click.echo("figures were not drawn, because .venv-torch is not there: run make setup-torch "
+                   "and `.venv-torch/bin/python -m %s %s`" % (FIGURES, folder), err=True)
+        return
+    subprocess.call([str(python), "-m", FIGURES, str(folder)], cwd=str(ROOT),
+                    env=dict(os.environ, PYTHONPATH=str(ROOT)))
+
+
+def _click_option(option):
+    settings = {"help": option.help, "show_default": option.default not in (None, ())}
+    default = OUTPUT if option.name == "output_dir" else option.default
+    if option.kind is bool:
+        return click.option(option.flag, is_flag=True, default=default, **settings)
+    if option.choices:
+        return click.option(option.flag, type=click.Choice(option.choices), multiple=True,
+                            **settings)
+    kinds = {int: click.IntRange(option.lowest, option.highest), str: click.STRING,
+             float: click.FloatRange(option.lowest, option.highest)}
+    return click.option(option.flag, type=kinds[option.kind], default=default,
+                        **dict(settings, show_default=True))
+
+
+@click.pass_context
+def _command(context, **values):
+    """Trains the article's DCGAN on real CNTK 2.7. Bare, it is the article's run."""
+    given = {name for name in values
+             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
+    folder = Path(values["output_dir"])
+
+    def run():
+        settings = Settings.make(**of_the_run(folder, values, given))
+        train(settings)
+
+    status = ending.run(run, folder, lambda text: click.echo(text, err=True))
+    if status != 2:
+        draw_figures(folder)
+    sys.exit(status)
+
+
+command = click.command(context_settings={"help_option_names": ["--help"], "max_content_width": 100}
+                        )(_command)
+for _option in OPTIONS:
+    command = _click_option(_option)(command)
+
+
+def main(arguments=None):
+    """``sys.exit`` with the exit code. click refuses to run where Python's encoding is ASCII, and
+    a path may need more: such a locale is replaced by its UTF-8 form first."""
+    if sys.getfilesystemencoding() == "ascii" and "LC_ALL_WAS_C" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv],
+                  dict(os.environ, LC_ALL="C.UTF-8", LANG="C.UTF-8", LC_ALL_WAS_C="1"))
+    command(args=arguments, prog_name="dcgan_training.py")
