@@ -13,11 +13,10 @@ import cntk as C
 import cv2
 import numpy as np
 
-from captures.article import LAYERS
+from captures.article import DCGAN
 from captures.training import ending
-from captures.training.options import OF_THE_CALL, OPTIONS, ROOT, Settings, of_the_run
+from captures.training.options import OPTIONS, ROOT, Settings, of_the_run
 from captures.training.session import Program, Session
-from captures.training.shapes import NETWORK, shapes
 
 OUTPUT = str(ROOT / "runs" / "article")
 FIGURES = "torch_port.train.figures"  # drawn in the port's environment, for both programs
@@ -37,17 +36,13 @@ def events(folder, step):
 
 
 def program():
-    floats = sum(int(np.prod(shape)) for name, shape in shapes().items()
-                 if name[-2:] not in ("_m", "_v"))
+    branch = os.environ.get("MKL_DEBUG_CPU_TYPE", "of this processor")
     return Program(
-        name="cntk",
-        identity={"network": NETWORK, "threads": os.cpu_count(),
-                  "arithmetic": "MKL branch %s" % os.environ.get("MKL_DEBUG_CPU_TYPE", "of this "
-                                                                 "processor")},
+        name="cntk", spec=DCGAN,
+        identity={"threads": os.cpu_count(), "arithmetic": "MKL's branch " + branch},
         versions={"cntk": C.__version__, "python": platform.python_version(),
                   "numpy": np.__version__, "opencv": cv2.__version__},
-        layers={network: [layer.name for layer in layers] for network, layers in LAYERS.items()},
-        shapes=shapes(), encode=encode, events=events, models_bytes=4 * floats)
+        encode=encode, events=events)
 
 
 def train(settings):

@@ -17,7 +17,7 @@ import cntk as C
 import numpy as np
 from cntk.internal.utils import _to_cntk_dict_value
 
-from captures.article import LAYERS
+from captures.article import DCGAN
 from captures.files import written_whole
 from captures.training.session import Trained
 
@@ -31,11 +31,11 @@ MODELS = (("dcgan_generator.model", "G_fake"), ("dcgan_discriminator.model", "D_
 def held_by(networks):
     """Name of the captures to the Parameter or Constant that holds it, of both networks."""
     found = {}
-    for network, function in (("generator", networks.G_fake), ("discriminator", networks.D_real)):
-        for layer in LAYERS[network]:
+    for network, function in zip(DCGAN.networks, (networks.G_fake, networks.D_real)):
+        for layer in network.layers:
             for held in function.find_by_name(layer.name).root_function.inputs:
                 if held.is_parameter or (held.is_constant and held.name in QUANTITY):
-                    found["%s/%s/%s" % (network, layer.name, QUANTITY[held.name])] = (
+                    found["%s/%s/%s" % (network.name, layer.name, QUANTITY[held.name])] = (
                         held.as_parameter() if held.is_parameter else held.as_constant())
     return found
 

@@ -27,6 +27,7 @@ import numpy as np
 from captures.errors import TrainingError
 from captures.plan import Latents
 from captures.training.log import LOG, Log, Row, read_log
+from captures.training.shapes import KEYS
 
 FOLDER, STATE, MANIFEST = "checkpoints", "state.npz", "manifest.json"
 FORMAT, KEPT = 1, 2
@@ -55,7 +56,7 @@ def latents_state(latents: Latents) -> Dict[str, Any]:
 
 def restore_latents(latents: Latents, checkpoint: Checkpoint) -> None:
     at = checkpoint.latents
-    latents.random.set_state(("MT19937", checkpoint.arrays["latents/keys"].astype(np.uint32),
+    latents.random.set_state(("MT19937", checkpoint.arrays[KEYS].astype(np.uint32),
                               at["place"], at["has_gauss"], at["gauss"]))
 
 
@@ -71,7 +72,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     part.mkdir(parents=True)
     try:
         with (part / STATE).open("wb") as file:
-            np.savez(file, **checkpoint.arrays)
+            np.savez(file, **checkpoint.arrays)  # type: ignore[arg-type]
             _to_disk(file)
         with (part / LOG).open("w", encoding="ascii", newline="") as log:
             log.write(Log.text(checkpoint.rows))

@@ -56,11 +56,10 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
+            # The lock's file stays: who has it open already would else hold a lock on nothing.
+            if made and os.listdir(str(folder)) == [LOCK]:  # nothing was begun
                 (folder / LOCK).unlink()
-            if made:
-                with contextlib.suppress(OSError):  # not empty: there was a run
-                    folder.rmdir()
+                folder.rmdir()
 
 
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:

@@ -14,13 +14,14 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from captures.errors import DataError, TrainingError
 from captures.files import written_whole
 from captures.plan import Latents
+from captures.spec import Spec
 from captures.training import checkpoint as checkpoints
 from captures.training import folder as run_folder
 from captures.training.checkpoint import Arrays, Checkpoint
@@ -30,6 +31,7 @@ from captures.training.log import LOG, Log
 from captures.training.options import OF_THE_CALL, Settings
 from captures.training.pictures import GRID_SAMPLES, grid, pixels
 from captures.training.progress import Progress
+from captures.training.shapes import KEYS, identity, layers, shapes
 from captures.training.signals import Signals, Stopped
 
 Images = np.ndarray
@@ -59,18 +61,15 @@ class Trained:
 
 
 class Program(NamedTuple):
-    """identity: what of this program decides a run's bits, next to the settings; layers: of each
-    network, in order; encode: bytes H x W x 3 (B, G, R) as a PNG; events: a TensorBoard writer for
-    a folder, from a step on; arrays: name to shape of all that ``Trained.arrays`` gives."""
+    """identity: what of this program decides a run's bits, next to the settings; encode: bytes
+    H x W x 3 (B, G, R) as a PNG; events: a TensorBoard writer for a folder, from a step on."""
 
     name: str
+    spec: Spec
     identity: Dict[str, Any]
     versions: Dict[str, str]
-    layers: Dict[str, Sequence[str]]
-    shapes: Dict[str, Tuple[int, ...]]
     encode: Callable[[np.ndarray], bytes]
     events: Callable[[str, int], Any]
-    models_bytes: int = 0
 
 
 class Session:
@@ -126,7 +125,8 @@ class Session:
         self._identity = {
             "program": self.program.name, "seed": self.settings.seed,
             "minibatch_size": self.settings.minibatch_size, "unit_gain": self.settings.unit_gain,
-            "data": data_identity(self.settings.map_file), **self.program.identity}
+            "data": data_identity(self.settings.map_file),
+            "network": identity(self.program.spec), **self.program.identity}
         count = self._identity["data"]["images"]
         if count < self.settings.minibatch_size:
             raise TrainingError(
@@ -158,7 +158,7 @@ class Session:
         checkpoint = checkpoints.read_newest(self.folder, self.say)
         differing = changed(checkpoint.identity, self._identity)
         refuse_changes(differing, self.settings.accept, checkpoint)
-        checkpoints.check_arrays(checkpoint, {**self.program.shapes, "latents/keys": (624,)})
+        checkpoints.check_arrays(checkpoint, shapes(self.program.spec))
         if checkpoint.iteration > self.settings.iterations:
             raise TrainingError("the run in %s has done %d iterations, %d are asked for: give "
                                 "--iterations of at least that" % (
@@ -173,16 +173,16 @@ class Session:
         self.resumed = checkpoint
 
     def _check_room(self) -> None:
-        floats = sum(int(np.prod(shape)) for shape in self.program.shapes.values())
+        floats = sum(int(np.prod(shape)) for shape in shapes(self.program.spec).values())
         left = self.settings.iterations - (self.resumed.iteration if self.resumed else 0)
-        run_folder.check_room(self.folder, 4 * floats + 2 ** 20, self.program.models_bytes,
+        run_folder.check_room(self.folder, 4 * floats + 2 ** 20, 2 * floats,
                               left // self.settings.image_interval,
                               left // self.settings.samples_every)
 
     # --------------------------------------------------------------------------------- the training
 
-    def run(self, trained: Trained, iterations: Iterator[Tuple[float, float, Images]]
-            ) -> Iterator[Tuple[int, Images]]:
+    def run(self, trained: Trained, iterations: Iterator[Tuple[float, float, Any]]
+            ) -> Iterator[Tuple[int, Any]]:
         """Goes on until all iterations are done: yields (step from 0, images) after each.
 
         Raises Stopped after a signal, TrainingError where a loss is not finite."""
@@ -234,8 +234,8 @@ class Session:
                        {"time": run_folder.now(), "behind iteration": self.done}]}
         run_folder.write_run(self.folder, self.record)
 
-    def _next(self, trained: Trained, iterations: Iterator[Tuple[float, float, Images]]
-              ) -> Tuple[float, float, Images]:
+    def _next(self, trained: Trained, iterations: Iterator[Tuple[float, float, Any]]
+              ) -> Tuple[float, float, Any]:
         try:
             return next(iterations)
         except NotFiniteError as error:
@@ -247,7 +247,7 @@ class Session:
         self.record.update(status="not finite", iterations=self.done)
         run_folder.write_run(self.folder, self.record)
         return TrainingError("%s; it began in %s. %s" % (
-            what, spoilt_layer(arrays, self.program.layers) or "the losses",
+            what, spoilt_layer(arrays, layers(self.program.spec)) or "the losses",
             "The last good checkpoint is %s: go on from it with --resume, and look at the data and "
             "the learning rate if it comes again" % kept[0] if kept else
             "There is no checkpoint from before: look at the data and the learning rate"))
@@ -255,10 +255,10 @@ class Session:
     def keep(self, trained: Trained, status: str) -> None:
         """A checkpoint of now. Raises TrainingError: a weight is not finite; OSError: no room."""
         arrays = trained.arrays()
-        if spoilt_layer(arrays, self.program.layers) is not None:
+        if spoilt_layer(arrays, layers(self.program.spec)) is not None:
             raise self._not_finite(arrays, "weights are not finite behind iteration %d" % self.done)
         place = checkpoints.latents_state(trained.latents)
-        arrays["latents/keys"] = place.pop("keys")
+        arrays[KEYS] = place.pop("keys")
         if self.done:
             checkpoints.write_checkpoint(self.folder, Checkpoint(
                 self.done, self._identity, place, arrays, self.log.rows, self.changes))

@@ -1,39 +1,34 @@
-"""Name to shape of all that a checkpoint of the article's networks holds. Plain Python 3.6."""
-import hashlib
-from typing import Dict, Tuple
+"""What a checkpoint of a pair of networks holds. Plain Python 3.6."""
+from typing import Dict, List, Tuple
 
-from captures.article import LAYERS
+from captures.spec import Spec
 
 Shapes = Dict[str, Tuple[int, ...]]
+KEYS = "latents/keys"
 
 
-def network_shapes() -> Shapes:
-    """Of weights and statistics, first layer first."""
+def weight_shapes(spec: Spec) -> Shapes:
+    """Name to shape of weights and statistics, first layer first."""
     made: Shapes = {}
-    for network, layers in LAYERS.items():
-        for layer in layers:
-            place = "%s/%s/" % (network, layer.name)
-            if "weight" in layer.facts:
-                made[place + "weight"] = tuple(layer.facts["weight"])
-                if layer.facts["bias"]:
-                    made[place + "bias"] = tuple(layer.facts["bias"])
-            elif layer.op == "BatchNormalization":
-                channels = (layer.shape[0],)
-                made.update((place + name, channels) for name in (
-                    "scale", "bias", "running_mean", "running_variance"))
-                made[place + "sample_count"] = ()
+    for network in spec.networks:
+        made.update(network.arrays)
     return made
 
 
-def shapes() -> Shapes:
-    """Those, and Adam's m, v and counters."""
-    made = network_shapes()
-    for name, shape in list(made.items()):
-        if name.endswith(("/weight", "/bias", "/scale")):
+def shapes(spec: Spec) -> Shapes:
+    """Those, Adam's m, v and counters, and numpy's stream."""
+    made = weight_shapes(spec)
+    for network in spec.networks:
+        for name, shape in network.parameters.items():
             made[name + "_m"] = made[name + "_v"] = shape
-    made.update((network + "/learner/minibatches", ()) for network in LAYERS)
+        made[network.name + "/learner/minibatches"] = ()
+    made[KEYS] = (624,)
     return made
 
 
-NETWORK = "article's DCGAN, " + hashlib.sha256(
-    repr(sorted(network_shapes().items())).encode()).hexdigest()[:12]
+def layers(spec: Spec) -> Dict[str, List[str]]:
+    return {network.name: [layer.name for layer in network.layers] for network in spec.networks}
+
+
+def identity(spec: Spec) -> str:
+    return "%s (%s)" % (spec.name, spec.sha256[:12])

@@ -1,4 +1,4 @@
-"""The article's program on real CNTK: one short run, one interrupted, one that only imports it."""
+"""The article's program on real CNTK: a short run, the same in two parts, and importing alone."""
 import csv
 import json
 import os
@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from captures.article import DCGAN
 from captures.plan import Latents
-from captures.process import pinned
+from captures.training.checkpoint import check_arrays, read_newest
+from captures.training.options import OPTIONS
+from captures.training.shapes import shapes
 from tests.conftest import ROOT, cntk_environment_or_fail
 from torch_port.dcgan import networks_from_seed
 from torch_port.files.model import read_model
@@ -23,11 +26,11 @@ from torch_port.normal_initializer import normal
 PROGRAM = ROOT / "cntk_impl" / "dcgan_training.py"
 MODELS = {"generator": "dcgan_generator.model", "discriminator": "dcgan_discriminator.model"}
 IMAGE = "dcgan_image/step0/fake.png"
-N, ITERATIONS = 4, 3
+N, ITERATIONS = 2, 3
 
 # Run by CNTK's Python in an empty folder; answers as JSON.
 IMPORTED = r"""
-import contextlib, io, json, os, sys
+import json, os, subprocess, sys
 
 from environment.quiet import select_device
 select_device()
@@ -37,31 +40,27 @@ def made():  # CNTK numbers all that it makes; this makes one more
     return int(C.input_variable(1).uid[len("Input"):])
 
 before = made()
-from cntk_impl import dcgan_training as program
+from cntk_impl import console, dcgan_training as program, training_state
+from click.testing import CliRunner
 
 def refused(arguments):
-    stderr = io.StringIO()
-    with contextlib.redirect_stderr(stderr):
-        try:
-            code = program.main(arguments)
-        except SystemExit as end:
-            code = end.code
-    return [code, stderr.getvalue()]
+    done = CliRunner(mix_stderr=False).invoke(console.command, arguments)
+    return [done.exit_code, done.stderr]
 
 answer = {"made": [before, made()], "files": os.listdir(".")}
 answer["refused"] = [refused(arguments) for arguments in json.load(sys.stdin)]
 answer["made"].append(made())
-answer["help"] = program.parser().format_help()
+answer["help"] = CliRunner().invoke(console.command, ["--help"]).output
 answer["seed0"] = C.parameter((5,), init=C.normal(0.02)).value.tolist()
 program.dcgan_discriminator(C.input_variable((3, 256, 256)))
 answer["made"].append(made())
 
 function = C.parameter((300, 300), init=1.0) * C.input_variable((300, 300))
-really, answer["saved"] = program.shutil.disk_usage, []
+really, answer["saved"] = training_state.shutil.disk_usage, []
 for path, free in (("full.model", 10**6), ("room.model", 10**7)):
-    program.shutil.disk_usage = lambda folder, free=free: really(folder)._replace(free=free)
+    training_state.shutil.disk_usage = lambda folder, free=free: really(folder)._replace(free=free)
     try:
-        program.save_function(function, os.path.abspath(path))
+        training_state.save_function(function, os.path.abspath(path))
         answer["saved"].append(os.path.getsize(path))
     except OSError as error:
         answer["saved"].append([error.strerror, error.filename, os.path.exists(path)])
@@ -69,8 +68,13 @@ json.dump(answer, sys.stdout)
 """
 
 
-def environment():
-    return pinned(os.environ)
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE", **more}
+
+
+def program(*options):
+    return subprocess.run([cntk_environment_or_fail(), PROGRAM, *options], capture_output=True,
+                          text=True, check=False, env=environment())
 
 
 def names(folder):
@@ -86,11 +90,10 @@ def rows(folder):
 def run(tmp_path_factory):
     """Three iterations on the default data: folder, stdout, stderr."""
     folder = tmp_path_factory.mktemp("article")
-    done = subprocess.run(
-        [cntk_environment_or_fail(), PROGRAM, "--iterations", str(ITERATIONS), "--minibatch-size",
-         str(N), "--output-dir", folder], capture_output=True, text=True, check=False)
+    done = program("--iterations", str(ITERATIONS), "--minibatch-size", str(N), "--output-dir",
+                   folder / "run", "--sample-interval", "100")
     assert done.returncode == 0, done.stderr
-    yield SimpleNamespace(folder=folder, out=done.stdout, err=done.stderr)
+    yield SimpleNamespace(folder=folder / "run", out=done.stdout, err=done.stderr)
     shutil.rmtree(folder)  # 100 MB
 
 
@@ -98,7 +101,13 @@ def run(tmp_path_factory):
 
 
 def test_files(run):
-    assert names(run.folder) == sorted([*MODELS.values(), "dcgan.csv", IMAGE])
+    kept = "checkpoints/iteration0000003/"
+    events = [name for name in names(run.folder) if name.startswith("events/")]
+    assert len(events) == 1
+    assert sorted(set(names(run.folder)) - set(events)) == sorted([
+        *MODELS.values(), "dcgan.csv", "run.json", ".lock", IMAGE, "samples/iteration0000001.png",
+        "samples/iteration0000003.png", "dcgan_logging.png", "dcgan_image.png", "dcgan.gif",
+        *(kept + name for name in ("state.npz", "dcgan.csv", "manifest.json"))])
 
 
 def test_log(run):
@@ -107,29 +116,38 @@ def test_log(run):
     assert [int(row[0]) for row in body] == [1, 2, 3]
     losses = np.array([[float(value) for value in row[1:]] for row in body])
     assert np.all((losses > 0) & (losses < 2 * 85.2))
-    printed = re.findall(r"^iteration (\d+): D_loss (\S+)  G_loss (\S+)$", run.out, re.M)
-    assert [(int(i), float(g), float(d)) for i, d, g in printed] == [
-        (int(step), pytest.approx(float(g), rel=1e-6), pytest.approx(float(d), rel=1e-6))
-        for step, g, d in body]
+    printed = re.findall(r"^Finished Epoch\[(\d)\]: \[Generator\] loss = (\S+) ", run.out, re.M)
+    assert [(i, float(g)) for i, g in printed] == [
+        (row[0], pytest.approx(float(row[1]), abs=1e-6)) for row in body]
 
 
-def bars_and_the_rest(err):
-    """tqdm writes its bar again and again after a carriage return."""
-    parts = [part.strip() for part in re.split(r"[\r\n]", err) if part.strip()]
-    return ([part for part in parts if re.match(r"\d+%\|.*\| \d+/\d+ \[", part)],
-            [part for part in parts if not re.match(r"\d+%\|.*\| \d+/\d+ \[", part)])
+def progress_and_the_rest(err):
+    lines = [line for line in err.splitlines() if line.strip()]
+    shown = re.compile(r"iteration \d+ of 3  D_loss \S+  G_loss \S+  \S+ images/s  \S+ left")
+    return ([line for line in lines if shown.fullmatch(line)],
+            [line for line in lines if not shown.fullmatch(line)])
 
 
-def test_stderr_is_the_bar_and_the_last_line(run):
-    bars, rest = bars_and_the_rest(run.err)
-    rest = [line for line in rest if not line.startswith("checked ")]  # where that took two seconds
-    assert rest == [f"models, images and dcgan.csv are in {run.folder}"]
-    assert "3/3" in bars[-1] and "D_loss=" in bars[-1] and "G_loss=" in bars[-1]
+def test_stderr_is_the_progress_and_the_last_line(run):
+    shown, rest = progress_and_the_rest(run.err)
+    assert shown[0].startswith("iteration 1 of 3 ") and shown[-1].startswith("iteration 3 of 3 ")
+    assert rest == [f"checkpoints, models, images and dcgan.csv are in {run.folder}"]
 
 
 def test_noise_would_show():
-    noise = "Selected CPU as the process wide default device.\n  0%|   | 0/3 [00:00<?]\r"
-    assert bars_and_the_rest(noise)[1] == ["Selected CPU as the process wide default device."]
+    noise = "Selected CPU as the process wide default device.\n"
+    assert progress_and_the_rest(noise)[1] == ["Selected CPU as the process wide default device."]
+
+
+def test_its_checkpoint_is_the_models_and_the_ports(run):
+    """Everything of it, Adam's state too, is what CNTK's own files hold."""
+    arrays = read_newest(run.folder).arrays
+    check_arrays(read_newest(run.folder), shapes(DCGAN))
+    for network, name in MODELS.items():
+        for place, array in read_model(run.folder / name, network).items():
+            assert np.array_equal(arrays[place], array), place
+    assert all(int(arrays[f"{network}/learner/minibatches"]) == ITERATIONS for network in MODELS)
+    assert all(np.abs(array).max() > 0 for name, array in arrays.items() if name[-2:] == "_m")
 
 
 def test_models_are_trained(run):
@@ -156,31 +174,35 @@ def test_the_image_is_of_a_generator_of_0_updates(run):
         assert np.abs(other - expected).max() > 2
 
 
-# -------------------------------------------------------------------------------------- ctrl-c
+# ------------------------------------------------------------------------------------- in two parts
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path):
+def test_sigterm_then_going_on_is_the_run(run, tmp_path):
+    """Real CNTK, ended behind an iteration and taken up again: every bit of weights, statistics
+    and Adam, the log, the pictures."""
+    folder = tmp_path / "run"
     process = subprocess.Popen(
-        [cntk_environment_or_fail(), PROGRAM, "--iterations", "100", "--minibatch-size", "2",
-         "--output-dir", tmp_path / "run"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        [cntk_environment_or_fail(), PROGRAM, "--iterations", str(ITERATIONS), "--minibatch-size",
+         str(N), "--output-dir", folder, "--sample-interval", "100"], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, env=environment())
     with process:
-        err = b""
-        while b"1/100 [" not in err:
-            part = os.read(process.stderr.fileno(), 4096)
-            assert part, err.decode()
-            err += part
-        process.send_signal(signal.SIGINT)
-        err += process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    header, *body = rows(tmp_path / "run")
-    assert header == ["step", "G_loss", "D_loss"] and 1 <= len(body) < 100
-    assert names(tmp_path / "run") == sorted([*MODELS.values(), "dcgan.csv", IMAGE])
-    assert bars_and_the_rest(err.decode())[1] == [
-        f"interrupted after {len(body)} iterations; models and log of those are in "
-        f"{tmp_path / 'run'}"]
+        err = process.stderr.readline()
+        assert err.startswith(b"iteration 1 of 3 "), err
+        process.send_signal(signal.SIGTERM)
+        err += process.communicate(timeout=300)[1]
+    assert process.returncode == 143 and b"stopped by SIGTERM" in err, err
+    assert 1 <= read_newest(folder).iteration == len(rows(folder)) - 1 < ITERATIONS
     for network, name in MODELS.items():
-        read_model(tmp_path / "run" / name, network)  # whole
-    shutil.rmtree(tmp_path / "run")
+        read_model(folder / name, network)  # whole
+    done = program("--output-dir", folder, "--resume")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = read_newest(folder), read_newest(run.folder)
+    assert ours.latents == theirs.latents and set(ours.arrays) == set(theirs.arrays)
+    assert [name for name in ours.arrays
+            if ours.arrays[name].tobytes() != theirs.arrays[name].tobytes()] == []
+    for name in ("dcgan.csv", IMAGE, "samples/iteration0000003.png"):
+        assert (folder / name).read_bytes() == (run.folder / name).read_bytes(), name
+    shutil.rmtree(folder)
 
 
 # ------------------------------------------------------------------------- importing, bad input
@@ -201,7 +223,9 @@ def imported(tmp_path_factory):
                        "good": ".../good.bmp\t0\n"}.items():
         (images / f"{name}.txt").write_text(text)
     cases = {name: ["--map-file", f"{images}/{name}.txt"]
-             for name in ("empty", "missing", "form", "truncated", "text", "none")}
+             for name in ("empty", "missing", "form", "none")}
+    cases = {name: [*options, "--output-dir", f"{images}/run"] for name, options in cases.items()}
+    cases["few"] = ["--map-file", f"{images}/good.txt", "--output-dir", f"{images}/run"]
     cases["seed"] = ["--seed", str(2 ** 32)]
     cases["iterations"] = ["--iterations", "0"]
     cases["output"] = ["--map-file", f"{images}/good.txt", "--output-dir", f"{images}/file/run"]
@@ -232,20 +256,19 @@ def test_importing_draws_nothing(imported):
     ("empty", "error: map file {}/empty.txt is empty"),
     ("missing", "error: {0}/missing.txt, line 1: there is no file {0}/none.bmp"),
     ("form", "error: {}/form.txt, line 1: '.../good.bmp 0' is not of the form"),
-    ("truncated", "error: {0}/truncated.txt, line 1: {0}/truncated.bmp is cut short"),
-    ("text", "error: {0}/text.txt, line 1: {0}/text.bmp is no image that is known here"),
     ("none", "error: map file {}/none.txt cannot be read"),
-    ("output", "error: {}/file/run cannot be written (Not a directory)"),
+    ("few", "error: {}/good.txt names 1 images, fewer than the 16 of one minibatch"),
+    ("output", "error: output folder {}/file/run cannot be used (Not a directory)"),
 ])
 def test_bad_input(imported, case, expected):
     code, err = imported.refused[case]
-    assert code == 2 and err.startswith(expected.format(imported.images))
+    assert code == 2 and err.startswith(expected.format(imported.images)), err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("case, expected", [
-    ("seed", "argument --seed: 4294967296 is out of range: give at least 0 and at most 4294967295"),
-    ("iterations", "argument --iterations: 0 is out of range: give at least 1"),
+    ("seed", "Invalid value for '--seed': 4294967296 is not in the range 0<=x<=4294967295."),
+    ("iterations", "Invalid value for '--iterations': 0 is not in the range x>=1."),
 ])
 def test_options_out_of_range(imported, case, expected):
     code, err = imported.refused[case]
@@ -263,5 +286,12 @@ def test_bare_it_is_the_articles_run(imported):
     shown = re.sub(r"\s+", " ", imported.help)
     for option, default in (("--iterations", "50000"), ("--minibatch-size", "16"),
                             ("--unit-gain", "False"), ("--image-interval", "10"), ("--seed", "0")):
-        assert re.search(rf"{option} (?:(?!--).)*\(default: {default}\)", shown), option
+        assert re.search(rf"{option} (?:(?!--).)*\[default: {default}[;\]]", shown), option
     assert "data/train_dcgan_map.txt" in shown
+
+
+def test_both_programs_have_the_same_options(imported):
+    """Names, help and defaults; the port has some of its own behind them."""
+    shown = re.sub(r"\s+", "", imported.help)
+    for option in OPTIONS:
+        assert option.flag in shown and re.sub(r"\s+", "", option.help) in shown

@@ -23,93 +23,117 @@ losses and weights of 20 iterations at minibatch 2 are CNTK's bit for bit (20 lo
 G, 7,524 places of the weights after each iteration: 0 differing).
 
 Written to the output folder: ``dcgan.csv`` (step, G_loss, D_loss), ``dcgan_image/step<N>/fake.png``
-(the first image of a generator of N updates) and ``checkpoint.pt``, from which ``--resume`` goes on
-as if the run had never stopped.
+(the first image of a generator of N updates), grids of samples from latents that stay the same,
+models, figures, TensorBoard's events, ``run.json`` and checkpoints, from which ``--resume`` goes on
+as if the run had never stopped. Exit codes: 0 done; 2 could not run; 129, 130 and 143 ended by
+SIGHUP, SIGINT and SIGTERM.
 """
-import argparse
+import inspect
+import platform
 import sys
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
+from typing import Annotated, Any
 
+import cv2
+import numpy as np
 import torch
+import typer
+from typer.exceptions import TyperException
 
-from captures.article import IMAGE_INTERVAL, ITERATIONS, MINIBATCH_SIZE
-from captures.plan import LARGEST_SEED
-from torch_port.native import CompilerError
-from torch_port.rounding import as_cntk_rounds
-from torch_port.train.checkpoint import CHECKPOINT, LOG, load_checkpoint
+from captures.article import DCGAN
+from captures.process import ERROR, say
+from captures.training import ending
+from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
+from captures.training.session import Program, Session
+from torch_port import rounding
+from torch_port.train import figures
 from torch_port.train.loop import train
-from torch_port.train.run import Run
+from torch_port.train.outputs import encode, events
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def _number(lowest: int, highest: int | None = None):
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < lowest or (highest is not None and value > highest):
-            bound = f"at least {lowest}" + ("" if highest is None else f" and at most {highest}")
-            raise argparse.ArgumentTypeError(f"{value} is out of range: give {bound}")
-        return value
-    return parse
+OUTPUT = str(ROOT / "runs" / "port")
+OF_THE_PORT = (
+    Option("threads", int, 0, "of PyTorch and the reader, which change no bit; 0: as many as there "
+           "are processors", 0),
+)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m torch_port.train",
-        description="Trains the article's DCGAN in PyTorch as CNTK 2.7 trains it, without CNTK.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument("--iterations", type=_number(1), default=ITERATIONS, help="updates of each")
-    made.add_argument("--minibatch-size", type=_number(1), default=MINIBATCH_SIZE,
-                      help="images in a minibatch; also the clipping threshold per sample")
-    made.add_argument("--map-file", type=Path, default=ROOT / "data" / "train_dcgan_map.txt",
-                      help="one `image<TAB>0` per line; the default is what `make data` makes")
-    made.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "port",
-                      help="where the checkpoint, images and dcgan.csv go")
-    made.add_argument("--unit-gain", action="store_true",
-                      help="the paper's Adam, as the program had it from March 2020 on")
-    made.add_argument("--seed", type=_number(0, LARGEST_SEED), default=0,
-                      help="of the weights, the latents and the order of the images")
-    made.add_argument("--image-interval", type=_number(1), default=IMAGE_INTERVAL,
-                      help="iterations from one written image to the next")
-    made.add_argument("--threads", type=_number(1), default=None, help="of PyTorch and the reader; "
-                      "left out: as many as there are processors")
-    made.add_argument("--resume", action="store_true",
-                      help="go on from the output folder's checkpoint")
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def program() -> Program:
+    arithmetic = "CNTK's order" if rounding.bit_exact() else "PyTorch's own"
+    return Program(
+        name="port", spec=DCGAN,
+        identity={"threads": rounding.CNTK_THREADS, "arithmetic": arithmetic},
+        versions={"torch": torch.__version__, "python": platform.python_version(),
+                  "numpy": np.__version__, "opencv": cv2.__version__},
+        encode=encode, events=events)
+
+
+def command(**values: Any) -> int:
+    """Trains the article's DCGAN in PyTorch as CNTK 2.7 trains it, without CNTK."""
+    context = values.pop("context")
+    threads = values.pop("threads")
+    values["accept"] = tuple(one.value for one in values["accept"])
+    given = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
+    folder = Path(values["output_dir"])
+    rounding.as_cntk_rounds()
+    if threads:
+        torch.set_num_threads(threads)
+
+    def run() -> None:
+        settings = Settings.make(**of_the_run(folder, values, given))
+        with Session(settings, program(), note) as session:
+            train(session, threads or None)
+
+    status = ending.run(run, folder, note)
+    if status != ERROR:
+        figures.draw(folder, note)
+    return status
+
+
+def parameter(option: Option) -> inspect.Parameter:
+    """The option as typer reads it from a function's signature."""
+    kind: Any = option.kind
+    if option.choices:
+        kind = list[Enum(option.name, [(one, one) for one in option.choices])]  # type: ignore[misc]
+    default = {"output_dir": OUTPUT, "accept": []}.get(option.name, option.default)
+    about: dict[str, Any] = {"help": option.help}
+    if option.kind in (int, float):
+        about.update(min=option.lowest, max=option.highest)
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default,
+        annotation=Annotated[kind, typer.Option(option.flag, **about)])
+
+
+def application() -> typer.Typer:
+    def whole(**values: Any) -> int:
+        return command(**values)
+
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY,
+                                    annotation=typer.Context),
+                  *map(parameter, (*OPTIONS, *OF_THE_PORT))]
+    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    whole.__annotations__ = {one.name: one.annotation for one in parameters}
+    whole.__doc__ = command.__doc__
+    made = typer.Typer(add_completion=False, rich_markup_mode=None)
+    made.command()(whole)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    as_cntk_rounds()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    run = None
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        run = Run.from_seed(options.seed, options.map_file, options.minibatch_size,
-                            options.unit_gain, options.threads)
-        if options.resume:
-            run.load_state_dict(load_checkpoint(options.output_dir / CHECKPOINT))
-        train(run, options.output_dir, options.iterations, options.image_interval)
-    except (ValueError, CompilerError) as error:  # TrainingError and ReaderError are ValueErrors
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or options.output_dir} cannot be written "
-              f"({error.strerror or error}): free space there or choose another place with "
-              "--output-dir", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        done = 0 if run is None else len(run.rows)
-        print(f"interrupted after {done} iterations" + (
-            f", which are kept in {options.output_dir}: go on with --resume"
-            if (options.output_dir / CHECKPOINT).exists() else ""), file=sys.stderr)
-        return 130
-    print(f"checkpoint, images and {LOG} are in {options.output_dir}", file=sys.stderr)
-    return 0
+        return int(application()(given, prog_name="python -m torch_port.train",
+                                 standalone_mode=False) or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except TyperException as error:
+        say(f"{error.format_message().rstrip('.')}: --help lists the options")
+        return ERROR
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""TODO."""
+"""Pictures and TensorBoard's events, as ``captures.training.session`` asks for them."""
 import errno
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
-
-from captures.files import written_whole
 
 
-def write_image(path: Path, image: Tensor) -> None:
-    """(image / 2 + 0.5) * 255 as PNG; image 3 x H x W in [-1, 1], channels B, G, R."""
-    pixels = ((image / 2 + 0.5) * 255).numpy().transpose(1, 2, 0)
-    done, encoded = cv2.imencode(".png", np.rint(pixels).astype(np.uint8))
+def encode(picture: np.ndarray) -> bytes:
+    """Bytes H x W x 3, channels B, G, R, as a PNG. Raises OSError where OpenCV cannot."""
+    done, encoded = cv2.imencode(".png", picture)
     if not done:
-        raise OSError(errno.EIO, "OpenCV could not encode the image", str(path))
-    with written_whole(path) as part:
-        part.write_bytes(encoded.tobytes())
+        raise OSError(errno.EIO, "OpenCV could not encode a picture")
+    return encoded.tobytes()
+
+
+def events(folder: str, step: int) -> Any:
+    """A writer of TensorBoard's events; those from ``step`` on that are there do not count."""
+    from tensorboardX import SummaryWriter
+    return SummaryWriter(folder, purge_step=step)

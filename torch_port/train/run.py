@@ -1,8 +1,8 @@
-"""TODO."""
+"""One run of the port: networks, optimizers, reader and latents, all from one seed."""
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,18 +10,22 @@ from torch import Tensor
 
 from captures.article import MINIBATCH_SIZE
 from captures.errors import TrainingError
+from captures.files import written_whole
 from captures.plan import LARGEST_SEED, Latents
+from captures.training.checkpoint import Arrays
+from captures.training.finite import finite
+from captures.training.session import Trained
 from torch_port.adam import CNTKAdam
 from torch_port.dcgan import Networks, networks_from_seed
 from torch_port.reader.reader import ImageReader
 from torch_port.train.steps import create_optimizers, discriminator_step, generator_step
 
-# --------------------------------------------------------------------------------- the whole run
+MODELS = {"generator": "dcgan_generator.pt", "discriminator": "dcgan_discriminator.pt"}
 
 
 @dataclass
-class Run:
-    """A run: networks, optimizers, reader and latents, all from one seed; and what it did."""
+class Run(Trained):
+    """``iterations`` is the training; the rest is what a checkpoint needs (see ``Trained``)."""
 
     seed: int
     minibatch_size: int
@@ -31,19 +35,18 @@ class Run:
     generator_optimizer: CNTKAdam
     discriminator_optimizer: CNTKAdam
     latents: Latents
-    rows: list[tuple[int, float, float]]
 
     @classmethod
     def from_seed(cls, seed: int, map_file: str | os.PathLike[str],
                   minibatch_size: int = MINIBATCH_SIZE, unit_gain: bool = False,
                   threads: int | None = None) -> "Run":
-        """Raises ReaderError or TrainingError for bad input, before anything is drawn."""
+        """Raises DataError or TrainingError for bad input, before anything is drawn."""
         if not 0 <= seed <= LARGEST_SEED:
             raise TrainingError(f"the seed is {seed}: give one of 0 .. {LARGEST_SEED}")
         reader = ImageReader(map_file, minibatch_size, randomization_seed=seed, threads=threads)
         networks = networks_from_seed(seed)
         return cls(seed, minibatch_size, unit_gain, reader, networks,
-                   *create_optimizers(networks, minibatch_size, unit_gain), Latents(seed), [])
+                   *create_optimizers(networks, minibatch_size, unit_gain), Latents(seed))
 
     def _latents(self) -> Tensor:
         return torch.from_numpy(self.latents.next(self.minibatch_size))
@@ -51,74 +54,59 @@ class Run:
     def iterations(self) -> Iterator[tuple[float, float, Tensor]]:
         """Endless: (G_loss, D_loss, generated images) after each iteration."""
         for x in self.reader:
-            D_loss = discriminator_step(
-                self.networks, self.discriminator_optimizer, x, self._latents())
+            D_loss = finite(discriminator_step(
+                self.networks, self.discriminator_optimizer, x, self._latents()), "D_loss")
             G_loss, fake = generator_step(self.networks, self.generator_optimizer, self._latents())
-            self.rows.append((len(self.rows) + 1, G_loss, D_loss))
-            yield G_loss, D_loss, fake
+            yield finite(G_loss, "G_loss"), D_loss, fake
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next iteration depends on: tensors, numbers and text."""
-        _, keys, place, has_gauss, gauss = self.latents.random.get_state(legacy=True)
-        return {
-            "seed": self.seed, "minibatch_size": self.minibatch_size, "unit_gain": self.unit_gain,
-            "networks": self.networks.state_dict(),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "reader": self.reader.state_dict(len(self.rows)),
-            "latents": {"keys": torch.from_numpy(np.asarray(keys, np.int64)), "place": int(place),
-                        "has_gauss": int(has_gauss), "gauss": float(gauss)},
-            "rows": [list(row) for row in self.rows],
-        }
+    # ------------------------------------------------------------------------- what is kept of it
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where ``state`` was saved. Raises TrainingError or ReaderError, and changes
-        nothing, where it is of another seed, minibatch size, unit gain or data set."""
-        for name in ("seed", "minibatch_size", "unit_gain"):
-            if name not in state:
-                raise TrainingError(f"the checkpoint has no {name!r}: give one that this program "
-                                    "wrote")
-            if state[name] != getattr(self, name):
-                option = "--" + name.replace("_", "-")
-                raise TrainingError(f"the checkpoint was written with {name} {state[name]}, this "
-                                    f"run has {getattr(self, name)}: resume with {option} of that "
-                                    "run, or begin without --resume")
-        ours, theirs = self.networks.state_dict(), state.get("networks")
-        if not isinstance(theirs, dict):
-            raise TrainingError("the checkpoint has no 'networks': give one that this program "
-                                "wrote")
-        for name in [*ours, *theirs]:
-            if name not in theirs or name not in ours or not isinstance(theirs[name], Tensor) \
-                    or ours[name].shape != theirs[name].shape:
-                raise TrainingError(f"the checkpoint's networks do not fit at {name}: give one "
-                                    "that this program wrote")
-        latents = Latents(self.seed)
+    def _optimizers(self) -> Iterator[tuple[str, CNTKAdam]]:
+        yield "generator", self.generator_optimizer
+        yield "discriminator", self.discriminator_optimizer
+
+    def arrays(self) -> Arrays:
+        made = self.networks.arrays()
+        for network, optimizer in self._optimizers():
+            (group,) = optimizer.param_groups
+            made[network + "/learner/minibatches"] = torch.tensor(group["minibatches"])
+            names = {parameter: name for name, parameter in made.items()}
+            for parameter in group["params"]:
+                for moment in ("m", "v"):
+                    state = optimizer.state[parameter]
+                    made[f"{names[parameter]}_{moment}"] = (
+                        state[moment] if state else torch.zeros_like(parameter))
+        return {name: np.ascontiguousarray(tensor.detach().cpu().numpy()).reshape(tensor.shape)
+                for name, tensor in made.items()}
+
+    def restore(self, arrays: Arrays, iteration: int, say: Callable[[str], None]) -> None:
+        held = self.networks.arrays()
+        self.networks.load({name: arrays[name] for name in held})
+        for network, optimizer in self._optimizers():
+            (group,) = optimizer.param_groups
+            names = {parameter: name for name, parameter in held.items()}
+            group["minibatches"] = int(arrays[network + "/learner/minibatches"])
+            for parameter in group["params"]:
+                optimizer.state[parameter] = {
+                    moment: torch.empty_like(parameter).copy_(
+                        torch.from_numpy(arrays[f"{names[parameter]}_{moment}"]))
+                    for moment in ("m", "v")}
+        self.reader.step = iteration
+
+    def generate(self, z: np.ndarray) -> np.ndarray:
+        generator = self.networks.generator
+        training = generator.training
+        generator.eval()
         try:
-            place = state["latents"]
-            latents.random.set_state((
-                "MT19937", place["keys"].numpy().astype(np.uint32), place["place"],
-                place["has_gauss"], place["gauss"]))
-            rows = [(int(step), float(g), float(d)) for step, g, d in state["rows"]]
-            parts = [state[name] for name in ("reader", *self._optimizer_names)]
-            if not all(isinstance(part, dict) for part in parts):
-                raise TypeError("a part is of another kind")
-        except (LookupError, ValueError, AttributeError, TypeError) as error:
-            raise TrainingError(f"the checkpoint is not whole ({error}): give one that this "
-                                "program wrote") from error
-        held: list[Any] = [self.reader, *self._optimizers]
-        before = [part.state_dict() for part in held]
-        try:
-            for part, saved in zip(held, parts, strict=True):
-                part.load_state_dict(saved)
-        except ValueError:
-            for part, old in zip(held, before, strict=True):
-                part.load_state_dict(old)
-            raise
-        self.networks.load_state_dict(theirs)
-        self.latents, self.rows = latents, rows
+            with torch.no_grad():
+                made = [generator(torch.from_numpy(one)) for one in np.array_split(
+                    z, -(-len(z) // self.minibatch_size))]  # no more memory than a step takes
+        finally:
+            generator.train(training)
+        return torch.cat(made).cpu().numpy()
 
-    _optimizer_names = ("generator_optimizer", "discriminator_optimizer")
-
-    @property
-    def _optimizers(self) -> list[CNTKAdam]:
-        return [getattr(self, name) for name in self._optimizer_names]
+    def save_models(self, folder: Path) -> None:
+        for network, name in MODELS.items():
+            state = self.networks.get_submodule(network).state_dict()
+            with written_whole(folder / name) as part:
+                torch.save(state, part)
