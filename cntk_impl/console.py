@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 
 from captures.article import DCGAN
+from captures.process import pinned
 from captures.training import ending
 from captures.training.options import OPTIONS, ROOT, Settings, of_the_run
 from captures.training.session import Program, Session
+from environment.quiet import select_device
 
 OUTPUT = str(ROOT / "runs" / "article")
 FIGURES = "torch_port.train.figures"  # drawn in the port's environment, for both programs
@@ -48,6 +50,7 @@ def program():
 def train(settings):
     from cntk_impl import dcgan_training
 
+    select_device()
     with Session(settings, program(), lambda text: click.echo(text, err=True)) as session:
         dcgan_training.train(session)
 
@@ -61,7 +64,7 @@ def draw_figures(folder):
                    "and `.venv-torch/bin/python -m %s %s`" % (FIGURES, folder), err=True)
         return
     subprocess.call([str(python), "-m", FIGURES, str(folder)], cwd=str(ROOT),
-                    env=dict(os.environ, PYTHONPATH=str(ROOT)))
+                    env=pinned(os.environ))
 
 
 def _click_option(option):

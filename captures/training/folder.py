@@ -125,7 +125,8 @@ def check_room(folder: Path, checkpoint_bytes: int, models_bytes: int, images: i
 
     checkpoint_bytes: of one; three are there for a moment, when the third replaces the first.
     """
-    needed = (checkpoint.KEPT + 1) * checkpoint_bytes + models_bytes + images * PICTURE + grids * GRID
+    pictures = images * PICTURE + grids * GRID
+    needed = (checkpoint.KEPT + 1) * checkpoint_bytes + models_bytes + pictures
     held = sum(file.stat().st_size for path in checkpoint.found(folder)
                for file in path.iterdir())
     free = shutil.disk_usage(str(folder)).free

@@ -1,4 +1,4 @@
-"""What has to be the same for a run to go on, and what is said where it is not. Plain Python 3.6."""
+"""What has to be the same for a run to go on, and what is said where not. Plain Python 3.6."""
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from captures.errors import TrainingError

@@ -1,10 +1,10 @@
 """One training in one folder: what both programs do around their steps. Plain Python 3.6.
 
-    with Session(settings, program) as session:             # lock, guards, data, what to go on from
-        for step, images in session.run(trained, iterations):   # the log, checkpoints, signals, grids
-            ...                                                  # what the program does with images
+    with Session(settings, program) as session:           # lock, data, what to go on from
+        for step, images in session.run(trained, steps):  # log, checkpoints, signals, grids
+            ...                                           # what the program does with images
 
-``trained`` is what learns (see ``Trained``); ``iterations`` yields (G_loss, D_loss, images) after
+``trained`` is what learns (see ``Trained``); ``steps`` yields (G_loss, D_loss, images) after
 each iteration. Whatever ends the run, the folder holds its last whole iteration, or one not older
 than the last checkpoint where the process was killed.
 """
@@ -279,7 +279,7 @@ class Session:
         self._write_picture(path, pixels(image))
 
     def write_samples(self, trained: Trained) -> None:
-        """``samples/iteration<N>.png``: what the generator makes of 16 latents that stay the same."""
+        """``samples/iteration<N>.png``: G of 16 latents that stay the same."""
         images = trained.generate(Latents(self.settings.seed).next(GRID_SAMPLES))
         self._write_picture(
             self.folder / run_folder.SAMPLES / ("iteration%07d.png" % self.done), grid(images))

@@ -15,6 +15,7 @@ import torch
 
 from captures.article import DCGAN
 from captures.plan import Latents
+from captures.process import pinned
 from captures.training.checkpoint import check_arrays, read_newest
 from captures.training.options import OPTIONS
 from captures.training.shapes import shapes
@@ -30,7 +31,7 @@ N, ITERATIONS = 2, 3
 
 # Run by CNTK's Python in an empty folder; answers as JSON.
 IMPORTED = r"""
-import json, os, subprocess, sys
+import contextlib, io, json, os, sys
 
 from environment.quiet import select_device
 select_device()
@@ -44,8 +45,12 @@ from cntk_impl import console, dcgan_training as program, training_state
 from click.testing import CliRunner
 
 def refused(arguments):
-    done = CliRunner(mix_stderr=False).invoke(console.command, arguments)
-    return [done.exit_code, done.stderr]
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+        try:
+            console.main(arguments)
+        except SystemExit as end:
+            return [end.code, stderr.getvalue()]
 
 answer = {"made": [before, made()], "files": os.listdir(".")}
 answer["refused"] = [refused(arguments) for arguments in json.load(sys.stdin)]
@@ -68,8 +73,8 @@ json.dump(answer, sys.stdout)
 """
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE", **more}
+def environment():
+    return pinned(os.environ, OMP_WAIT_POLICY="PASSIVE")
 
 
 def program(*options):
