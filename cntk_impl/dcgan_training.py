@@ -29,6 +29,7 @@ from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2
 
 from captures.article import LEARNING_RATE, MOMENTUM
 from captures.errors import ReaderError
+from captures.map_file import name_for_cntk
 from captures.plan import IMAGE_SIZE, LATENT_SIZE, Latents
 from captures.training.finite import finite
 from cntk_impl.training_state import State

@@ -163,7 +163,7 @@ def test_a_comparison_exits_as_its_command_does(fake, status):
     assert (done.returncode, done.stdout) == (status, "ran\n")
 
 
-@pytest.mark.parametrize("command", ["bench", "train-cntk"])
+@pytest.mark.parametrize("command", ["bench"])
 def test_what_is_no_comparison_does_not_say_differ(fake, command):
     assert [parity(fake, command, EXITS=code).returncode for code in "012"] == [0, 2, 2]
 

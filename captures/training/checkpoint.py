@@ -195,7 +195,7 @@ def weights_sha256(arrays: Arrays) -> str:
     """Of both networks' parameters and statistics, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        if name.startswith(("generator/", "discriminator/")) and name[-2:] not in ("_m", "_v"):
+        if name.count("/") == 2 and name[-2:] not in ("_m", "_v") and "/learner/" not in name:
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
 

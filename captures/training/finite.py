@@ -15,8 +15,6 @@ from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
-NETWORKS = ("generator", "discriminator")  # in the order that a generated image passes them
-
 
 class NotFiniteError(Exception):
     """A step's loss is not finite."""
@@ -37,12 +35,13 @@ def spoilt_layer(arrays: Mapping[str, np.ndarray], layers: Mapping[str, Sequence
                  ) -> Optional[str]:
     """"network/layer" where it began, or None where every weight and statistic is finite.
 
-    arrays: network/layer/quantity. layers: the names of each network's layers, input first.
+    arrays: network/layer/quantity. layers: the networks in the order that an image passes them, and
+    the names of each one's layers, input first.
     """
     spoilt = {name for name, array in arrays.items()
               if array.dtype.kind == "f" and not np.isfinite(array).all()}
     learnt: Dict[str, Sequence[str]] = {}
-    for network in NETWORKS:
+    for network in layers:
         learnt[network] = [layer for layer in layers[network] if any(
             "%s/%s/%s" % (network, layer, quantity) in spoilt
             for quantity in ("weight", "bias", "scale"))]
@@ -50,12 +49,12 @@ def spoilt_layer(arrays: Mapping[str, np.ndarray], layers: Mapping[str, Sequence
             "%s/%s/%s" % (network, layer, quantity) in arrays for quantity in ("weight", "scale"))]
         if learnt[network] and learnt[network][-1] != with_weights[-1]:
             return "%s/%s" % (network, learnt[network][-1])
-    for network in NETWORKS:
+    for network in layers:
         for before, layer in zip(("", *layers[network]), layers[network]):
             if "%s/%s/running_mean" % (network, layer) in spoilt or \
                     "%s/%s/running_variance" % (network, layer) in spoilt:
                 return "%s/%s" % (network, before or layer)
-    for network in NETWORKS:
+    for network in layers:
         if learnt[network]:
             return "%s/%s" % (network, learnt[network][-1])
     return None

@@ -3,8 +3,6 @@
 Plain Python 3.6.
 """
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -14,13 +12,14 @@ from typing import Any, Dict, Iterator, Optional
 
 from captures.errors import TrainingError
 from captures.files import written_whole
+from captures.output import LOCK, OutputError, alone
 from captures.training import checkpoint
 from captures.training.log import HEADER, LOG
 
-LOCK, RUN = ".lock", "run.json"
+RUN = "run.json"
 IMAGES, SAMPLES, EVENTS = "dcgan_image", "samples", "events"
 FIGURES = ("dcgan_logging.png", "dcgan_image.png", "dcgan.gif")
-MODELS = ("dcgan_generator.model", "dcgan_discriminator.model")
+MODELS = ("dcgan_*.model", "dcgan_*.pt")  # CNTK's and the port's
 WRITTEN = (checkpoint.FOLDER, IMAGES, SAMPLES, EVENTS, LOG, RUN, *FIGURES, *MODELS)
 PICTURE = 150 * 1024  # of 256 x 256 pixels, a PNG at its largest
 GRID = 4 * PICTURE
@@ -34,32 +33,15 @@ def locked(folder: Path) -> Iterator[None]:
     """
     made = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+", encoding="ascii")
-    except OSError as error:
-        raise TrainingError("output folder %s cannot be used (%s): choose another one with "
-                            "--output-dir" % (folder, error.strerror))
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise TrainingError("output folder %s cannot be locked (%s): choose one on another "
-                                    "file system with --output-dir" % (folder, error.strerror))
-            file.seek(0)
-            raise TrainingError("output folder %s is in use by process %s: wait for it, or choose "
-                                "another folder with --output-dir"
-                                % (folder, file.read().strip() or "?"))
-        file.truncate(0)
-        file.write("%d\n" % os.getpid())
-        file.flush()
-        try:
-            yield
-        finally:
-            # The lock's file stays: who has it open already would else hold a lock on nothing.
-            if made and os.listdir(str(folder)) == [LOCK]:  # nothing was begun
-                (folder / LOCK).unlink()
-                folder.rmdir()
+        with alone(str(folder)):
+            try:
+                yield
+            finally:
+                if made and os.listdir(str(folder)) == [LOCK]:  # nothing was begun
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+    except OutputError as error:
+        raise TrainingError(str(error).replace("--output", "--output-dir"))
 
 
 def read_run(folder: Path) -> Optional[Dict[str, Any]]:
@@ -84,7 +66,7 @@ def write_run(folder: Path, run: Dict[str, Any]) -> None:
 
 def iterations_in(folder: Path) -> Optional[int]:
     """How many iterations a run did that left its files here; None: no run did."""
-    if not any((folder / name).exists() for name in WRITTEN):
+    if not any(any(folder.glob(name)) for name in WRITTEN):
         return None
     log = folder / LOG
     if not log.exists():
@@ -111,8 +93,7 @@ def refuse_a_run(folder: Path, program: str) -> None:
 
 
 def delete_run(folder: Path) -> None:
-    for name in WRITTEN:
-        path = folder / name
+    for path in [path for name in WRITTEN for path in folder.glob(name)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(str(path))
         elif path.exists() or path.is_symlink():

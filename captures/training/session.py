@@ -25,6 +25,7 @@ from captures.spec import Spec
 from captures.training import checkpoint as checkpoints
 from captures.training import folder as run_folder
 from captures.training.checkpoint import Arrays, Checkpoint
+from captures.training.data import data_identity
 from captures.training.finite import NotFiniteError, spoilt_layer
 from captures.training.identity import changed, refuse_changes
 from captures.training.log import LOG, Log
@@ -116,8 +117,6 @@ class Session:
         return self
 
     def _prepare(self) -> None:
-        from captures.training.data import data_identity  # reads every image
-
         if self.settings.resume:
             self._check_what_is_there()
         elif not self.settings.overwrite:

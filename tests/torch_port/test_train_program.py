@@ -200,7 +200,7 @@ def test_what_is_not_finite_names_its_layer(map_file, folder, monkeypatch, capsy
 
 @pytest.mark.parametrize("options, expected", [
     (["--map-file", "{}/none.txt"], "error: map file {}/none.txt cannot be read"),
-    (["--output-dir", "{}/file/run"], "error: output folder {}/file/run cannot be used (Not a "
+    (["--output-dir", "{}/file/run"], "error: {}/file/run cannot be written (Not a "
                                       "directory)"),
     (["--seed", "-1"], "error: Invalid value for '--seed'"),
     (["--iterations", "0"], "error: Invalid value for '--iterations'"),

@@ -64,10 +64,9 @@ def note(text: str) -> None:
 
 
 def program() -> Program:
-    arithmetic = "CNTK's order" if rounding.bit_exact() else "PyTorch's own"
     return Program(
         name="port", spec=DCGAN,
-        identity={"threads": rounding.CNTK_THREADS, "arithmetic": arithmetic},
+        identity={"threads": rounding.CNTK_THREADS, "arithmetic": "CNTK's order"},
         versions={"torch": torch.__version__, "python": platform.python_version(),
                   "numpy": np.__version__, "opencv": cv2.__version__},
         encode=encode, events=events)

@@ -170,7 +170,7 @@ def test_a_run_is_not_overwritten_silently(map_file, folder):
 def test_a_folder_in_use(map_file, folder):
     with run_folder.locked(folder):
         said = refused(map_file, folder, 2)
-    assert f"is in use by process {os.getpid()}" in said
+    assert f"is in use by another run (process {os.getpid()})" in said and "--output-dir" in said
 
 
 def test_nothing_to_resume(map_file, folder):
@@ -239,7 +239,7 @@ def test_no_room(map_file, folder, monkeypatch):
 
 def test_the_output_folder_is_a_file(map_file, folder):
     folder.write_text("")
-    assert "cannot be used (File exists)" in refused(map_file, folder, 2)
+    assert "cannot be written (File exists)" in refused(map_file, folder, 2)
 
 
 # -------------------------------------------------------------------------------------- not finite
