@@ -4,24 +4,27 @@ from typing import Annotated
 
 import typer
 
-from captures.format import Capture
 from captures.output import alone
 from captures.process import AGREE, DIFFER
 from parity.cli.options import RUNS, Output, Quiet, console_of
 from parity.history import compare as history
+from parity.history.sides import side
+from parity.history.store import RECORDED
 from parity.judge.policies import policies
 from parity.report import Pictures, write_all
 
 
 def command(
-    reference: Annotated[Path, typer.Argument(help="folder of the first capture")],
-    other: Annotated[Path, typer.Argument(help="folder of the second")],
+    reference: Annotated[Path, typer.Argument(help=(
+        "the first: a capture's folder, a certificate, or the name of a recorded run"))],
+    other: Annotated[Path, typer.Argument(help="the second")],
     output: Output = RUNS / "compare",
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
     with console.status("comparing"):
-        report = history.compare(Capture(reference), Capture(other))
+        found = history.compared(*(side(one, RECORDED) for one in (reference, other)))
     with alone(output):
-        write_all(report, Pictures(), policies(), output, console, layers=False)
-    return AGREE if report.passed else DIFFER
+        write_all(found.report, Pictures(), policies(), output, console, layers=False,
+                  closing=found.sentence)
+    return AGREE if found.report.passed else DIFFER

@@ -1,18 +1,20 @@
 """Two captures of one plan, made on different days: did anything change?
 
-    bin/parity compare LAST_MONTH TODAY
+    bin/parity compare LAST_MONTH TODAY        capture folders, certificates, or recorded runs
 
 The same program, with the same versions on as many processors (CNTK's gradients of weights depend
 on their number), repeats bit for bit, so every array has to be the same. Where one of these
 differs, what is drawn and read still has to be the same bits, and what is computed has to lie
 what other versions may round otherwise: the policies that begin with "history".
 """
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from captures.errors import CaptureError
-from captures.format import Capture, require_same_plan
+from captures.format import Capture
+from parity.history.causes import Cause, causes
+from parity.history.sides import OfCapture, Side
 from parity.judge import judgements, metrics
 from parity.judge.policies import (
     EXACT,
@@ -26,7 +28,6 @@ from parity.judge.policies import (
     Policy,
 )
 from parity.judge.results import Check, Report, Stage
-from parity.stages.common import pairs
 
 # First part, or parts, of a name to the policy of what another version may round otherwise; the
 # first that fits. What is drawn and read has to be the same bits whatever computes.
@@ -42,49 +43,134 @@ FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "
          "evaluation_changes")
 
 
-def identity(capture: Capture) -> dict[str, Any]:
-    """What must be equal for a run to repeat bit for bit."""
-    return {key: capture.manifest[key] for key in ("producer", "versions")} | {
-        key: capture.manifest["machine"].get(key) for key in ("processor", "processors")}
+# What comes first in a run: the first difference in time is where to look.
+IN_TIME = ("initial", "reader", "normalisation", "optimizer/probe", "pointwise", "input", "state",
+           "optimizer", "forward/evaluation", "local/forward/evaluation", "score",
+           "local/forward/training", "forward/training", "local/gradient/d", "gradient/d",
+           "local/step/0001/after_d", "step/0001/after_d", "local/gradient/g", "forward/g_step",
+           "gradient/g", "local/step", "step", "twin")
 
 
-def compare(reference: Capture, other: Capture) -> Report:
-    """Raises CaptureError: the captures are of different plans or jobs."""
-    require_same_plan(reference, other)
-    if reference.facts.get("job") != other.facts.get("job"):
-        raise CaptureError(f"{reference.folder} is of job {reference.facts.get('job')}, "
-                           f"{other.folder} of {other.facts.get('job')}: compare captures of one "
-                           "job")
-    ours, theirs = identity(reference), identity(other)
-    repeats = ours == theirs
-    report = Report(reference.manifest["plan"], {
-        "reference": {**reference.manifest, "arrays": {}, "facts": {}},
-        "other": {**other.manifest, "arrays": {}, "facts": {}}})
+@dataclass(frozen=True)
+class Comparison:
+    """word: "identical bits", "rounding" or "drifted". first: the first array in time that
+    differs, "" where none does. causes: what may be why, of the two manifests."""
+
+    report: Report
+    word: str
+    first: str
+    causes: tuple[Cause, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For the end of a report."""
+        if self.word == "identical bits":
+            return "Identical bits."
+        why = "; ".join(cause.what for cause in self.causes[:4]) or (
+            "the two manifests say the same, so nothing that they know of is why")
+        what = "within rounding" if self.word == "rounding" else "drifted"
+        return (f"{self.word.capitalize()}: the first that differs in time is {self.first}"
+                f"{'' if self.word == 'rounding' else ', ' + what}. Candidate causes: {why}.")
+
+
+def compare(reference: Capture | Side, other: Capture | Side) -> Report:
+    """The report alone; see ``compared``."""
+    return compared(reference, other).report
+
+
+def compared(reference: Capture | Side, other: Capture | Side) -> Comparison:
+    """Raises CaptureError: the two are of different plans or jobs."""
+    sides: list[Side] = [OfCapture(one) if isinstance(one, Capture) else one
+                         for one in (reference, other)]
+    ours, theirs = sides
+    same_plan(ours, theirs)
+    found = tuple(causes(ours.manifest, theirs.manifest))
+    report = Report(dict(ours.manifest["plan"]), {
+        role: {key: value for key, value in one.manifest.items()
+               if key not in ("arrays", "facts", "plan")}
+        for role, one in (("reference", ours), ("other", theirs))})
+    note = ("the same program, versions and machine: every bit has to repeat" if not found else
+            "not the same: " + "; ".join(cause.what for cause in found))
     by_stage: dict[str, Stage] = {}
-    note = ("the same program, versions and processors: every bit has to repeat" if repeats else
-            "not the same program, versions or processors (" + ", ".join(
-                f"{key}: {ours[key]} and {theirs[key]}" for key in ours
-                if ours[key] != theirs[key]) + "): what is computed may differ by rounding")
-    for first in dict.fromkeys(name.split("/")[0] for name in [*reference, *other]):
-        stage = by_stage[first] = Stage(first, f"every array of {first}", notes=[note])
-        for pair in pairs(reference, other, first):
-            stage.checks.append(pair if isinstance(pair, Check) else
-                                judged(f"{first}/{pair[0]}", pair[1], pair[2], repeats))
+    differing: list[str] = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        stage = by_stage.setdefault(name.split("/")[0], Stage(
+            name.split("/")[0], f"every array of {name.split('/')[0]}", notes=[note]))
+        check = one_array(name, ours, theirs, repeats=not found)
+        stage.checks.append(check)
+        if check.measured:
+            differing.append(name)
     facts = Stage("facts", "lists of events, hashes and counts")
     for name in FACTS:
-        if name in reference.facts or name in other.facts:
-            same = reference.facts.get(name) == other.facts.get(name)
-            facts.checks.append(judgements.within(f"facts/{name}/value", 0 if same else 1, LEDGER,
-                                               f"{name} is not the same on both sides"))
+        a, b = (one.manifest["facts"].get(name) for one in (ours, theirs))
+        if a is not None or b is not None:
+            facts.checks.append(judgements.within(f"facts/{name}/value", 0 if a == b else 1, LEDGER,
+                                                  f"{name} is not the same on both sides"))
     report.stages = [stage for stage in (*by_stage.values(), facts) if stage.checks]
-    return report
+    word = ("drifted" if not report.passed else "rounding" if differing else "identical bits")
+    return Comparison(report, word, min(differing, key=in_time, default=""), found)
+
+
+def in_time(name: str) -> int:
+    """Where the array stands in a run: by the longest prefix."""
+    fitting = [(len(prefix), at) for at, prefix in enumerate(IN_TIME)
+               if name.startswith(prefix + "/")]
+    return max(fitting)[1] if fitting else len(IN_TIME)
+
+
+def same_plan(ours: Side, theirs: Side) -> None:
+    """Raises CaptureError."""
+    a, b = ours.manifest, theirs.manifest
+    if a["plan_hash"] != b["plan_hash"]:
+        wrong = [name for name in a["plan"] if a["plan"][name] != b["plan"].get(name)]
+        raise CaptureError(f"{ours.name} and {theirs.name} are of different plans "
+                           f"({', '.join(wrong) or 'their hashes differ'}): compare two of one "
+                           "plan")
+    jobs = [one.manifest["facts"].get("job") for one in (ours, theirs)]
+    if None not in jobs and jobs[0] != jobs[1]:
+        raise CaptureError(f"{ours.name} is of job {jobs[0]}, {theirs.name} of {jobs[1]}: compare "
+                           "captures of one job")
+
+
+def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
+    """Whole where both sides have it whole; else by hash, kept values and moments."""
+    for one, another in ((ours, theirs), (theirs, ours)):
+        if name not in set(another):
+            return judgements.missing(name, f"{another.name} has no {name}, {one.name} has")
+    if ours.shape(name) != theirs.shape(name):
+        return judgements.missing(name, f"{name} is {ours.shape(name)} and {theirs.shape(name)}")
+    a, b = ours.array(name), theirs.array(name)
+    if a is not None and b is not None:
+        return judged(name, a, b, repeats)
+    policy = policy_of(name)
+    if ours.sha256(name) == theirs.sha256(name):
+        return judgements.within(name, 0, RERUN if repeats else policy)
+    values = ours.values or theirs.values
+    seed = int(ours.manifest["plan"]["seed"])
+    (kept_a, moments_a), (kept_b, moments_b) = (one.kept(name, seed, values)
+                                                for one in (ours, theirs))
+    differing = int(np.count_nonzero(kept_a != kept_b))
+    if repeats or policy is EXACT or kept_a.dtype.kind != "f":
+        return judgements.within(name, max(differing, 1), RERUN if repeats else EXACT,
+                                 f"its hash is another; {differing} of {kept_a.size} values that "
+                                 "are kept differ")
+    size = moments_a[1] or 1.0
+    apart = metrics.rms(kept_b.astype(np.float64) - kept_a) / size
+    gone = max(abs(x - y) for x, y in zip(moments_a, moments_b, strict=True)) / size
+    return judgements.within(name, max(apart, gone, TINY), policy,
+                             "the two are farther apart than rounding explains")
+
+
+TINY = float(np.finfo(np.float64).tiny)  # it differs, be it in none of the values that are kept
+
+
+def policy_of(name: str) -> Policy:
+    return next((policy for prefix, policy in POLICY_OF if name.startswith(prefix + "/")), EXACT)
 
 
 def judged(name: str, reference: np.ndarray, other: np.ndarray, repeats: bool) -> Check:
     """name: whole, with its stage."""
-    place = name.partition("/")[2]
-    policy = next((policy for prefix, policy in POLICY_OF
-                   if name.startswith(prefix + "/")), EXACT)
+    place, policy = name.partition("/")[2], policy_of(name)
     exact = repeats or policy is EXACT or reference.dtype.kind != "f"
     if exact or np.shape(reference) != np.shape(other):
         return judgements.same_bits(place, other, reference, RERUN if repeats else EXACT)

@@ -10,13 +10,14 @@ from captures import format
 from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter, require_same_plan
 from captures.plan import Plan
+from tests.captures.image_kinds import bmp
 
 NAME = "forward/training/generator/conv3/output"
 
 
 @pytest.fixture
 def plan(tmp_path):
-    (tmp_path / "0.bmp").write_bytes(b"BM")
+    (tmp_path / "0.bmp").write_bytes(bmp())
     (tmp_path / "map.txt").write_text(".../0.bmp\t0\n")
     return Plan.make(tmp_path / "map.txt")
 

@@ -16,6 +16,7 @@ from captures.plan import Plan
 from parity.producers import jobs, recipes
 from parity.producers.jobs import Job, ProducerError, explanation, run_jobs
 from parity.producers.recipes import cntk_job, main_jobs, port_job, twin_jobs
+from tests.captures.image_kinds import bmp
 from torch_port.capture import __main__ as main_module
 
 SLEEP = "import time; time.sleep(60)"
@@ -25,7 +26,7 @@ SAYS = "import sys; sys.stderr.buffer.write({!r}); sys.exit({})"
 
 @pytest.fixture
 def plan(tmp_path):
-    (tmp_path / "0.bmp").write_bytes(b"BM")
+    (tmp_path / "0.bmp").write_bytes(bmp())
     (tmp_path / "map.txt").write_text(".../0.bmp\t0\n")
     return Plan.make(tmp_path / "map.txt", reruns=2)
 

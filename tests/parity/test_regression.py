@@ -7,6 +7,7 @@ from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from parity.cli import app
 from parity.history import compare
+from tests.captures.image_kinds import bmp
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.6"}
 LAYER = "forward/training/generator/conv1/output"
@@ -14,7 +15,7 @@ LAYER = "forward/training/generator/conv1/output"
 
 @pytest.fixture
 def plan(tmp_path):
-    (tmp_path / "0.bmp").write_bytes(b"BM and so on")
+    (tmp_path / "0.bmp").write_bytes(bmp())
     (tmp_path / "map.txt").write_text(".../0.bmp\t0\n")
     return Plan.make(tmp_path / "map.txt")
 

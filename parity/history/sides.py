@@ -1,0 +1,109 @@
+"""What can be compared with last month's: a capture, whole, or a certificate, the same in small.
+
+    side(path)       of a capture's folder, a certificate's file, or the name of a recorded run
+"""
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from captures.certificate import Certificate, moments, places, sha256_of
+from captures.errors import CaptureError
+from captures.format import MANIFEST, Capture
+
+
+class Side(Protocol):
+    """name: how it is spoken of. manifest: producer, plan, versions, machine, facts."""
+
+    name: str
+    manifest: Mapping[str, Any]
+    values: int  # kept of a larger array; 0 where all are
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """Type and shape."""
+
+    def array(self, name: str) -> np.ndarray | None:
+        """The array, where it is there whole."""
+
+    def sha256(self, name: str) -> str: ...
+
+    def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
+        """Values at the places that a certificate keeps, and the moments."""
+
+
+class OfCapture:
+    """A capture's folder."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture, self.name, self.values = capture, capture.folder, 0
+        self.manifest: Mapping[str, Any] = {**capture.manifest, "facts": capture.facts}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.capture)
+
+    def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
+        entry = self.capture.entries[name]
+        return entry["dtype"], tuple(entry["shape"])
+
+    def array(self, name: str) -> np.ndarray | None:
+        found: np.ndarray = self.capture[name]
+        return found
+
+    def sha256(self, name: str) -> str:
+        return sha256_of(self.capture[name])
+
+    def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
+        array = self.capture[name]
+        return np.ravel(array)[places(name, array.size, seed, values)], moments(array)
+
+
+class OfCertificate:
+    """A certificate's file. values: how many it keeps of a larger array."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self.certificate, self.name, self.values = (certificate, certificate.path,
+                                                    certificate.values)
+        self.manifest: Mapping[str, Any] = {
+            **certificate.made_by, "plan": certificate.plan,
+            "plan_hash": certificate.plan_hash, "facts": certificate.facts}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.certificate)
+
+    def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
+        entry = self.certificate.entries[name]
+        return entry["dtype"], tuple(entry["shape"])
+
+    def array(self, name: str) -> np.ndarray | None:
+        if not self.certificate.is_whole(name):
+            return None
+        return self.certificate.kept(name).reshape(self.shape(name)[1])
+
+    def sha256(self, name: str) -> str:
+        return str(self.certificate.entries[name]["sha256"])
+
+    def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
+        return self.certificate.kept(name), self.certificate.entries[name]["moments"]
+
+
+def side(path: Path, recorded: Path) -> Side:
+    """recorded: the folder of recorded runs. Raises CaptureError: none of the three."""
+    if path.is_file():
+        return OfCertificate(Certificate(str(path)))
+    if (path / MANIFEST).is_file():
+        return OfCapture(Capture(path))
+    named = recorded / path
+    if len(path.parts) == 1 and named.is_dir():
+        kept = sorted(named.glob("*.certificate"))
+        chosen = next((one for one in kept if one.stem == "port"), kept[0] if kept else None)
+        if chosen is not None:
+            return OfCertificate(Certificate(str(chosen)))
+        if (named / "port" / MANIFEST).is_file():
+            return OfCapture(Capture(named / "port"))
+    there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []
+    raise CaptureError(f"{path} is no capture, no certificate and no recorded run: give a folder "
+                       "that holds a manifest.json, a .certificate file, or one of "
+                       f"{', '.join(there) or '(none is recorded: `parity record NAME`)'}")
