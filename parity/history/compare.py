@@ -122,7 +122,8 @@ def same_plan(ours: Side, theirs: Side) -> None:
     """Raises CaptureError."""
     a, b = ours.manifest, theirs.manifest
     if a["plan_hash"] != b["plan_hash"]:
-        wrong = [name for name in a["plan"] if a["plan"][name] != b["plan"].get(name)]
+        wrong = [f"{name} {a['plan'][name]} and {b['plan'].get(name)}" for name in a["plan"]
+                 if a["plan"][name] != b["plan"].get(name)]
         raise CaptureError(f"{ours.name} and {theirs.name} are of different plans "
                            f"({', '.join(wrong) or 'their hashes differ'}): compare two of one "
                            "plan")
@@ -134,30 +135,31 @@ def same_plan(ours: Side, theirs: Side) -> None:
 
 def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
     """Whole where both sides have it whole; else by hash, kept values and moments."""
+    place = name.partition("/")[2]
     for one, another in ((ours, theirs), (theirs, ours)):
         if name not in set(another):
-            return judgements.missing(name, f"{another.name} has no {name}, {one.name} has")
+            return judgements.missing(place, f"{another.name} has no {name}, {one.name} has")
     if ours.shape(name) != theirs.shape(name):
-        return judgements.missing(name, f"{name} is {ours.shape(name)} and {theirs.shape(name)}")
+        return judgements.missing(place, f"{name} is {ours.shape(name)} and {theirs.shape(name)}")
     a, b = ours.array(name), theirs.array(name)
     if a is not None and b is not None:
         return judged(name, a, b, repeats)
     policy = policy_of(name)
     if ours.sha256(name) == theirs.sha256(name):
-        return judgements.within(name, 0, RERUN if repeats else policy)
+        return judgements.within(place, 0, RERUN if repeats else policy)
     values = ours.values or theirs.values
     seed = int(ours.manifest["plan"]["seed"])
     (kept_a, moments_a), (kept_b, moments_b) = (one.kept(name, seed, values)
                                                 for one in (ours, theirs))
     differing = int(np.count_nonzero(kept_a != kept_b))
     if repeats or policy is EXACT or kept_a.dtype.kind != "f":
-        return judgements.within(name, max(differing, 1), RERUN if repeats else EXACT,
+        return judgements.within(place, max(differing, 1), RERUN if repeats else EXACT,
                                  f"its hash is another; {differing} of {kept_a.size} values that "
                                  "are kept differ")
     size = moments_a[1] or 1.0
     apart = metrics.rms(kept_b.astype(np.float64) - kept_a) / size
     gone = max(abs(x - y) for x, y in zip(moments_a, moments_b, strict=True)) / size
-    return judgements.within(name, max(apart, gone, TINY), policy,
+    return judgements.within(place, max(apart, gone, TINY), policy,
                              "the two are farther apart than rounding explains")
 
 

@@ -1,4 +1,6 @@
 """Two captures of one plan: a repeat has the same bits, another version rounds otherwise."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,8 @@ from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from parity.cli import app
-from parity.history import compare
+from parity.history import compare, store
+from parity.history.sides import side
 from tests.captures.image_kinds import bmp
 
 VERSIONS = {"torch": "2.13.0", "numpy": "2.4.6"}
@@ -123,7 +126,8 @@ def test_command(tmp_path, plan, capsys, change, code):
 def test_command_on_what_is_no_capture(tmp_path, capsys):
     assert app.main(["compare", str(tmp_path), str(tmp_path), "--output",
                               str(tmp_path / "report")]) == 2
-    assert capsys.readouterr().err.startswith("error: there is no whole capture in")
+    assert capsys.readouterr().err.startswith(
+        f"error: {tmp_path} is no capture, no certificate and no recorded run")
 
 
 def test_another_number_of_processors_may_round_otherwise(tmp_path, plan, monkeypatch):
@@ -133,3 +137,72 @@ def test_another_number_of_processors_may_round_otherwise(tmp_path, plan, monkey
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert compare.compare(first, capture(tmp_path, plan, "c", nudge(LAYER, 1e-6))).passed
     assert not compare.compare(first, capture(tmp_path, plan, "d", nudge(LAYER, 1e-2))).passed
+
+
+# ------------------------------------------------------------------- three answers; certificates
+
+
+def certificate(tmp_path, made, name):
+    store.record(name, made, whole=False, folder=tmp_path / "recorded")
+    return side(tmp_path / "recorded" / name / "port.certificate", tmp_path)
+
+
+def run_of(tmp_path, plan, name, change=None, versions=None):
+    capture(tmp_path / name, plan, "port", change, versions)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_three_answers(tmp_path, plan, kept):
+    """Of captures, and of what is kept of them."""
+    def one(name, change=None, versions=None):
+        run = run_of(tmp_path, plan, name, change, versions)
+        return certificate(tmp_path, run, name) if kept else Capture(run / "port")
+
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    first = one("first")
+    assert compare.compared(first, one("again")).word == "identical bits"
+    found = compare.compared(first, one("newer", nudge(LAYER, 1e-5), newer))
+    assert (found.word, found.first) == ("rounding", LAYER)
+    assert found.causes[0].what == "torch: 2.13.0 and 2.14.0" and "torch" in found.sentence
+    found = compare.compared(first, one("drifted", nudge(LAYER, 1e-2), newer))
+    assert (found.word, found.first) == ("drifted", LAYER) and not found.report.passed
+    found = compare.compared(first, one("same", nudge(LAYER, 1e-7)))
+    assert found.word == "drifted" and found.causes == ()  # nothing that rounds has changed
+
+
+def test_a_certificate_against_a_capture(tmp_path, plan):
+    first = run_of(tmp_path, plan, "first")
+    kept = certificate(tmp_path, first, "kept")
+    assert compare.compared(kept, Capture(first / "port")).word == "identical bits"
+    moved = run_of(tmp_path, plan, "moved", nudge("initial/generator/conv1/weight", 1e-6))
+    found = compare.compared(kept, Capture(moved / "port"))
+    assert (found.word, found.first) == ("drifted", "initial/generator/conv1/weight")
+
+
+def test_the_first_in_time_is_named(tmp_path, plan):
+    def change(arrays, facts):
+        nudge(LAYER, 1e-2)(arrays, facts)
+        nudge("initial/generator/conv1/weight", 1e-2)(arrays, facts)
+    first, other = (run_of(tmp_path, plan, name, one) for name, one in
+                    (("a", None), ("b", change)))
+    found = compare.compared(Capture(first / "port"), Capture(other / "port"))
+    assert found.first == "initial/generator/conv1/weight"
+    assert compare.in_time("step/0001/after_d/x/y/z") < compare.in_time("gradient/g/x/y/z")
+
+
+def test_recording(tmp_path, plan, capsys):
+    run = run_of(tmp_path, plan, "run")
+    recorded = tmp_path / "recorded"
+    assert [path.name for path in store.record("may", run, False, recorded)] == ["port.certificate"]
+    assert {path.name for path in (recorded / "may").iterdir()} >= {"port.certificate",
+                                                                    "recorded.json"}
+    store.record("june", run, True, recorded)
+    assert Capture(recorded / "june" / "port").entries
+    for name, of, said in (("may", run, "is there already"), ("a/b", run, "is no name"),
+                           ("july", tmp_path / "none", "there is no capture in")):
+        with pytest.raises(CaptureError, match=said):
+            store.record(name, of, False, recorded)
+    assert not (recorded / "july").exists()
+    with pytest.raises(CaptureError, match="june, may"):
+        side(Path("none"), recorded)
