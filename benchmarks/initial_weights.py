@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from captures.article import DCGAN
 from torch_port.normal_initializer import (
-    CREATION_ORDER,
     draw_initial_weights,
     draw_with_ledger,
     normal,
@@ -28,6 +28,7 @@ from torch_port.normal_initializer import (
 
 ROOT = Path(__file__).resolve().parent.parent
 CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
+CREATION_ORDER = DCGAN.creation_order
 COUNT = len(CREATION_ORDER)
 WEIGHTS = sum(int(np.prod(shape)) for shape in CREATION_ORDER.values())
 

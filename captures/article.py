@@ -31,7 +31,7 @@ IMAGE_SIZE, IMAGE_CHANNELS, LATENT_SIZE = 256, 3, 100
 MIDDLE = 127.5  # pixels go into the discriminator as (x - 127.5) / 127.5
 DEVIATION = 0.02  # of the initial weights; the article's prose calls it a variance
 SLOPE = 0.2  # of the discriminator's leaky rectifiers
-EPSILON, TIME_CONSTANT = float(np.float32(1e-5)), 5000  # of batch normalisation; in samples
+EPSILON, TIME_CONSTANT = 1e-5, 5000  # of batch normalisation; the constant in samples
 
 LEARNING_RATE, MOMENTUM = 1e-4, 0.5
 ITERATIONS, MINIBATCH_SIZE, IMAGE_INTERVAL = 50000, 16, 10
@@ -39,7 +39,7 @@ COLOUR_RADIUS = 0.2  # of the reader's changes of brightness, contrast and satur
 
 # kernel, channels, stride, padded, bias, normalised
 Row = Tuple[int, int, int, bool, bool, bool]
-GENERATOR = (
+GENERATOR: Sequence[Row] = (
     (4, 1024, 1, False, False, True),
     (5, 512, 2, True, False, True),
     (5, 256, 2, True, False, True),
@@ -47,8 +47,8 @@ GENERATOR = (
     (5, 64, 2, True, False, True),
     (5, 32, 2, True, False, True),
     (5, IMAGE_CHANNELS, 2, True, True, False),
-)  # type: Sequence[Row]
-DISCRIMINATOR = (
+)
+DISCRIMINATOR: Sequence[Row] = (
     (3, 32, 2, True, True, False),
     (3, 64, 2, True, False, True),
     (3, 128, 2, True, False, True),
@@ -56,7 +56,7 @@ DISCRIMINATOR = (
     (3, 512, 2, True, False, True),
     (3, 1024, 2, True, False, True),
     (4, 1, 1, False, True, False),
-)  # type: Sequence[Row]
+)
 
 
 def _layers(table: Sequence[Row], kind: str, between: str, last: str

@@ -35,7 +35,7 @@ class CaptureError(ParityError):
 class ReaderError(DataError):
     """What the reader cannot go on with."""
 
-    def __init__(self, message):
+    def __init__(self, message: str) -> None:
         # A DataLoader hands a worker's error over as one string with its traceback: the last line
         # of that is this class's name and the message.
         if message.startswith("Caught ReaderError in DataLoader worker"):

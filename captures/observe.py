@@ -1,8 +1,16 @@
-"""TODO."""
+"""What is looked at in a state: which arrays changed, by how much, and a few places of each.
+
+Plain Python 3.6 and numpy; both sides of a comparison call the same functions.
+"""
+from typing import Any, List, Mapping, Sequence, Tuple
+
 import numpy as np
 
+Arrays = Mapping[str, np.ndarray]
+Event = List[Any]  # step, name, and by how much a count rose or that bits changed
 
-def sampled(array, count=256):
+
+def sampled(array: np.ndarray, count: int = 256) -> np.ndarray:
     """At most ``count`` values at places that depend on the size alone: for distances of runs."""
     flat = np.ravel(array)
     if flat.size <= count:
@@ -10,38 +18,38 @@ def sampled(array, count=256):
     return flat[np.random.RandomState(flat.size % 2 ** 32).randint(0, flat.size, count)]
 
 
-def moved_by_one_ulp(array, seed):
+def moved_by_one_ulp(array: np.ndarray, seed: int) -> np.ndarray:
     """Every value moved to its neighbour, up or down as a coin of ``seed`` falls; 0 stays."""
     up = np.random.RandomState(seed).randint(0, 2, array.shape).astype(bool)
     towards = np.where(up, np.float32(np.inf), np.float32(-np.inf))
     return np.where(array == 0, array, np.nextafter(array, towards)).astype(np.float32)
 
 
-def changed(before, after):
+def changed(before: Arrays, after: Arrays) -> List[str]:
     """The names whose arrays are not the same bits, in the order of ``before``: a ledger's line."""
     return [name for name in before if not np.array_equal(
         np.asarray(before[name]).view(np.uint8).ravel() if np.ndim(before[name]) else before[name],
         np.asarray(after[name]).view(np.uint8).ravel() if np.ndim(after[name]) else after[name])]
 
 
-def events(step, before, after):
+def events(step: str, before: Arrays, after: Arrays) -> List[Event]:
     """What a step changed, in order of the names: [step, name, by how much].
 
     The amount is given for counts; for all else it is that the bits changed.
     """
-    made = []
+    made: List[Event] = []
     for name in sorted(changed(before, after)):
         whole = np.asarray(before[name]).dtype.kind == "i"
         made.append([step, name, int(after[name]) - int(before[name]) if whole else "changed"])
     return made
 
 
-def ledger(states):
+def ledger(states: Sequence[Arrays]) -> List[Event]:
     """The events of a D step and a G step, in order; states: before, between and after."""
     return events("d_step", states[0], states[1]) + events("g_step", states[1], states[2])
 
 
-def of_step(values, network):
+def of_step(values: Arrays, network: str) -> List[Tuple[str, np.ndarray]]:
     """What the step of ``network`` may move, as (name, array): all of that network, and the other's
     running statistics. That nothing else moved is in the ledger."""
     return [(name, value) for name, value in values.items()

@@ -9,33 +9,35 @@ import collections
 import hashlib
 import json
 import os
-from typing import NamedTuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from captures.article import DCGAN, LATENT_SIZE
 from captures.check import check_data
 from captures.errors import PlanError
+from captures.files import AnyPath, read_json, write_json
+from captures.spec import Spec
 
-IMAGE_SIZE = 256
-LATENT_SIZE = 100
 LARGEST_SEED = 2 ** 32 - 1  # what numpy's RandomState takes
 
 
 class Latents:
-    """The latents of a run, minibatch after minibatch: N x 100 float32, standard normal.
+    """The latents of a run, minibatch after minibatch: N x size float32, standard normal.
 
-    Drawn in float64 and rounded, as the article's program draws them.
+    Drawn in float64 and rounded, as the article's program draws them. size: the article's is 100.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: int, size: int = LATENT_SIZE) -> None:
         self.random = np.random.RandomState(seed)
+        self.size = size
 
-    def next(self, samples):
-        return np.ascontiguousarray(self.random.normal(size=(samples, LATENT_SIZE)),
+    def next(self, samples: int) -> np.ndarray:
+        return np.ascontiguousarray(self.random.normal(size=(samples, self.size)),
                                     dtype=np.float32)
 
 
-FIELDS = (
+FIELDS: Tuple[Tuple[str, int, int, int, str], ...] = (
     # name, default, lowest, highest, what it is
     ("seed", 0, 0, LARGEST_SEED, "of the weights, the latents and the order of the images"),
     ("minibatch_size", 4, 1, 64, "images in a minibatch"),
@@ -51,6 +53,7 @@ FIELDS = (
     ("weight_scale_exponent", 0, -4, 4, "the weights after warm-up are multiplied by 2 to this"),
 )
 
+
 class _Plan(NamedTuple):
     seed: int
     minibatch_size: int
@@ -65,15 +68,17 @@ class _Plan(NamedTuple):
     weight_scale_exponent: int
     map_file: str
     images_sha256: str
+    spec: Spec
 
 
 class Plan(_Plan):
-    """One plan. ``Plan.make(seed=3, map_file=...)`` fills in the defaults and checks."""
+    """One plan, of the article's networks. ``Plan.make(map_file, seed=3)`` fills in the defaults
+    and checks; ``.of(spec)`` is the same plan of other networks."""
 
     __slots__ = ()
 
     @classmethod
-    def make(cls, map_file, **values):
+    def make(cls, map_file: AnyPath, **values: int) -> "Plan":
         """Raises PlanError: a value out of range, a name unknown. DataError: see ``check_data``."""
         known = {field[0]: field for field in FIELDS}
         for name in values:
@@ -88,43 +93,49 @@ class Plan(_Plan):
                                 % (name, value, lowest, highest))
             filled[name] = value
         path = os.path.abspath(str(map_file))
-        return cls(map_file=path, images_sha256=check_data(path).sha256, **filled)
+        return cls(map_file=path, images_sha256=check_data(path).sha256, spec=DCGAN, **filled)
 
-    def with_values(self, **values):
+    def with_values(self, **values: int) -> "Plan":
         """The plan with some values changed, checked again."""
         kept = {field[0]: getattr(self, field[0]) for field in FIELDS}
         kept.update(values)
-        return Plan.make(self.map_file, **kept)
+        return Plan.make(self.map_file, **kept).of(self.spec)
+
+    def of(self, spec: Spec) -> "Plan":
+        return self._replace(spec=spec)
 
     @property
-    def inputs(self):
-        """What the plan is, as JSON holds it. The map file by its content: a folder may move."""
-        return collections.OrderedDict(
-            (name, getattr(self, name)) for name in self._fields if name != "map_file")
+    def inputs(self) -> Dict[str, Any]:
+        """What the plan is, as JSON holds it. The map file by its images: a folder may move. The
+        networks by their name and hash: a capture has them whole in another place."""
+        made: Dict[str, Any] = collections.OrderedDict(
+            (name, getattr(self, name)) for name in self._fields
+            if name not in ("map_file", "spec"))
+        made.update(network=self.spec.name, network_sha256=self.spec.sha256)
+        return made
 
     @property
-    def hash(self):
+    def hash(self) -> str:
         """SHA-256 of ``inputs``: two captures are of one plan when their hashes are equal."""
-        return hashlib.sha256(json.dumps(self.inputs).encode("ascii")).hexdigest()
+        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode("ascii")).hexdigest()
 
-    def save(self, path):
-        text = json.dumps(collections.OrderedDict(zip(self._fields, self)), indent=1)
-        with open(path + ".part", "w") as file:
-            file.write(text + "\n")
-        os.replace(path + ".part", path)
+    def save(self, path: AnyPath) -> None:
+        values: Dict[str, Any] = collections.OrderedDict(zip(self._fields, self))
+        values["spec"] = self.spec.data
+        write_json(path, values)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: AnyPath) -> "Plan":
         """Raises PlanError: not a plan's file, or the map file is not the one it was made with."""
         try:
-            with open(path) as file:
-                values = json.load(file)
+            values = read_json(path)
             values = {name: values[name] for name in cls._fields}
-        except (OSError, IOError, ValueError, KeyError, TypeError) as error:
+            spec = Spec.of_data(values.pop("spec"))
+            map_file, digest = str(values.pop("map_file")), values.pop("images_sha256")
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise PlanError("%s is not a plan (%s): make one with `python -m parity`"
                             % (path, error))
-        map_file, digest = values.pop("map_file"), values.pop("images_sha256")
-        plan = cls.make(map_file, **values)
+        plan = cls.make(map_file, **values).of(spec)
         if plan.images_sha256 != digest:
             raise PlanError("the images of %s are not what they were when the plan %s was made: "
                             "restore them, or make the plan again" % (map_file, path))

@@ -10,10 +10,14 @@ Both sides make them from the plan, so nothing is exchanged. Four kinds:
 * the reader's: a map file of 13 images, so that a few minibatches cross the end of a sweep.
 """
 import os
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from captures.map_file import read_map_file, write_map_file
+from captures.plan import Plan
+
+Arrays = Dict[str, np.ndarray]
 
 OPTIMIZER_STEPS = 12
 # name: (shape, scale of the gradients)
@@ -25,7 +29,7 @@ NORMALISATION_SAMPLES, NORMALISATION_SHAPE = (3, 2, 1, 4), (5, 3, 4)
 READER_IMAGES, READER_MINIBATCHES = 13, 8
 
 
-def optimizer_probe(plan):
+def optimizer_probe(plan: Plan) -> Tuple[Arrays, Arrays]:
     """(initial values, gradients of each step): two dicts by name, float32.
 
     The gradients are sums over a minibatch. "sleeper" has none after step 3.
@@ -41,7 +45,7 @@ def optimizer_probe(plan):
     return initial, gradients
 
 
-def normalisation_probe(plan):
+def normalisation_probe(plan: Plan) -> List[np.ndarray]:
     """Minibatches for one normalisation layer: float32 N x 5 x 3 x 4, each channel of its own mean
     and deviation."""
     random, (channels, _, _) = np.random.RandomState(plan.seed), NORMALISATION_SHAPE
@@ -51,7 +55,7 @@ def normalisation_probe(plan):
              ).astype(np.float32) for samples in NORMALISATION_SAMPLES]
 
 
-def logits_probe():
+def logits_probe() -> np.ndarray:
     """Logits for sigmoid, the rectifiers and the two losses: float32 (2463,)."""
     return np.concatenate([
         np.linspace(-30, 30, 1201), np.linspace(-110, 110, 1101), np.linspace(-104, -86, 145),
@@ -59,7 +63,7 @@ def logits_probe():
          1.0]]).astype(np.float32)
 
 
-def logarithms_probe():
+def logarithms_probe() -> np.ndarray:
     """Arguments of log: about 1, over all magnitudes, and where it is clamped: float32."""
     return np.concatenate([
         np.linspace(1e-3, 2, 801), 10.0 ** np.linspace(-44, 38, 1231),
@@ -67,7 +71,7 @@ def logarithms_probe():
     ]).astype(np.float32)
 
 
-def reader_probe(plan, folder):
+def reader_probe(plan: Plan, folder: str) -> str:
     """Writes a map file of the plan's first images into ``folder`` and returns its path."""
     path = os.path.join(folder, "reader_probe_map.txt")
     write_map_file(path, read_map_file(plan.map_file)[:READER_IMAGES],

@@ -21,7 +21,7 @@ Source: the pads are those that CNTK 2.7 takes with ``pad=True`` (for a transpos
 import hashlib
 import json
 import re
-from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 from captures.errors import SpecError
 
@@ -91,7 +91,7 @@ class Layer(NamedTuple):
     @property
     def arrays(self) -> Dict[str, Shape]:
         """The parameters, and a normalisation's running statistics and count."""
-        made = self.parameters
+        made = dict(self.parameters)
         if self.kind == NORMALISATION:
             made.update((name, () if name == "sample_count" else (self.output[0],))
                         for name in STATISTICS)
@@ -159,7 +159,7 @@ class Network(NamedTuple):
                 for layer in self.layers for quantity, shape in layer.arrays.items()}
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many numbers are learnt."""
         return sum(_product(shape) for shape in self.parameters.values())
 
@@ -176,7 +176,7 @@ def network(name: str, input: Iterable[int], layers: Iterable[Layer]) -> Network
     if len(first) not in (1, 3) or not all(_whole(size, 1) for size in first):
         raise SpecError("%s takes samples of %s: give (values,) or (channels, height, width)"
                         % (name, list(first)))
-    made = []
+    made: List[Layer] = []
     shape = first if len(first) == 3 else first + (1, 1)
     for layer in layers:
         _check(layer, name)
@@ -266,7 +266,7 @@ class Spec(NamedTuple):
     @property
     def arrays(self) -> Dict[str, Shape]:
         """Every parameter and statistic of both networks."""
-        made = self.maker.arrays
+        made = dict(self.maker.arrays)
         made.update(self.critic.arrays)
         return made
 
@@ -283,7 +283,7 @@ class Spec(NamedTuple):
     @property
     def data(self) -> Dict[str, Any]:
         """Ready for JSON, with all that decides; shapes are derived again."""
-        made = {name: getattr(self, name) for name in self._fields}  # type: Dict[str, Any]
+        made: Dict[str, Any] = {name: getattr(self, name) for name in self._fields}
         made.update(maker=self.maker.data, critic=self.critic.data)
         return made
 

@@ -27,30 +27,40 @@ import cntk.io.transforms as xforms
 from cntk import cntk_py
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
-from captures.article import LEARNING_RATE, MOMENTUM
+from captures.article import (
+    COLOUR_RADIUS,
+    DEVIATION,
+    IMAGE_CHANNELS,
+    IMAGE_SIZE,
+    LATENT_SIZE,
+    LEARNING_RATE,
+    MIDDLE,
+    MOMENTUM,
+    SLOPE,
+)
 from captures.errors import ReaderError
 from captures.map_file import name_for_cntk
-from captures.plan import IMAGE_SIZE, LATENT_SIZE, Latents
+from captures.plan import Latents
 from captures.training.finite import finite
 from cntk_impl.training_state import State
 from environment.quiet import quiet_stderr
 
-img_channel, img_height, img_width = 3, IMAGE_SIZE, IMAGE_SIZE
+img_channel, img_height, img_width = IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE
 
 
 # ----------------------------------------------------------------------------------- the networks
 
 
-def create_reader(map_file, train, seed=0):
+def create_reader(map_file, train, seed=0, image=(img_channel, img_height, img_width)):
     """The minibatches of a map file's images: colour changed, then scaled to 256 x 256.
 
-    train: randomised and endless; otherwise one sweep in the file's order.
+    train: randomised and endless; otherwise one sweep in the file's order. image: the shape of one.
     """
     transforms = [
-        xforms.color(brightness_radius=0.2, contrast_radius=0.2, saturation_radius=0.2),
-        xforms.scale(width=img_width, height=img_height, channels=img_channel,
-                     interpolations="linear"),
+        xforms.color(brightness_radius=COLOUR_RADIUS, contrast_radius=COLOUR_RADIUS,
+                     saturation_radius=COLOUR_RADIUS),
+        xforms.scale(width=image[2], height=image[1], channels=image[0], interpolations="linear"),
     ]
     with name_for_cntk(map_file) as name:
         return C.io.MinibatchSource(
@@ -61,17 +71,17 @@ def create_reader(map_file, train, seed=0):
             randomization_seed=seed)
 
 
-def _unchanged(name, h):
+def unchanged(name, h):
     return h
 
 
-def dcgan_generator(h, each=_unchanged):
+def dcgan_generator(h, each=unchanged):
     """100 latents to a 3 x 256 x 256 image in [-1, 1].
 
     each(name, h): called with every layer's name and output; what it returns goes on. By default
     that is the output itself.
     """
-    with C.layers.default_options(init=C.normal(0.02), pad=True, bias=False, map_rank=1,
+    with C.layers.default_options(init=C.normal(DEVIATION), pad=True, bias=False, map_rank=1,
                                   use_cntk_engine=True):
         h = C.reshape(h, (z_dim, 1, 1))
 
@@ -93,18 +103,18 @@ def dcgan_generator(h, each=_unchanged):
         return each("tanh7", C.tanh(h, name="tanh7"))
 
 
-def dcgan_discriminator(h, each=_unchanged):
+def dcgan_discriminator(h, each=unchanged):
     """An image in [-1, 1] to the probability, 1 x 1 x 1, that it is a real one. each: as above."""
-    with C.layers.default_options(init=C.normal(0.02), pad=True, bias=False, map_rank=1,
+    with C.layers.default_options(init=C.normal(DEVIATION), pad=True, bias=False, map_rank=1,
                                   use_cntk_engine=True):
         h = each("conv1", Convolution2D((3, 3), 32, strides=2, bias=True, name="conv1")(h))
-        h = each("leaky_relu1", C.leaky_relu(h, 0.2, name="leaky_relu1"))
+        h = each("leaky_relu1", C.leaky_relu(h, SLOPE, name="leaky_relu1"))
 
         for i, channels in enumerate((64, 128, 256, 512, 1024), 2):
             h = each("conv%d" % i, Convolution2D(
                 (3, 3), channels, strides=2, name="conv%d" % i)(h))
             h = each("bn%d" % i, BatchNormalization(name="bn%d" % i)(h))
-            h = each("leaky_relu%d" % i, C.leaky_relu(h, 0.2, name="leaky_relu%d" % i))
+            h = each("leaky_relu%d" % i, C.leaky_relu(h, SLOPE, name="leaky_relu%d" % i))
 
         h = each("conv7", Convolution2D(
             (4, 4), 1, pad=False, strides=1, bias=True, name="conv7")(h))
@@ -116,16 +126,18 @@ Networks = collections.namedtuple(
 
 
 def build_networks(seed=0, generator=dcgan_generator, discriminator=dcgan_discriminator,
-                   substitutions=None):
+                   substitutions=None, image=(img_channel, img_height, img_width), latents=z_dim,
+                   middle=MIDDLE):
     """Both networks, the fake branch and the losses; the weights are drawn from seed, seed + 1, ...
 
-    substitutions: of input variables in the fake branch, next to x_real's.
+    substitutions: of input variables in the fake branch, next to x_real's. image, latents: shape of
+    an image, number of latents. middle: pixels go in as (x - middle) / middle.
     """
     cntk_py.reset_random_seed(seed)
-    x = C.input_variable((img_channel, img_height, img_width), needs_gradient=True, name="x")
-    z = C.input_variable((z_dim,), needs_gradient=True, name="z")
+    x = C.input_variable(image, needs_gradient=True, name="x")
+    z = C.input_variable((latents,), needs_gradient=True, name="z")
 
-    x_real = (x - 127.5) / 127.5
+    x_real = (x - middle) / middle
     G_fake = generator(z)
     D_real = discriminator(x_real)
     replaced = {x_real.output: G_fake.output}

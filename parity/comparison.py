@@ -75,11 +75,11 @@ def load(folder: Path) -> Captures:
               for path in sorted(folder.glob(f"{TWIN}rerun*")) if (path / MANIFEST).exists()}
     twins = {role.removeprefix(TWIN): one for role, one in found.items() if role.startswith(TWIN)}
     require_same_plan(*found.values(), *reruns.values())
-    plan = next(iter(found.values())).manifest["plan"]
-    if not plan["twin_iterations"]:
+    any_of_them = next(iter(found.values()))
+    if not any_of_them.manifest["plan"]["twin_iterations"]:
         absent.update({role: Lack(role, "the plan has no twin run: give --iterations")
                        for role in WHO if role.startswith(TWIN)})
-    nothing = Nothing(plan)
+    nothing = Nothing(any_of_them)
     cntk, port, oracle = (found.get(role, nothing) for role in ("cntk", "port", "oracle"))
     if port.facts.get("absent"):
         cntk = Shown(cntk, port.facts["absent"])

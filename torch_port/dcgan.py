@@ -1,9 +1,12 @@
-"""The article's two networks with CNTK's geometry, and the loading of weights in CNTK's layout.
+"""A generator and a discriminator with CNTK's geometry, and the loading of weights in its layout.
 
     Generator      z N x 100 -> N x 3 x 256 x 256 in [-1, 1]
                    7 x ConvTranspose2d; batch normalisation and ReLU after the first six, tanh last
     Discriminator  x N x 3 x 256 x 256 in [-1, 1] -> N x 1 x 1 x 1 in (0, 1)
                    7 x Conv2d; batch normalisation after the middle five, leaky ReLU, sigmoid last
+
+That is the article's, ``captures.article.DCGAN``; each class builds any other that a spec
+describes.
 
 Weights: Conv (out, in, h, w), ConvTranspose (in, out, h, w), in CNTK as in PyTorch.
 
@@ -24,89 +27,113 @@ both networks, in the chain and each layer on its own: 0 values differing in 1,0
 
 Sources: the layer table of the article; pads as CNTK's ONNX exporter writes them (measured).
 """
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captures import spec as described
+from captures.article import DCGAN, MIDDLE
+from captures.spec import Layer, Spec
 from torch_port.activations import leaky_relu, relu, sigmoid, tanh
 from torch_port.batch_norm import BatchNormalization
 from torch_port.layers import Convolution, ConvolutionTranspose, Each, PaddedConvolution, unchanged
-from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
-
-LATENT_SIZE = 100
-GENERATOR_CHANNELS = (1024, 512, 256, 128, 64, 32)
-BIASES = ("generator/conv7/bias", "discriminator/conv1/bias", "discriminator/conv7/bias")
-MIDDLE, RECIPROCAL = 127.5, float(np.float32(1 / 127.5))
-DISCRIMINATOR_CHANNELS = (32, 64, 128, 256, 512, 1024)
+from torch_port.normal_initializer import draw_initial_weights, seeds_for
 
 
-def normalized(x: Tensor) -> Tensor:
+def normalized(x: Tensor, middle: float = MIDDLE) -> Tensor:
     """Pixels 0..255, as the reader gives them, to [-1, 1]: (x - 127.5) / 127.5, in CNTK a
     multiplication. Its ONNX file has a Div, and so has ours."""
     if torch.onnx.is_in_onnx_export():
-        return (x - MIDDLE) / MIDDLE
-    return (x - MIDDLE) * RECIPROCAL
+        return (x - middle) / middle
+    return (x - middle) * float(np.float32(1 / middle))
 
 
-class Generator(nn.Module):
-    """``forward(z, each)``: each(name, h) is called with every layer's name and output; what it
-    returns goes on. By default that is the output itself."""
+class Chain(nn.Module):
+    """The layers of a network, one after the other, each under its own name.
 
-    def __init__(self) -> None:
+    ``forward(h, each)``: each(name, h) is called with every layer's name and output; what it
+    returns goes on. By default that is the output itself.
+    """
+
+    def __init__(self, network: described.Network, spec: Spec = DCGAN) -> None:
         super().__init__()
-        self.conv1 = ConvolutionTranspose(LATENT_SIZE, 1024, 4, bias=False)
-        self.bn1 = BatchNormalization(1024)
-        for i, (before, after) in enumerate(
-                itertools.pairwise(GENERATOR_CHANNELS), 2):
-            self.add_module(f"conv{i}", ConvolutionTranspose(
-                before, after, 5, stride=2, padding=2, output_padding=1, bias=False))
-            self.add_module(f"bn{i}", BatchNormalization(after))
-        self.conv7 = ConvolutionTranspose(32, 3, 5, stride=2, padding=2, output_padding=1)
+        self.network, self.slope = network, spec.slope
+        for layer in network.layers:
+            if layer.parameters:
+                self.add_module(layer.name, self.made(layer, spec))
 
-    def forward(self, z: Tensor, each: Each = unchanged) -> Tensor:
-        h = z.reshape(-1, LATENT_SIZE, 1, 1)
-        for i in range(1, 7):
-            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))
-            h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))
-            h = each(f"relu{i}", relu(h))
-        h = each("conv7", self.conv7(h))
-        return each("tanh7", tanh(h))
+    @staticmethod
+    def made(layer: Layer, spec: Spec) -> nn.Module:
+        """A layer that holds parameters."""
+        if layer.kind == described.NORMALISATION:
+            return BatchNormalization(layer.output[0], spec.time_constant, spec.epsilon)
+        ends = layer.input[0], layer.channels, layer.kernel
+        top, left, bottom, right = layer.pads
+        if layer.kind == described.TRANSPOSED:
+            # Cropped by less at the end: that is what PyTorch calls output_padding.
+            return ConvolutionTranspose(
+                *ends, stride=layer.stride, padding=(top, left),
+                output_padding=(top - bottom, left - right), bias=layer.bias)
+        if not layer.padded:
+            return Convolution(*ends, stride=layer.stride, bias=layer.bias)
+        convolution = PaddedConvolution(*ends, stride=layer.stride, bias=layer.bias)
+        convolution.pads = left, right, top, bottom
+        return convolution
+
+    def forward(self, h: Tensor, each: Each = unchanged) -> Tensor:
+        if len(self.network.input) == 1:
+            h = h.reshape(-1, *self.network.layers[0].input)
+        for layer in self.network.layers:
+            h = each(layer.name, self.output(layer, h))
+        return h
+
+    def output(self, layer: Layer, h: Tensor) -> Tensor:
+        """One layer of what goes into it."""
+        if layer.parameters:
+            return self.get_submodule(layer.name)(h)  # type: ignore[no-any-return]
+        if layer.kind == described.LEAKY_RELU:
+            return leaky_relu(h, self.slope)
+        return {described.RELU: relu, described.TANH: tanh, described.SIGMOID: sigmoid}[
+            layer.kind](h)
 
 
-class Discriminator(nn.Module):
-    """``forward(x, each)``: x in [-1, 1]; each as for the generator."""
+class Generator(Chain):
+    """z N x latents -> images in [-1, 1]."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = PaddedConvolution(3, 32, 3, stride=2)
-        for i, (before, after) in enumerate(
-                itertools.pairwise(DISCRIMINATOR_CHANNELS), 2):
-            self.add_module(f"conv{i}", PaddedConvolution(before, after, 3, stride=2, bias=False))
-            self.add_module(f"bn{i}", BatchNormalization(after))
-        self.conv7 = Convolution(1024, 1, 4)
+    def __init__(self, spec: Spec = DCGAN) -> None:
+        super().__init__(spec.maker, spec)
 
-    def forward(self, x: Tensor, each: Each = unchanged) -> Tensor:
-        h = each("conv1", self.conv1(x))
-        h = each("leaky_relu1", leaky_relu(h, 0.2))
-        for i in range(2, 7):
-            h = each(f"conv{i}", self.get_submodule(f"conv{i}")(h))
-            h = each(f"bn{i}", self.get_submodule(f"bn{i}")(h))
-            h = each(f"leaky_relu{i}", leaky_relu(h, 0.2))
-        h = each("conv7", self.conv7(h))
-        return each("sigmoid7", sigmoid(h))
+
+class Discriminator(Chain):
+    """Images in [-1, 1] -> the probability that each is a real one."""
+
+    def __init__(self, spec: Spec = DCGAN) -> None:
+        super().__init__(spec.critic, spec)
 
 
 class Networks(nn.Module):
     """Both networks under the names of the captures: ``generator/conv3/weight`` is
-    ``networks.generator.conv3.weight``."""
+    ``networks.generator.conv3.weight``. Where a spec names them otherwise, the modules have those
+    names and are ``networks.generator`` and ``networks.discriminator`` too."""
 
-    def __init__(self) -> None:
+    generator: Generator
+    discriminator: Discriminator
+
+    def __init__(self, spec: Spec = DCGAN) -> None:
         super().__init__()
-        self.generator = Generator()
-        self.discriminator = Discriminator()
+        self.spec = spec
+        for role, network, module in (("generator", spec.maker, Generator(spec)),
+                                      ("discriminator", spec.critic, Discriminator(spec))):
+            self.add_module(network.name, module)
+            if network.name != role:  # past nn.Module, which would count it twice
+                object.__setattr__(self, role, module)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The generator's and the discriminator's."""
+        return self.spec.maker.name, self.spec.critic.name
 
     def arrays(self) -> dict[str, Tensor]:
         """Every parameter and statistic: name of the captures to tensor, the module's own."""
@@ -121,37 +148,37 @@ class Networks(nn.Module):
         ours = self.arrays()
         for name in [*ours, *arrays]:
             if name not in arrays:
-                raise ValueError(f"the weights have no {name}: give a model of the article's "
-                                 "networks")
+                raise ValueError(f"the weights have no {name}: give a model of {self.spec.name}")
             if name not in ours:
-                raise ValueError(f"the weights have {name}, which the article's networks have not: "
-                                 "give a model of the article's networks")
+                raise ValueError(f"the weights have {name}, which {self.spec.name} has not: give a "
+                                 "model of that")
             if tuple(arrays[name].shape) != tuple(ours[name].shape):
-                raise ValueError(f"{name} has the shape {tuple(arrays[name].shape)}, the article's "
-                                 f"networks have {tuple(ours[name].shape)}: give a model of the "
-                                 "article's networks")
+                raise ValueError(f"{name} has the shape {tuple(arrays[name].shape)}, in "
+                                 f"{self.spec.name} it is {tuple(ours[name].shape)}: give a model "
+                                 "of that")
         with torch.no_grad():
             for name, tensor in ours.items():
                 tensor.copy_(torch.from_numpy(np.require(arrays[name], requirements="W")))
 
 
-def empty_networks() -> Networks:
+def empty_networks(spec: Spec = DCGAN) -> Networks:
     """Both networks with no values in them yet, for ``load``: to draw PyTorch's own initial weights
     takes longer than to read CNTK's."""
     with torch.device("meta"):
-        made = Networks()
+        made = Networks(spec)
     return made.to_empty(device="cpu")
 
 
-def networks_from_seed(seed: int) -> Networks:
+def networks_from_seed(seed: int, spec: Spec = DCGAN) -> Networks:
     """Both networks as CNTK makes them: weights from seed, seed + 1, ... in order of creation;
     biases 0, batch normalisation 1, 0, 0, 0, 0."""
-    made = Networks()
-    drawn = draw_initial_weights(CREATION_ORDER, seeds_for(seed, len(CREATION_ORDER)))
-    arrays = made.arrays()
+    made = Networks(spec)
+    order = spec.creation_order
+    drawn = draw_initial_weights(order, seeds_for(seed, len(order)), spec.deviation)
     with torch.no_grad():
-        for name, weights in drawn.items():
-            arrays[name].copy_(torch.from_numpy(weights))
-        for name in BIASES:
-            arrays[name].zero_()
+        for name, tensor in made.arrays().items():
+            if name in drawn:
+                tensor.copy_(torch.from_numpy(drawn[name]))
+            elif name.endswith("/bias"):
+                tensor.zero_()
     return made

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Convolutions with CNTK's geometry, and a bias whose gradient is added up as CNTK does."""
 from collections.abc import Callable
 from typing import Any
 
@@ -39,19 +39,20 @@ def with_bias(convolve: Convolve, bias: Tensor | None) -> Tensor:
 
 
 class Convolution(nn.Conv2d):
-    """padded: 3 x 3 at stride 2 with CNTK's automatic padding, one row at the top and one column at
-    the left."""
+    """pads: left, right, top, bottom."""
 
-    padded = False
+    pads = (0, 0, 0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.padded:
-            x = F.pad(x, (1, 0, 1, 0))
+        if any(self.pads):
+            x = F.pad(x, self.pads)
         return with_bias(lambda bias: conv2d(x, self.weight, bias, self.stride), self.bias)
 
 
 class PaddedConvolution(Convolution):
-    padded = True
+    """As CNTK pads 3 x 3 at stride 2: one row at the top and one column at the left."""
+
+    pads = (1, 0, 1, 0)
 
 
 class ConvolutionTranspose(nn.ConvTranspose2d):

@@ -26,6 +26,7 @@ from functools import cache
 
 import numpy as np
 
+from captures.article import DEVIATION
 from torch_port.mersenne import LARGEST_SEED, Mersenne64
 from torch_port.native import library as compiled_library
 
@@ -38,27 +39,6 @@ EDGE = "3.4426198558966521214"  # of the first layer, where the tail begins
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-
-# In the order in which the article's program creates them; CNTK's layout, which is PyTorch's too.
-GENERATOR_SHAPES: dict[str, Shape] = {
-    "generator/conv1/weight": (100, 1024, 4, 4),
-    "generator/conv2/weight": (1024, 512, 5, 5),
-    "generator/conv3/weight": (512, 256, 5, 5),
-    "generator/conv4/weight": (256, 128, 5, 5),
-    "generator/conv5/weight": (128, 64, 5, 5),
-    "generator/conv6/weight": (64, 32, 5, 5),
-    "generator/conv7/weight": (32, 3, 5, 5),
-}
-DISCRIMINATOR_SHAPES: dict[str, Shape] = {
-    "discriminator/conv1/weight": (32, 3, 3, 3),
-    "discriminator/conv2/weight": (64, 32, 3, 3),
-    "discriminator/conv3/weight": (128, 64, 3, 3),
-    "discriminator/conv4/weight": (256, 128, 3, 3),
-    "discriminator/conv5/weight": (512, 256, 3, 3),
-    "discriminator/conv6/weight": (1024, 512, 3, 3),
-    "discriminator/conv7/weight": (1, 1024, 4, 4),
-}
-CREATION_ORDER: dict[str, Shape] = {**GENERATOR_SHAPES, **DISCRIMINATOR_SHAPES}
 
 
 @dataclass(frozen=True)
@@ -131,11 +111,11 @@ def normal(standard_deviation: float, shape: Sequence[int], seed: int) -> np.nda
 
 
 def draw_initial_weights(shapes: Shapes, seeds: Iterable[int],
-                         standard_deviation: float = 0.02) -> dict[str, np.ndarray]:
+                         standard_deviation: float = DEVIATION) -> dict[str, np.ndarray]:
     """normal(standard_deviation, shape, seed) of every parameter, on every core.
 
     Arguments:
-        shapes: name to shape, in order of creation, for example ``CREATION_ORDER``.
+        shapes: name to shape, in order of creation, for example ``spec.creation_order``.
         seeds: one for each, in the same order: ``seeds_for(base, len(shapes))`` or a SeedCounter.
 
     Returns name to float32 array, in the order of ``shapes``. The number of threads does not change
@@ -145,7 +125,7 @@ def draw_initial_weights(shapes: Shapes, seeds: Iterable[int],
             for weights, entry in _draw_all(shapes, seeds, standard_deviation, hashed=False)}
 
 
-def draw_with_ledger(shapes: Shapes, seeds: Iterable[int], standard_deviation: float = 0.02
+def draw_with_ledger(shapes: Shapes, seeds: Iterable[int], standard_deviation: float = DEVIATION
                      ) -> tuple[dict[str, np.ndarray], list[LedgerEntry]]:
     """draw_initial_weights, and one LedgerEntry for each parameter in the same order."""
     done = _draw_all(shapes, seeds, standard_deviation, hashed=True)

@@ -21,6 +21,7 @@ Inference does not read it. sample_count has no place in ONNX and is left out.
 Source: torch/onnx/_internal/torchscript_exporter/utils.py of PyTorch 2.13 (the fold is
 ``_jit_pass_onnx_eval_peephole``).
 """
+import contextlib
 import io
 import math
 import os
@@ -31,31 +32,31 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from captures.files import written_whole
 from torch_port.batch_norm import BatchNormalization
-from torch_port.dcgan import LATENT_SIZE, Discriminator, Generator, Networks, normalized
+from torch_port.dcgan import Networks, normalized
 
 OPSET = 9  # CNTK 2.7's
-IMAGE = (3, 256, 256)
 
 
-class _FromLatents(nn.Module):
-    """Named so that the weights' names in the graph are those of the captures."""
+class _Named(nn.Module):
+    """Holds a network under its name, so that the weights' names in the graph are the captures'."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, name: str, network: nn.Module, middle: float = 0.0) -> None:
         super().__init__()
-        self.generator = generator
+        self.name, self.middle = name, middle
+        self.add_module(name, network)
 
+
+class _FromLatents(_Named):
     def forward(self, z: Tensor) -> Tensor:
-        return self.generator(z)
+        return self.get_submodule(self.name)(z)  # type: ignore[no-any-return]
 
 
-class _FromPixels(nn.Module):
-    def __init__(self, discriminator: Discriminator) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
+class _FromPixels(_Named):
     def forward(self, x: Tensor) -> Tensor:
-        return self.discriminator(normalized(x))
+        normal = normalized(x, self.middle)
+        return self.get_submodule(self.name)(normal)  # type: ignore[no-any-return]
 
 
 def export(networks: Networks, folder: str | os.PathLike[str],
@@ -69,12 +70,14 @@ def export(networks: Networks, folder: str | os.PathLike[str],
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ValueError(f"{name} is {tensor.dtype}: export the float32 networks, as CNTK does")
     modes = {module: module.training for module in networks.modules()}
+    spec = networks.spec
+    maker, critic = spec.networks
     try:
         models = {
-            "generator": _graph(_FromLatents(networks.generator), (LATENT_SIZE,), "z",
-                                IMAGE, "image", minibatch_size),
-            "discriminator": _graph(_FromPixels(networks.discriminator), IMAGE, "x",
-                                    (1, 1, 1), "probability", minibatch_size),
+            maker.name: _graph(_FromLatents(maker.name, networks.generator), maker.input, "z",
+                               maker.output, "image", minibatch_size),
+            critic.name: _graph(_FromPixels(critic.name, networks.discriminator, spec.middle),
+                                critic.input, "x", critic.output, "probability", minibatch_size),
         }
     finally:
         for module, mode in modes.items():
@@ -102,29 +105,24 @@ def _graph(module: nn.Module, taken: tuple[int, ...], input_name: str, given: tu
     retention = _retention(module, minibatch_size)
     for node in model.graph.node:
         for attribute in node.attribute:
-            if node.op_type == "BatchNormalization" and attribute.name == "momentum":
+            if retention and attribute.name == "momentum":
                 attribute.f = retention
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _retention(module: nn.Module, minibatch_size: int) -> float:
-    """exp(-N/T): how much of the running statistics a minibatch leaves. All layers have one T."""
-    (constant,) = {layer.time_constant for layer in module.modules()
-                   if isinstance(layer, BatchNormalization)}
-    return math.exp(-minibatch_size / constant)
+def _retention(module: nn.Module, minibatch_size: int) -> float | None:
+    """exp(-N/T): how much of the running statistics a minibatch leaves. All layers have one T; None
+    where there are none."""
+    constants = [layer.time_constant for layer in module.modules()
+                 if isinstance(layer, BatchNormalization)]
+    return math.exp(-minibatch_size / constants[0]) if constants else None
 
 
 def _write(models: dict[str, onnx.ModelProto], folder: Path) -> dict[str, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.onnx" for name in models}
-    parts = {name: folder / f"{name}.onnx.part" for name in models}
-    try:
+    with contextlib.ExitStack() as both:  # neither is renamed before both are written
+        parts = {name: both.enter_context(written_whole(path)) for name, path in paths.items()}
         for name, model in models.items():
             parts[name].write_bytes(model.SerializeToString(deterministic=True))
-        for name, part in parts.items():
-            os.replace(part, paths[name])
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
     return paths

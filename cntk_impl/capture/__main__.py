@@ -47,13 +47,13 @@ def main(arguments=None):
     try:
         plan = Plan.load(options.plan)
         versions = {"cntk": C.__version__, "numpy": np.__version__}
-        with CaptureWriter(options.output, "cntk", plan, versions, plan.threads) as writer:
+        with CaptureWriter(options.output, "cntk", plan, versions, plan.threads,
+                           options.job) as writer:
             if options.job == "layers":
                 layers_job(writer, plan, note)
             else:
                 twin_job(writer, plan, note, options.nudge)
             writer.fact("seconds", time.time() - started)
-            writer.fact("job", options.job)
     except ParityError as error:
         sys.stderr.write("error: %s\n" % error)
         return 2

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Every layer, gradient and step of both networks on CNTK, from a warmed-up state. Python 3.6."""
 import hashlib
 import os
 
@@ -7,6 +7,7 @@ import numpy as np
 from captures import observe
 from captures.plan import LARGEST_SEED, Latents
 from cntk_impl import dcgan_training as program
+from cntk_impl.capture import model
 from cntk_impl.capture.observed import (
     C,
     Observed,
@@ -18,7 +19,6 @@ from cntk_impl.capture.observed import (
     trained,
 )
 from cntk_impl.capture.probes import (
-    pixels,
     probe_normalisation,
     probe_optimizer,
     probe_pointwise,
@@ -34,20 +34,21 @@ NUDGES = 3  # of the inputs in evaluation mode
 
 
 def layers_job(writer, plan, note):
+    spec = plan.spec
     note("CNTK: reader, optimizer and pointwise functions")
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
     probe_normalisation(writer, plan)
-    probe_pointwise(writer)
+    probe_pointwise(writer, plan)
 
     note("CNTK: initial weights")
-    observed = Observed(plan.seed)
+    observed = Observed(spec, plan.seed)
     for name, value in observed.values().items():
         writer.add("initial/" + name, value)
     writer.fact("parameters", facts_of_parameters(observed))
 
-    reader = program.create_reader(plan.map_file, True, plan.seed)
-    latents = Latents(plan.seed)
+    reader = model.reader(spec, plan.map_file, plan.seed)
+    latents = Latents(plan.seed, spec.maker.input[0])
     trainers = program.create_trainers(observed.networks, plan.minibatch_size,
                                        bool(plan.unit_gain))
     networks = observed.networks
@@ -59,47 +60,51 @@ def layers_job(writer, plan, note):
         writer.add("state/" + name, value)
     for name, value in moments.items():
         writer.add("optimizer/state/" + name, value)
-    for name, function in (("generator", networks.G_fake), ("discriminator", networks.D_real)):
-        path = os.path.join(writer.folder, name)
+    for network, function in zip(spec.networks, (networks.G_fake, networks.D_real)):
+        path = os.path.join(writer.folder, network.name)
         save_function(function, path + ".model")
+        writer.attach(path + ".model")
         with quiet_stderr():  # the exporter's remarks
             save_function(function, path + ".onnx", C.ModelFormat.ONNX)
+        writer.attach(path + ".onnx")
 
     batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
-    x = pixels(batch)
+    x = model.pixels(spec, batch)
     z_d, z_g = latents.next(plan.minibatch_size), latents.next(plan.minibatch_size)
-    z_score = Latents((plan.seed + 1) % (LARGEST_SEED + 1)).next(plan.score_images)
+    z_score = Latents((plan.seed + 1) % (LARGEST_SEED + 1),
+                      spec.maker.input[0]).next(plan.score_images)
     for name, value in (("reader/images", x), ("d_step/latents", z_d), ("g_step/latents", z_g),
                         ("score/latents", z_score)):
         writer.add("input/" + name, value)
 
     note("CNTK: every layer in evaluation mode")
-    tapped = Observed(plan.seed, tapped=True)
+    tapped = Observed(spec, plan.seed, tapped=True)
     tapped.set_values(state)
     got = every_layer_evaluated(tapped, x, z_d)
     for name, value in got.items():
         writer.add("forward/evaluation/" + name, value)
     writer.fact("evaluation_nudged", moved_by_a_nudge(tapped, got, x, z_d))
     writer.fact("evaluation_changes", observe.changed(state, tapped.values()))
-    writer.add("score/generator/tanh7/images", np.concatenate([
+    writer.add(spec.images, np.concatenate([
         as_array(networks.G_fake.eval({networks.z: part}))
         for part in np.array_split(z_score, -(-len(z_score) // 8))]))
 
     note("CNTK: every layer in training mode, and its gradients")
-    both = ("generator", "discriminator_real", "discriminator_fake")
+    everything = tuple(branch.name for branch in spec.branches)
     outputs, gradients, parameters, losses = trained(
-        tapped, tapped.networks.D_loss, {tapped.networks.x: x, tapped.networks.z: z_d}, *both)
+        tapped, tapped.networks.D_loss, {tapped.networks.x: x, tapped.networks.z: z_d},
+        *everything)
     for name, value in outputs.items():
         writer.add("forward/training/" + name, value)
-    record_gradients(writer, "gradient/d", gradients, parameters, losses, "discriminator")
-    writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, both))
+    record_gradients(writer, "gradient/d", gradients, parameters, losses, spec, "d")
+    writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, everything))
     del got, outputs, gradients, parameters
 
     note("CNTK: one step of the discriminator, one of the generator")
     trainers[1].train_minibatch({networks.x: batch.data, networks.z: z_d})
     after_d = observed.values(), optimizer_values(observed, trainers)
     for values in after_d:
-        for name, value in observe.of_step(values, "discriminator"):
+        for name, value in observe.of_step(values, spec.critic.name):
             writer.add("step/0001/after_d/" + name, value)
     writer.add("step/0001/after_d/loss/d/mean",
                np.float32(trainers[1].previous_minibatch_loss_average))
@@ -108,16 +113,17 @@ def layers_job(writer, plan, note):
     tapped.set_values(after_d[0])
     del state, moments, after_d
     outputs, gradients, parameters, losses = trained(
-        tapped, tapped.networks.G_loss, {tapped.networks.z: z_g}, "generator", "discriminator_fake")
+        tapped, tapped.networks.G_loss, {tapped.networks.z: z_g}, spec.maker.name,
+        spec.fake)
     for name, value in outputs.items():
         writer.add("forward/g_step/" + name, value)
-    record_gradients(writer, "gradient/g", gradients, parameters, losses, "generator")
+    record_gradients(writer, "gradient/g", gradients, parameters, losses, spec, "g")
     del tapped, outputs, gradients, parameters
 
     trainers[0].train_minibatch({networks.z: z_g})
     after_g = observed.values(), optimizer_values(observed, trainers)
     for values in after_g:
-        for name, value in observe.of_step(values, "generator"):
+        for name, value in observe.of_step(values, spec.maker.name):
             writer.add("step/0001/after_g/" + name, value)
     writer.add("step/0001/after_g/loss/g/mean",
                np.float32(trainers[0].previous_minibatch_loss_average))
@@ -126,8 +132,9 @@ def layers_job(writer, plan, note):
 
 
 def every_layer_evaluated(observed, x, z):
-    got = evaluated(observed, {observed.networks.z: z}, "generator", "discriminator_fake")
-    got.update(evaluated(observed, {observed.networks.x: x}, "discriminator_real"))
+    spec = observed.spec
+    got = evaluated(observed, {observed.networks.z: z}, spec.maker.name, spec.fake)
+    got.update(evaluated(observed, {observed.networks.x: x}, spec.real))
     return got
 
 
@@ -167,12 +174,13 @@ def unsteadiness(observed, outputs, x, z, state, branches):
         "nudged": again(observe.moved_by_one_ulp(x, 1), observe.moved_by_one_ulp(z, 2), everything)}
 
 
-def record_gradients(writer, stage, of_outputs, of_parameters, losses, network):
+def record_gradients(writer, stage, of_outputs, of_parameters, losses, spec, step):
+    """In the D step the images that the maker made are given: nothing of it has a gradient."""
     for name, value in of_outputs.items():
-        if not name.startswith("generator") or network == "generator":
+        if not name.startswith(spec.maker.name + "/") or step == "g":
             writer.add("%s/%s" % (stage, name), value)
     for name, value in of_parameters.items():
-        if name.startswith(network + "/"):
+        if name.startswith(spec.learns(step).name + "/"):
             writer.add("%s/%s" % (stage, name), value)
     writer.add("%s/loss/samples/value" % stage, losses)
 
@@ -180,27 +188,25 @@ def record_gradients(writer, stage, of_outputs, of_parameters, losses, network):
 def warm_up(writer, plan, observed, trainers, reader, latents, note):
     """Some iterations of the article's program; the minibatches are recorded by their hashes."""
     note("CNTK: %d iterations of the article's program" % plan.warmup_iterations)
-    networks, hashes, losses = observed.networks, [], []
-    watched = _Watched(reader, hashes)
-    for i, (G_loss, D_loss, _) in enumerate(program.iterate(
-            networks, trainers, watched, latents, plan.minibatch_size), 1):
-        losses.append([D_loss, G_loss])
+    hashes = []
+    watched = _Watched(reader, hashes, plan.spec)
+    for i, _ in enumerate(program.iterate(
+            observed.networks, trainers, watched, latents, plan.minibatch_size), 1):
         if i == plan.warmup_iterations:
             break
     writer.fact("warmup_minibatches", hashes)
-    writer.fact("warmup_losses", losses)
 
 
 class _Watched:
     """A reader whose minibatches' hashes are kept."""
 
-    def __init__(self, reader, hashes):
-        self.reader, self.streams, self.hashes = reader, reader.streams, hashes
+    def __init__(self, reader, hashes, spec):
+        self.reader, self.streams, self.hashes, self.spec = reader, reader.streams, hashes, spec
 
     def next_minibatch(self, *arguments, **named):
         batch = self.reader.next_minibatch(*arguments, **named)
         (data,) = batch.values()
-        self.hashes.append(hashlib.sha256(pixels(data).tobytes()).hexdigest())
+        self.hashes.append(hashlib.sha256(model.pixels(self.spec, data).tobytes()).hexdigest())
         return batch
 
 

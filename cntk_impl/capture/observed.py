@@ -1,7 +1,13 @@
-"""TODO."""
+"""Both networks in CNTK with every layer and parameter at hand, by the captures' names. Python 3.6.
+
+A gradient of a layer's OUTPUT: CNTK gives those of parameters and inputs only, so with ``tapped``
+every layer's output has an input variable added to it that is fed zeros. x + 0 is x, and the
+gradient of that variable is the gradient of the output.
+"""
 import numpy as np
 
 from cntk_impl import dcgan_training as program
+from cntk_impl.capture import model
 from cntk_impl.capture.learner_state import learner_state
 from cntk_impl.training_state import QUANTITY
 
@@ -9,16 +15,16 @@ C = program.C
 
 
 class Observed:
-    """The program's networks, and every layer of them by name.
+    """The networks of a spec, and every layer of them by name.
 
-    layers: "generator", "discriminator_real", "discriminator_fake" to {layer: Function}
+    layers: branch to {layer: Function}
     state: name of the captures to the Parameter or Constant that holds it
     taps: (branch, layer) to the input variable that is added to the layer's output
     """
 
-    def __init__(self, seed, tapped=False):
-        self.tapped = tapped
-        self.layers = {"generator": {}, "discriminator_real": {}, "discriminator_fake": {}}
+    def __init__(self, spec, seed, tapped=False):
+        self.spec, self.tapped = spec, tapped
+        self.layers = {branch.name: {} for branch in spec.branches}
         self.taps = {}
         self.state = {}
 
@@ -34,16 +40,18 @@ class Observed:
 
         substitutions = {}
 
-        def discriminator(h):
-            made = program.dcgan_discriminator(h, watch("discriminator_real", "discriminator"))
+        make = model.functions(spec)
+
+        def critic(h):
+            made = make.critic(h, watch(spec.real, spec.critic.name))
             for (branch, name), tap in list(self.taps.items()):
-                if branch == "discriminator_real":
-                    substitutions[tap] = self._tap("discriminator_fake", name, tap.shape)
+                if branch == spec.real:
+                    substitutions[tap] = self._tap(spec.fake, name, tap.shape)
             return made
 
         self.networks = program.build_networks(
-            seed, lambda z: program.dcgan_generator(z, watch("generator", "generator")),
-            discriminator, substitutions)
+            seed, lambda z: make.maker(z, watch(spec.maker.name, spec.maker.name)), critic,
+            substitutions, spec.critic.input, spec.maker.input[0], spec.middle)
         self._find_fake_branch()
 
     def _tap(self, branch, name, shape):
@@ -52,14 +60,14 @@ class Observed:
         return tap
 
     def _find_fake_branch(self):
-        """The clone's layers have the names of the original's, and so have the generator's, which
-        the clone's graph holds too: what is not the generator's own is the clone's."""
-        generator = {h.root_function.uid for h in self.layers["generator"].values()}
-        for name in self.layers["discriminator_real"]:
+        """The clone's layers have the names of the original's, and so may have the maker's, which
+        the clone's graph holds too: what is not the maker's own is the clone's."""
+        own = {h.root_function.uid for h in self.layers[self.spec.maker.name].values()}
+        for name in self.layers[self.spec.real]:
             found = [f for f in self.networks.D_fake.find_all_with_name(name)
-                     if f.root_function.uid not in generator]
+                     if f.root_function.uid not in own]
             assert len(found) == 1, (name, found)
-            self.layers["discriminator_fake"][name] = found[0]
+            self.layers[self.spec.fake][name] = found[0]
 
     def values(self):
         """Every parameter and statistic as it stands now: name to array. Counts are whole."""
@@ -142,7 +150,7 @@ def optimizer_values(observed, trainers):
     """m, v and the counter of both learners: name to array."""
     made = {}
     by_uid = {held.uid: name for name, held in observed.state.items() if held.is_parameter}
-    for network, trainer in zip(("generator", "discriminator"), trainers):
+    for network, trainer in zip([one.name for one in observed.spec.networks], trainers):
         counter, moments = learner_state(trainer.parameter_learners[0])
         for uid, (m, v) in moments.items():
             name, shape = by_uid[uid], observed.state
@@ -155,19 +163,19 @@ def optimizer_values(observed, trainers):
 
 def facts_of_parameters(observed):
     """Counts, and which parameters the fake branch shares with the real one."""
-    networks = observed.networks
+    networks, spec = observed.networks, observed.spec
     real = {p.uid for p in networks.D_real.parameters}
     fake = {p.uid for p in networks.D_fake.parameters}
-    generator = {p.uid for p in networks.G_fake.parameters}
+    made = {p.uid for p in networks.G_fake.parameters}
     constants = ({c.uid for c in networks.D_real.constants if c.name in QUANTITY},
                  {c.uid for c in networks.D_fake.constants if c.name in QUANTITY})
     return {
-        "generator": int(sum(np.prod(p.shape) for p in networks.G_fake.parameters)),
-        "discriminator": int(sum(np.prod(p.shape) for p in networks.D_real.parameters)),
-        "shared_parameters": len(real & fake), "discriminator_parameters": len(real),
-        "fake_branch_parameters_of_its_own": len(fake - real - generator),
+        "counts": {network.name: int(sum(np.prod(p.shape) for p in function.parameters))
+                   for network, function in zip(spec.networks, (networks.G_fake, networks.D_real))},
+        "shared_parameters": len(real & fake), "critics_parameters": len(real),
+        "fake_branch_parameters_of_its_own": len(fake - real - made),
         "shared_statistics": len(constants[0] & constants[1]),
-        "discriminator_statistics": len(constants[0]),
+        "critics_statistics": len(constants[0]),
         "layers": [[branch, name, list(h.shape)] for branch in sorted(observed.layers)
                    for name, h in observed.layers[branch].items()],
     }

@@ -1,27 +1,22 @@
-"""TODO."""
+"""The inputs made for the edges, through CNTK's reader, learner and functions. Python 3.6."""
 import tempfile
 
 import numpy as np
 
 from captures import probes as probe_inputs
 from cntk_impl import dcgan_training as program
+from cntk_impl.capture import model
 from cntk_impl.capture.observed import C
 from cntk_impl.training_state import QUANTITY
-
-# ------------------------------------------------------------------------------------- the probes
 
 
 def probe_reader(writer, plan):
     with tempfile.TemporaryDirectory() as folder:
-        reader = program.create_reader(probe_inputs.reader_probe(plan, folder), True, plan.seed)
+        reader = model.reader(plan.spec, probe_inputs.reader_probe(plan, folder), plan.seed)
         for i in range(probe_inputs.READER_MINIBATCHES):
             batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
-            writer.add("reader/probe/minibatch%02d/images" % i, pixels(batch))
-
-
-def pixels(batch):
-    return batch.data.asarray().reshape((-1, program.img_channel, program.img_height,
-                                         program.img_width))
+            writer.add("reader/probe/minibatch%02d/images" % i,
+                       model.pixels(plan.spec, batch))
 
 
 def probe_optimizer(writer, plan):
@@ -45,10 +40,10 @@ def probe_optimizer(writer, plan):
 
 
 def probe_normalisation(writer, plan):
-    """A layer as the program makes it, from its start."""
+    """A layer as the networks have it, from its start."""
     x = C.input_variable(probe_inputs.NORMALISATION_SHAPE)
     with C.layers.default_options(map_rank=1, use_cntk_engine=True):
-        y = program.BatchNormalization()(x)
+        y = model.normalisation(plan.spec)(x)
     held = {QUANTITY[c.name]: c.as_constant() for c in y.root_function.inputs
             if c.is_constant and c.name in QUANTITY}
     for i, values in enumerate(probe_inputs.normalisation_probe(plan)):
@@ -59,11 +54,12 @@ def probe_normalisation(writer, plan):
                        np.int64(value) if quantity == "sample_count" else value)
 
 
-def probe_pointwise(writer):
+def probe_pointwise(writer, plan):
     logits, logarithms = probe_inputs.logits_probe(), probe_inputs.logarithms_probe()
     functions = [
         ("sigmoid", C.sigmoid, logits), ("relu", C.relu, logits),
-        ("leaky_relu", lambda x: C.leaky_relu(x, 0.2), logits), ("log", C.log, logarithms),
+        ("leaky_relu", lambda x: C.leaky_relu(x, plan.spec.slope), logits),
+        ("log", C.log, logarithms),
         ("loss_of_real", lambda x: -C.log(C.sigmoid(x)), logits),
         ("loss_of_fake", lambda x: -C.log(1.0 - C.sigmoid(x)), logits),
     ]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The twin run on CNTK, from the seed alone. Python 3.6."""
 import hashlib
 
 import numpy as np
@@ -6,12 +6,13 @@ import numpy as np
 from captures import observe
 from captures.plan import Latents
 from cntk_impl import dcgan_training as program
+from cntk_impl.capture import model
 from cntk_impl.capture.layers import _Watched
 from cntk_impl.capture.observed import Observed
 
 
 def twin_job(writer, plan, note, nudge):
-    observed = Observed(plan.seed)
+    observed = Observed(plan.spec, plan.seed)
     if nudge:
         for name, held in observed.state.items():
             if name.endswith("/weight"):
@@ -20,12 +21,12 @@ def twin_job(writer, plan, note, nudge):
         name: hashlib.sha256(value.tobytes()).hexdigest()
         for name, value in observed.values().items()})
     size = plan.twin_minibatch_size
-    reader, hashes = program.create_reader(plan.map_file, True, plan.seed), []
+    reader, hashes = model.reader(plan.spec, plan.map_file, plan.seed), []
     trainers = program.create_trainers(observed.networks, size, bool(plan.unit_gain))
-    steps = program.iterate(observed.networks, trainers, _Watched(reader, hashes),
-                            Latents(plan.seed), size)
+    steps = program.iterate(observed.networks, trainers, _Watched(reader, hashes, plan.spec),
+                            Latents(plan.seed, plan.spec.maker.input[0]), size)
     losses, samples = [], []
-    weights = [name for name in observed.state if name.endswith(("/weight", "/scale", "/bias"))]
+    weights = [name for name in plan.spec.arrays if name.endswith(("/weight", "/scale", "/bias"))]
     for i in range(plan.twin_iterations):
         note("CNTK: twin run%s, iteration %d of %d" % (
             " from weights moved by one ULP (%d)" % nudge if nudge else "", i + 1,
@@ -37,4 +38,3 @@ def twin_job(writer, plan, note, nudge):
     writer.add("twin/run/losses/d_and_g", np.array(losses, np.float64))
     writer.add("twin/run/weights/sampled", np.array(samples, np.float32))
     writer.fact("minibatch_sha256", hashes)
-    writer.fact("sampled", weights)

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from captures import files
-from captures.article import LAYERS
 from captures.errors import PlanError
-from captures.format import FORMAT, Capture
+from captures.format import FORMAT, MANIFEST, ArrayEntry, Capture
 from parity.blame.finding import PORT
 from parity.evidence.defect import Defect
 from parity.judge import policies
@@ -69,23 +70,35 @@ class Result:
 
 
 class Parts(Capture):
-    """Captures of single parts, as one. ``folder`` is where the ONNX files lie."""
+    """Captures of single parts, as one. folder: where the ONNX files lie; a capture, or no more
+    than changed copies."""
 
     def __init__(self, folder: Path, *parts: Path) -> None:
         self.folder, self.producer, self.plan_hash = str(folder), "", ""
         self.manifest: dict[str, Any] = {"format": FORMAT}
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, ArrayEntry] = {}
         self.facts: dict[str, Any] = {}
+        self.homes: dict[str, Capture] = {}
         for part in parts:
             self.add(part)
 
     def add(self, part: Path) -> None:
         made = Capture(part)
         self.manifest = {**made.manifest, **self.manifest}
-        self.producer, self.plan_hash = made.producer, made.plan_hash
+        self.producer, self.plan_hash, self.spec = made.producer, made.plan_hash, made.spec
         self.facts.update(made.facts)
-        for name, entry in made.entries.items():
-            self.entries[name] = {**entry, "file": os.path.join(made.folder, entry["file"])}
+        self.entries.update(made.entries)
+        self.homes.update(dict.fromkeys(made.entries, made))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self._entry(name)
+        return self.homes[name][name]
+
+    def attachment(self, name: str) -> Path:
+        folder = Path(self.folder)
+        if (folder / MANIFEST).exists():
+            return Capture(folder).attachment(name)
+        return folder / name
 
 
 # -------------------------------------------------------------------------- one defect, one process
@@ -233,7 +246,8 @@ def _with_fault(task: Task, defect: Defect) -> common.Captures:
 def _onnx(captures: common.Captures, perturb: Any = None, export: str = "", network: str = ""
           ) -> tuple[Stage, Check, str] | None:
     """perturb: of one export of one network, which is known by the shapes of its layers."""
-    shapes = {layer.name: layer.shape for layer in LAYERS.get(network, ())}
+    shapes = {layer.name: layer.output for layer in captures.spec.network(network).layers} \
+        if network else {}
 
     def perturbed(name: str, array: Any) -> Any:
         return perturb(name, array) if array.shape[1:] == shapes.get(name) else array

@@ -5,7 +5,6 @@ from captures.format import Capture
 from parity.judge.results import Check
 from parity.report import Pictures
 from parity.stages import common
-from parity.stages import score as score_stage
 from parity.stages import twin as twin_stage
 
 HISTOGRAM_SAMPLE = 20_000
@@ -45,7 +44,7 @@ def pictures_of(captures: common.Captures) -> Pictures:
                 pair.append(np.ravel(values)[:HISTOGRAM_SAMPLE])
         if len(pair) == 2:
             made.initial[name] = (pair[0], pair[1])
-    images = [common.array_or_failure(capture, score_stage.IMAGES)
+    images = [common.array_or_failure(capture, captures.spec.images)
               for capture in (captures.cntk, captures.port)]
     if not any(isinstance(one, Check) for one in images):
         made.images = (images[0], images[1])  # type: ignore[assignment]

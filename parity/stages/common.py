@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from captures.article import DCGAN
 from captures.errors import CaptureError
 from captures.format import Capture
+from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.results import Check
 
@@ -29,12 +31,13 @@ class Lack:
 
 
 class Nothing(Capture):
-    """In place of a capture that is not there: no arrays, no facts."""
+    """In place of a capture that is not there: no arrays, no facts. like: one of the same plan."""
 
-    def __init__(self, plan: Mapping[str, object] | None = None) -> None:
+    def __init__(self, like: Capture | None = None) -> None:
         self.folder, self.producer, self.plan_hash = "", "", ""
-        self.entries, self.facts = {}, {}
-        self.manifest = {"plan": dict(plan or {}), "facts": {}, "arrays": {}}
+        self.entries, self.facts, self.attached = {}, {}, {}
+        self.spec = like.spec if like else DCGAN
+        self.manifest = {"plan": like.manifest["plan"] if like else {}, "facts": {}, "arrays": {}}
 
 
 class Shown(Capture):
@@ -93,6 +96,11 @@ class Captures:
         return found
 
     @property
+    def spec(self) -> Spec:
+        """The networks that the captures are of."""
+        return self.cntk.spec
+
+    @property
     def onednn(self) -> bool:
         return bool(self.plan["onednn"])
 
@@ -105,8 +113,7 @@ class Captures:
 
 def has_file(capture: Capture, name: str) -> bool:
     """Whether the capture has an attached file of this name."""
-    attached = capture.manifest.get("files")
-    return name in attached if attached is not None else (Path(capture.folder) / name).is_file()
+    return name in capture.attached
 
 
 def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:

@@ -1,10 +1,10 @@
-"""What is drawn from the seed: the same bits on both sides, and normal(0, 0.02) on either."""
+"""What is drawn from the seed: the same bits on both sides, and of the networks' normal
+distribution on either."""
 import math
 
 import numpy as np
 from scipy import stats
 
-from captures.article import DEVIATION
 from parity.judge import judgements
 from parity.judge.policies import CHANCE, KOLMOGOROV_SMIRNOV, MEAN, STANDARD_DEVIATION
 from parity.judge.results import Check, Stage
@@ -23,9 +23,10 @@ def judge(stage: Stage, captures: Captures) -> None:
         if name.endswith("/weight"):
             found = moments(ours)
             check.metrics.update(found)
-            stage.checks += distribution(f"{name}_cntk", theirs,
+            drawn = captures.spec.deviation
+            stage.checks += distribution(f"{name}_cntk", theirs, drawn,
                                          found if check.passed else moments(theirs))
-            stage.checks += distribution(f"{name}_port", ours, found)
+            stage.checks += distribution(f"{name}_port", ours, drawn, found)
     for entry in captures.port.facts.get("initial_ledger", []):
         stage.notes.append(f"{entry[0]}: seed {entry[1]}, {entry[3]:,} numbers drawn, sha256 "
                            f"{entry[4][:16]}...")
@@ -47,23 +48,24 @@ def moments(values: np.ndarray) -> dict[str, float]:
 KS_SAMPLE = 200_000
 
 
-def distribution(place: str, values: np.ndarray, found: dict[str, float]) -> list[Check]:
-    """Mean, standard deviation (``found``, of ``moments``) and shape against normal(0, 0.02)."""
+def distribution(place: str, values: np.ndarray, drawn: float, found: dict[str, float]
+                 ) -> list[Check]:
+    """Mean, standard deviation (``found``, of ``moments``) and shape against normal(0, drawn)."""
     n, z = np.size(values), float(stats.norm.ppf(1 - CHANCE.value / 2))
     deviation, mean = found["standard_deviation"], found["mean"]
     few = np.ravel(values)[:KS_SAMPLE].astype(np.float64)
-    distance = float(stats.kstest(few, "norm", args=(0, DEVIATION)).statistic)
+    distance = float(stats.kstest(few, "norm", args=(0, drawn)).statistic)
     critical = float(stats.kstwobign.ppf(1 - CHANCE.value)) / math.sqrt(few.size)
-    width = DEVIATION * z / math.sqrt(2 * (n - 1))
+    width = drawn * z / math.sqrt(2 * (n - 1))
     return [
-        judgements.within(place + "_deviation", abs(deviation - DEVIATION) / width,
+        judgements.within(place + "_deviation", abs(deviation - drawn) / width,
                        STANDARD_DEVIATION,
-                       f"the standard deviation is {deviation:.6g}, not 0.02 +- {width:.2g}",
+                       f"the standard deviation is {deviation:.6g}, not {drawn} +- {width:.2g}",
                        figures={"standard_deviation": deviation, "interval": width}),
-        judgements.within(place + "_mean", abs(mean) / (DEVIATION * z / math.sqrt(n)), MEAN,
+        judgements.within(place + "_mean", abs(mean) / (drawn * z / math.sqrt(n)), MEAN,
                        f"the mean is {mean:.3g}", figures={"mean": mean}),
         judgements.within(place + "_shape", distance / critical, KOLMOGOROV_SMIRNOV,
-                       f"the Kolmogorov-Smirnov distance from normal(0, 0.02) is {distance:.4g}",
+                       f"the Kolmogorov-Smirnov distance from normal(0, {drawn}) is {distance:.4g}",
                        figures={"kolmogorov_smirnov": distance}),
     ]
 

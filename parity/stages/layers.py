@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from captures.format import Capture
+from captures.spec import Spec
 from parity.judge import judgements, metrics
 from parity.judge.policies import LEDGER, LONGER_SUMS, OUTPUT
 from parity.judge.results import Check, Stage
@@ -23,13 +24,14 @@ def forward(mode: str, stage: Stage, captures: Captures) -> None:
     if mode == "training":
         stage.notes += unsteadiness(captures.cntk)
     if mode == "evaluation":
-        theirs, ours = (array_or_failure(c, f"{prefix}/generator/tanh7/output") for c in
+        last = f"{captures.spec.maker.name}/{captures.spec.maker.last}/output"
+        theirs, ours = (array_or_failure(c, f"{prefix}/{last}") for c in
                         (captures.cntk, captures.port))
         if not isinstance(theirs, Check) and not isinstance(ours, Check) \
                 and theirs.shape == ours.shape:  # else near says so
             stage.checks.append(judgements.within_nudges(
-                "generator/tanh7/output", metrics.largest_absolute(ours, theirs),
-                captures.nudge("generator/tanh7/output")["largest"], OUTPUT,
+                last, metrics.largest_absolute(ours, theirs),
+                captures.nudge(last)["largest"], OUTPUT,
                 detail="the images differ", local=False))
         for who, capture in (("CNTK", captures.cntk), ("the port", captures.port)):
             changed = capture.facts.get("evaluation_changes")
@@ -57,14 +59,15 @@ FEW = 4
 ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
 
 
-def backwards(name: str) -> tuple[bool, bool, int, int, bool]:
-    """The order in which a gradient's error spreads: the loss, then the discriminator's and the
-    generator's layers from the last to the first, each layer's output before its parameters."""
-    network, layer, quantity = name.split("/")
-    kind = {"conv": 0, "bn": 1}.get(layer.rstrip("0123456789"), 2)
-    number = int(layer[-1]) if network != "loss" else 0
-    return (network != "loss", network == "generator", -number, -kind,
-            quantity != "output")
+def backwards(spec: Spec, name: str) -> tuple[bool, bool, int, bool]:
+    """The order in which a gradient's error spreads: the loss, then the critic's and the maker's
+    layers from the last to the first, each layer's output before its parameters."""
+    place, layer, quantity = name.split("/")
+    if place == "loss":
+        return (False, False, 0, False)
+    network = spec.network(place)
+    at = [one.name for one in network.layers].index(layer)
+    return (True, network == spec.maker, -at, quantity != "output")
 
 
 def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
@@ -79,7 +82,7 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
     for place, local in (("local/" + prefix, True), (prefix, False)):
         names = captures.cntk.names(prefix)
         if prefix.startswith("gradient/"):
-            names.sort(key=backwards)
+            names.sort(key=partial(backwards, captures.spec))
         extra = [name for name in captures.port.names(place) if name not in set(names)]
         if local and prefix not in ON_ITS_OWN:
             continue
@@ -109,25 +112,28 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
 
 def steep(captures: Captures, prefix: str, name: str) -> float:
     """A sigmoid's relative error in the chain is its logit's absolute one: 1 + largest logit."""
-    if not prefix.startswith("forward/") or not name.endswith("/sigmoid7/output"):
+    if not prefix.startswith("forward/"):
         return 1.0
-    logits = array_or_failure(captures.cntk, f"{prefix}/{name.replace('sigmoid7', 'conv7')}")
+    branch, layer, _ = name.split("/")
+    network = captures.spec.network(branch)
+    if layer != network.last or not network.logit:
+        return 1.0
+    logits = array_or_failure(captures.cntk, f"{prefix}/{branch}/{network.logit}/output")
     return 1.0 if isinstance(logits, Check) else 1.0 + float(np.max(np.abs(logits)))
 
 
 def gradient(step: str, stage: Stage, captures: Captures) -> None:
+    spec = captures.spec
     where = {"d": "forward/training", "g": "forward/g_step"}[step]
-    count = kinks(captures, where, ("discriminator_real", "discriminator_fake")
-                  if step == "d" else ("generator", "discriminator_fake"))
-    grain = saturation(captures, where, ("discriminator_real", "discriminator_fake")
-                       if step == "d" else ("discriminator_fake",))
+    count = kinks(captures, where, (spec.real if step == "d" else spec.maker.name, spec.fake))
+    grain = saturation(captures, where, (spec.real, spec.fake) if step == "d" else (spec.fake,))
     stage.checks, equal = near(captures, f"gradient/{step}", count + coarse(grain),
                                loosened(grain))
     stage.notes.append(f"{count} units lie on other sides of a rectifier's kink in CNTK, the "
                        "port and float64: their gradients in the chain differ, on their own "
                        "inputs they do not.")
     if coarse(grain):
-        stage.notes.append("The discriminator is so sure that 1 - D has a grain of "
+        stage.notes.append(f"{spec.critic.name} is so sure that 1 - D has a grain of "
                            f"{grain:.2g} of itself in float32: gradients in the chain are that "
                            "coarse.")
     stage.notes.append(equal)
@@ -148,10 +154,10 @@ def _forward(mode: str, title: str, part: str) -> Definition:
                       partial(_case, prefix))
 
 
-def _gradient(step: str, loss: str, part: str) -> Definition:
+def _gradient(step: str, part: str) -> Definition:
     prefix = f"gradient/{step}"
-    return Definition(prefix, f"gradients of the {loss}'s loss: every parameter and every layer's "
-                              "output", "error ratio", partial(gradient, step),
+    return Definition(prefix, f"gradients of the {step.upper()} step's loss: every parameter and "
+                              "every layer's output", "error ratio", partial(gradient, step),
                       only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
                       array_case(prefix))
 
@@ -162,5 +168,5 @@ TRAINING = _forward("training", "every layer's output in training mode, on its o
                                 "the chain", "training")
 G_STEP = _forward("g_step", "every layer's output in the G step, from CNTK's state after its D "
                             "step", "generator")
-GRADIENT_D = _gradient("d", "discriminator", "training")
-GRADIENT_G = _gradient("g", "generator", "generator")
+GRADIENT_D = _gradient("d", "training")
+GRADIENT_G = _gradient("g", "generator")

@@ -13,11 +13,11 @@ GRAIN = 2.0 ** -24
 
 
 def saturation(captures: Captures, prefix: str, branches: Iterable[str]) -> float:
-    """The largest relative grain of 1 - y over the discriminator's outputs y: how much a gradient
-    that holds 1 - y changes when y is rounded the other way; 1 where y is 1."""
+    """The largest relative grain of 1 - y over the outputs y of the last sigmoid: how much a
+    gradient that holds 1 - y changes when y is rounded the other way; 1 where y is 1."""
     grain = 0.0
     for branch in branches:
-        y = array_or_failure(captures.cntk, f"{prefix}/{branch}/sigmoid7/output")
+        y = array_or_failure(captures.cntk, f"{prefix}/{branch}/{captures.spec.critic.last}/output")
         if not isinstance(y, Check):
             apart = float(np.min(1.0 - y.astype(np.float64)))
             grain = max(grain, min(1.0, GRAIN / apart if apart else 1.0))
@@ -46,8 +46,7 @@ def _counted_kinks(captures: Captures, prefix: str, branches: tuple[str, ...]) -
     count = 0
     for name in captures.oracle.names(prefix):
         branch, layer, _ = name.split("/")
-        rectified = layer.startswith("bn") or (branch != "generator" and layer == "conv1")
-        if branch not in branches or not rectified:
+        if branch not in branches or layer not in captures.spec.network(branch).rectified:
             continue
         sides = []
         for capture in (captures.cntk, captures.port, captures.oracle):

@@ -17,25 +17,25 @@ from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure
 from parity.stages.definition import Definition, only
 
-IMAGES = "score/generator/tanh7/images"
 NUDGES = 4
 
 
 def judge(made: Stage, captures: Captures) -> None:
     """Raises ClassifierError."""
-    found = {name: array_or_failure(capture, IMAGES) for name, capture in
+    found = {name: array_or_failure(capture, captures.spec.images) for name, capture in
              (("cntk", captures.cntk), ("port", captures.port), ("oracle", captures.oracle))}
     for one in found.values():
         if isinstance(one, Check):
             made.checks.append(one)
     if made.checks:
         return
+    place = f"{captures.spec.maker.name}/images/score"
     classifier = Classifier(captures.cache, int(captures.cntk.manifest["plan"]["threads"]))
     images = {name: np.asarray(value, np.float32) for name, value in found.items()}
     try:
         likely = {name: classifier.probabilities(value) for name, value in images.items()}
     except ValueError as error:  # no images in [-1, 1]
-        made.checks.append(judgements.missing("generator/images/score", str(error)))
+        made.checks.append(judgements.missing(place, str(error)))
         return
     values = {name: score(value) for name, value in likely.items()}
     moved = [abs(score(classifier.probabilities(np.clip(
@@ -44,7 +44,7 @@ def judge(made: Stage, captures: Captures) -> None:
     unsteady = max([*moved, abs(values["oracle"] - values["cntk"])])
     apart = abs(values["port"] - values["cntk"])
     made.checks.append(judgements.within(
-        "generator/images/score", apart / unsteady if unsteady else (0 if not apart else math.inf),
+        place, apart / unsteady if unsteady else (0 if not apart else math.inf),
         POLICY, f"the port's images score {values['port']:.9g}, CNTK's {values['cntk']:.9g}",
         figures={"difference": apart, "unsteadiness": unsteady}))
     figures: dict[str, float] = {"images": float(len(images["cntk"])), "unsteadiness": unsteady}

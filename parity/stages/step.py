@@ -10,13 +10,14 @@ from parity.stages.rectifiers import coarse, kinks, loosened, saturation
 
 
 def judge(stage: Stage, captures: Captures) -> None:
-    for which, network in (("d", "discriminator"), ("g", "generator")):
-        stage.checks += optimizer_alone(captures, f"step/0001/after_{which}", network)
-    count = kinks(captures, "forward/training", ("discriminator_real", "discriminator_fake"))
-    count += kinks(captures, "forward/g_step", ("generator", "discriminator_fake"))
-    grain = max(saturation(captures, "forward/training", ("discriminator_real",
-                                                          "discriminator_fake")),
-                saturation(captures, "forward/g_step", ("discriminator_fake",)))
+    spec = captures.spec
+    for which in ("d", "g"):
+        stage.checks += optimizer_alone(captures, f"step/0001/after_{which}",
+                                        spec.learns(which).name)
+    count = kinks(captures, "forward/training", (spec.real, spec.fake))
+    count += kinks(captures, "forward/g_step", (spec.maker.name, spec.fake))
+    grain = max(saturation(captures, "forward/training", (spec.real, spec.fake)),
+                saturation(captures, "forward/g_step", (spec.fake,)))
     count += coarse(grain)
     samples = captures.cntk.manifest["plan"]["minibatch_size"]
     for which in ("d", "g"):

@@ -1,5 +1,4 @@
-"""Layers, shapes, parameter counts and sharing, against the article's table."""
-from captures.article import DISCRIMINATOR_TABLE, GENERATOR_TABLE, expected_parameters
+"""Layers, shapes, parameter counts and sharing, against the networks' table."""
 from parity.judge import judgements
 from parity.judge.policies import STRUCTURE as POLICY
 from parity.judge.results import Stage
@@ -8,6 +7,7 @@ from parity.stages.definition import Definition, only
 
 
 def judge(stage: Stage, captures: Captures) -> None:
+    spec = captures.spec
     facts = {"CNTK": captures.cntk.facts.get("parameters"),
              "the port": captures.port.facts.get("parameters")}
     theirs, ours = captures.cntk.names("initial"), captures.port.names("initial")
@@ -22,33 +22,30 @@ def judge(stage: Stage, captures: Captures) -> None:
             stage.checks.append(judgements.missing("layers", f"{who} gave no layer table"))
             continue
         shapes = {(branch, layer): tuple(shape) for branch, layer, shape in found["layers"]}
-        for branch, table in (("generator", GENERATOR_TABLE),
-                              ("discriminator_real", DISCRIMINATOR_TABLE),
-                              ("discriminator_fake", DISCRIMINATOR_TABLE)):
-            for layer, _, channels, size in table:
-                expected, got = (channels, size, size), shapes.get((branch, layer))
-                stage.checks.append(judgements.within(
-                    f"{branch}/{layer}/shape", 0 if got == expected else 1, POLICY,
-                    f"{who}: the output is {got}, the article's table says {expected}"))
-        for name in ("generator", "discriminator"):
-            expected_count = expected_parameters(name)
+        for branch in spec.branches:
+            for layer in spec.network(branch.name).layers:
+                if layer.weight:
+                    got = shapes.get((branch.name, layer.name))
+                    stage.checks.append(judgements.within(
+                        f"{branch.name}/{layer.name}/shape", 0 if got == layer.output else 1,
+                        POLICY, f"{who}: the output is {got}, the table of {spec.name} says "
+                                f"{layer.output}"))
+        for network in spec.networks:
+            count = found["counts"].get(network.name, 0)
             stage.checks.append(judgements.within(
-                f"{name}/parameters/count", abs(found[name] - expected_count), POLICY,
-                f"{who}: {found[name]:,} parameters, the article's layers have "
-                f"{expected_count:,}"))
-        own = (found["discriminator_parameters"] - found["shared_parameters"]
+                f"{network.name}/parameters/count", abs(count - network.size), POLICY,
+                f"{who}: {count:,} parameters, the layers of {spec.name} have {network.size:,}"))
+        own = (found["critics_parameters"] - found["shared_parameters"]
                + found["fake_branch_parameters_of_its_own"])
         stage.checks.append(judgements.within(
-            "discriminator_fake/parameters/of_its_own", own, POLICY,
+            f"{spec.fake}/parameters/of_its_own", own, POLICY,
             f"{who}: {own} parameters are not shared between the real and the fake branch"))
-        own = found["discriminator_statistics"] - found["shared_statistics"]
+        own = found["critics_statistics"] - found["shared_statistics"]
         stage.checks.append(judgements.within(
-            "discriminator_fake/statistics/of_its_own", own, POLICY,
+            f"{spec.fake}/statistics/of_its_own", own, POLICY,
             f"{who}: {own} running statistics are not shared between the two branches"))
-    stage.notes.append("The article's table prints stride 2 for the generator's first layer; the "
-                       "program has stride 1. From 1 x 1 the 4 x 4 output is the same.")
 
 
 STRUCTURE = Definition(
-    "structure", "layers, shapes, parameter counts and sharing, against the article",
-    "exact, against the article", judge, only("cntk", "port", arrays=("initial",)), ("seed",))
+    "structure", "layers, shapes, parameter counts and sharing, against the networks' table",
+    "exact, against the table", judge, only("cntk", "port", arrays=("initial",)), ("seed",))

@@ -5,6 +5,7 @@ drawn truth, which the oracle has in float64 and the two others rounded about as
 round: 3e-7 of a layer's size away.
 """
 import copy
+import functools
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from captures import article
 from captures.errors import CaptureError
-from captures.format import Capture, CaptureWriter
+from captures.format import ArrayEntry, Capture, CaptureWriter
 from captures.plan import Plan
 from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
@@ -121,10 +122,10 @@ def facts():
               for i, (channels, size) in enumerate(zip(
                   CHANNELS[branch.split("_")[0]], SIZES[branch.split("_")[0]], strict=True), 1)]
     return {
-        "parameters": {"generator": 19_104_035, "discriminator": 6_306_561, "layers": layers,
-                       "shared_parameters": 19, "discriminator_parameters": 19,
+        "parameters": {"counts": {"generator": 19_104_035, "discriminator": 6_306_561},
+                       "layers": layers, "shared_parameters": 19, "critics_parameters": 19,
                        "fake_branch_parameters_of_its_own": 0, "shared_statistics": 15,
-                       "discriminator_statistics": 15},
+                       "critics_statistics": 15},
         "evaluation_changes": [],
         "warmup_minibatches": ["aa", "bb", "cc"],
         "ledger": [["d_step", "discriminator/bn2/sample_count", 8],
@@ -148,7 +149,9 @@ class Held(Capture):
     def __init__(self, side, who, plan):
         self.folder, self.side, self.facts = who, side, side.facts
         self.manifest = {"plan": plan.inputs}
-        self.entries = {name: {"shape": list(array.shape)} for name, array in side.arrays.items()}
+        self.spec = plan.spec
+        self.entries = {name: ArrayEntry("", array.shape, "", 0)
+                        for name, array in side.arrays.items()}
 
     def __getitem__(self, name):
         self._entry(name)
@@ -517,8 +520,8 @@ def test_evaluation_changes_nothing(run, who, changes):
 @pytest.mark.parametrize("change, place", [
     (lambda p: p["layers"].__getitem__(2)[2].__setitem__(1, 15), "generator/conv3/shape"),
     (lambda p: p["layers"].pop(9), "discriminator_real/conv3/shape"),
-    (lambda p: p.update(generator=19_104_036), "generator/parameters/count"),
-    (lambda p: p.update(discriminator=6_306_560), "discriminator/parameters/count"),
+    (lambda p: p["counts"].update(generator=19_104_036), "generator/parameters/count"),
+    (lambda p: p["counts"].update(discriminator=6_306_560), "discriminator/parameters/count"),
     (lambda p: p.update(shared_parameters=18), "discriminator_fake/parameters/of_its_own"),
     (lambda p: p.update(fake_branch_parameters_of_its_own=1),
      "discriminator_fake/parameters/of_its_own"),
@@ -560,7 +563,7 @@ def test_backwards():
     names = ["discriminator_real/conv1/output", "discriminator_real/leaky_relu1/output",
              "discriminator_real/bn2/output", "discriminator/bn2/scale", "generator/conv7/output",
              "discriminator_real/sigmoid7/output", "loss/samples/value", "generator/tanh7/output"]
-    assert sorted(names, key=layers.backwards) == [
+    assert sorted(names, key=functools.partial(layers.backwards, article.DCGAN)) == [
         "loss/samples/value", "discriminator_real/sigmoid7/output",
         "discriminator_real/bn2/output", "discriminator/bn2/scale",
         "discriminator_real/leaky_relu1/output", "discriminator_real/conv1/output",
@@ -572,8 +575,8 @@ def test_no_layer_table(run):
 
 
 def test_the_article_has_as_many_parameters():
-    assert article.expected_parameters("generator") == 19_104_035
-    assert article.expected_parameters("discriminator") == 6_306_561
+    assert article.DCGAN.maker.size == 19_104_035
+    assert article.DCGAN.critic.size == 6_306_561
 
 
 @pytest.mark.parametrize("change, check", [

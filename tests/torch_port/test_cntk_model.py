@@ -8,11 +8,12 @@ import onnx
 import pytest
 import torch
 
+from captures.article import DCGAN
 from torch_port.adam import CNTKAdam
 from torch_port.dcgan import Networks
 from torch_port.files.checkpoint import learner_parameters, read_checkpoint
 from torch_port.files.message import ModelFileError
-from torch_port.files.model import layer_table, read_model, shapes
+from torch_port.files.model import layer_table, read_model
 
 NETWORKS = ("generator", "discriminator")
 SAMPLES, STEPS = 2, 3  # of the probe
@@ -106,7 +107,7 @@ def test_arrays_are_their_own(read):
 def test_layers_without_names_are_found_by_their_place(saved):
     folder, _ = saved
     unnamed = read_model(folder / "unnamed.model", "discriminator")
-    assert {name: array.shape for name, array in unnamed.items()} == shapes("discriminator")
+    assert {name: array.shape for name, array in unnamed.items()} == DCGAN.critic.arrays
     assert b"conv2" not in (folder / "unnamed.model").read_bytes()
     assert layer_table(folder / "unnamed.model") == layer_table(folder / "discriminator.model")
 
@@ -120,7 +121,7 @@ def test_layer_table(saved):
         for layer in table:
             if layer.arrays:
                 assert layer.output == tuple(run[f"output/{network}/{layer.name}"])
-        assert set(shapes(network)) == {
+        assert set(DCGAN.network(network).arrays) == {
             f"{network}/{layer.name}/{quantity}" for layer in table for quantity in layer.arrays}
 
     def convolutions(network):
@@ -169,7 +170,7 @@ def test_the_articles_state_gives_cntks_last_update(saved, network):
     state = read_checkpoint(folder / f"{network}.ckp", learner_parameters(network))
     assert state.minibatches == 2
     assert set(state.m) == set(state.v) == {
-        name for name in shapes(network) if name.rpartition("/")[2] in ("weight", "bias", "scale")}
+        name for name in DCGAN.network(network).parameters}
 
     def apart(m, v, c=2):
         return differing(run, {name: moved(cntks_own(run, name, "before"), m[name], v[name], c)

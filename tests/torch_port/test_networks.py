@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from captures.article import DCGAN
 from torch_port.dcgan import Networks, networks_from_seed, normalized
 from torch_port.layers import Convolution, ConvolutionTranspose, PaddedConvolution
-from torch_port.normal_initializer import CREATION_ORDER, draw_initial_weights, seeds_for
+from torch_port.normal_initializer import draw_initial_weights, seeds_for
 
 GENERATOR = {"conv1": (1024, 4), "conv2": (512, 8), "conv3": (256, 16), "conv4": (128, 32),
              "conv5": (64, 64), "conv6": (32, 128), "conv7": (3, 256)}
@@ -292,7 +293,7 @@ def test_load_takes_all_or_nothing(networks, change, expected):
 def test_networks_from_seed(networks):
     """Weights in CNTK's order of creation; all else is constant."""
     arrays = networks.arrays()
-    drawn = draw_initial_weights(CREATION_ORDER, seeds_for(3, len(CREATION_ORDER)))
+    drawn = draw_initial_weights(DCGAN.creation_order, seeds_for(3, 14))
     assert set(drawn) == {name for name in arrays if name.endswith("/weight")}
     for name, weights in drawn.items():
         assert np.array_equal(arrays[name].detach().numpy(), weights), name

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from captures.article import DCGAN
 from torch_port import native
 from torch_port.mersenne import Mersenne64
 from torch_port.normal_initializer import (
-    CREATION_ORDER,
     LedgerEntry,
     SeedCounter,
     checked_seed,
@@ -23,6 +23,7 @@ from torch_port.normal_initializer import (
 )
 
 PROBE = "initial_weights.py"
+CREATION_ORDER = DCGAN.creation_order
 NAMES = list(CREATION_ORDER)
 BASES = (7, 12345)
 SIGMA = float(np.float32(0.02))

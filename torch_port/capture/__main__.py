@@ -25,7 +25,7 @@ import torch
 from captures.errors import CaptureError, PlanError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
-from torch_port.capture.layers import Layers
+from torch_port.capture.layers import Layers, first_line
 from torch_port.capture.recorder import Note
 from torch_port.capture.seed import seed_part
 from torch_port.capture.twin import twin_job
@@ -60,8 +60,7 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
             if part == parts[0]:
                 raise
             # What a wrong port raises. What was captured so far already says where it is wrong.
-            writer.fact("stopped", f"{part}: {type(error).__name__}: {str(error).splitlines()[0]}"
-                        if str(error) else f"{part}: {type(error).__name__}")
+            writer.fact("stopped", f"{part}: {first_line(error)}")
             break
 
 
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         producer = {"float32": "port", "float64": "oracle"}[options.dtype]
         with CaptureWriter(options.output, producer, plan,
                            {"torch": torch.__version__, "numpy": np.__version__},
-                           plan.threads) as writer:
+                           plan.threads, options.job) as writer:
             if options.job == "twin":
                 twin_job(writer, plan, note)
             else:
@@ -97,7 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                            options.parts.split(","))
                 writer.fact("parts", options.parts.split(","))
             writer.fact("seconds", time.time() - started)
-            writer.fact("job", options.job)
     except (PlanError, CaptureError, ValueError, CompilerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

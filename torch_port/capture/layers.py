@@ -1,7 +1,6 @@
-"""TODO."""
+"""Every layer, gradient and step of the port, from the reference's state and on its tensors."""
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,8 +24,6 @@ from torch_port.train.steps import (
     generator_step,
 )
 
-BOTH = ("discriminator_real", "discriminator_fake")
-
 
 def values(networks: Networks) -> dict[str, np.ndarray]:
     """Every parameter and statistic, copied: name of the captures to array."""
@@ -36,7 +33,7 @@ def values(networks: Networks) -> dict[str, np.ndarray]:
 def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict[str, np.ndarray]:
     """m and v of every parameter, and each optimizer's counter."""
     made = {}
-    for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
+    for network, optimizer in zip(networks.names, optimizers, strict=True):
         for name, p in networks.get_submodule(network).named_parameters():
             state = optimizer.state[p]
             for key in ("m", "v"):
@@ -49,7 +46,7 @@ def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict
 def load_optimizers(networks: Networks, optimizers: Sequence[CNTKAdam],
                     reference: Mapping[str, np.ndarray], stage: str) -> None:
     """m, v and the counters from the reference's arrays."""
-    for network, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
+    for network, optimizer in zip(networks.names, optimizers, strict=True):
         for name, p in networks.get_submodule(network).named_parameters():
             place = f"{stage}/{network}/{name.replace('.', '/')}"
             optimizer.state[p] = {  # laid out as the parameter is
@@ -65,6 +62,7 @@ class Layers:
     def __init__(self, reference: Mapping[str, np.ndarray], plan: Plan, dtype: torch.dtype,
                  writer: CaptureWriter) -> None:
         self.reference, self.plan, self.dtype, self.writer = reference, plan, dtype, writer
+        self.spec = plan.spec
         self.x = self.given("input/reader/images")
         self.z_d, self.z_g = (self.given(f"input/{step}/latents") for step in ("d_step", "g_step"))
 
@@ -73,7 +71,7 @@ class Layers:
 
     def networks(self, stage: str = "state") -> Networks:
         """In the reference's state; its model files' where that is the state."""
-        made = empty_networks()
+        made = empty_networks(self.spec)
         made.load(self._state if stage == "state" else {
             name: self.reference[self._at(stage, name, "state")] for name in made.arrays()})
         return made.to(self.dtype)
@@ -81,9 +79,9 @@ class Layers:
     @cached_property
     def _state(self) -> dict[str, np.ndarray]:
         assert isinstance(self.reference, Capture)
-        folder = Path(self.reference.folder)
-        return {name: array for network in ("generator", "discriminator")
-                for name, array in read_model(folder / f"{network}.model", network).items()}
+        return {name: array for network in (one.name for one in self.spec.networks)
+                for name, array in read_model(self.reference.attachment(f"{network}.model"),
+                                              network, self.spec).items()}
 
     def _at(self, stage: str, name: str, otherwise: str) -> str:
         """A step's array, or that of before where the step cannot move it."""
@@ -98,7 +96,13 @@ class Layers:
         """What came in from the reference's files, and the port's own files of it."""
         if self.dtype == torch.float32:
             self.add("state", state)
-            export(networks, Path(self.writer.folder), self.plan.minibatch_size)
+            try:
+                paths = export(networks, self.writer.folder, self.plan.minibatch_size)
+            except Exception as error:  # a wrong port's, of any kind; all else is still to be had
+                self.writer.fact("export_failed", first_line(error))
+                return
+            for path in paths.values():
+                self.writer.attach(path)
 
     def on_their_own(self, run: Callable[[], None]) -> None:
         """Each layer, gradient or optimizer on the reference's tensors."""
@@ -110,38 +114,44 @@ class Layers:
         before = values(networks)
         self.loaded(before, networks)
         chain = Recorder()
-        fake = networks.generator(self.z_d, chain.branch("generator"))
-        networks.discriminator(fake, chain.branch("discriminator_fake"))
-        networks.discriminator(normalized(self.x), chain.branch("discriminator_real"))
+        self._forward(networks, chain)
         self.add("forward/evaluation", chain.arrays())
         self.writer.fact("evaluation_changes", observe.changed(before, values(networks)))
         self.on_their_own(lambda: self._local(networks, "forward/evaluation"))
         z = torch.split(self.given("input/score/latents"), 8)
-        self.writer.add("score/generator/tanh7/images", np.concatenate(
+        self.writer.add(self.spec.images, np.concatenate(
             [networks.generator(part).to(torch.float32).numpy() for part in z]))
 
     @torch.no_grad()
     def _local(self, networks: Networks, stage: str) -> None:
         local = Replacer(lambda place: self.reference[f"{stage}/{place}"], self.dtype)
-        fake = networks.generator(self.z_d, local.branch("generator"))
-        networks.discriminator(fake, local.branch("discriminator_fake"))
-        networks.discriminator(normalized(self.x), local.branch("discriminator_real"))
+        self._forward(networks, local)
         self.add(f"local/{stage}", local.arrays())
+
+    def _forward(self, networks: Networks, watched: Recorder) -> None:
+        """All three branches."""
+        fake = networks.generator(self.z_d, watched.branch(self.spec.maker.name))
+        networks.discriminator(fake, watched.branch(self.spec.fake))
+        networks.discriminator(self.pixels(), watched.branch(self.spec.real))
+
+    def pixels(self) -> Tensor:
+        return normalized(self.x, self.spec.middle)
 
     def training_d(self) -> None:
         """The D step's forward and backward: every layer's output and every gradient of D."""
         networks = self.networks().train()
         chain = Recorder()
         with torch.no_grad():
-            networks.generator(self.z_d, chain.branch("generator"))
+            networks.generator(self.z_d, chain.branch(self.spec.maker.name))
             self.add("forward/training", chain.arrays())
         networks = self.networks().train()
         chain = Recorder()
         samples = discriminator_losses(networks, self.x, self.z_d,
-                                       *(chain.branch(branch) for branch in BOTH))
+                                       chain.branch(self.spec.real),
+                                       chain.branch(self.spec.fake))
         backward(samples, networks.discriminator)
         self.add("forward/training", chain.arrays())
-        self._gradients("gradient/d", chain, networks, "discriminator", samples)
+        self._gradients("d", chain, networks, samples)
         self.on_their_own(self._training_on_its_own)
 
     def _training_on_its_own(self) -> None:
@@ -152,15 +162,15 @@ class Layers:
         """The G step's, from the reference's state after its D step."""
         networks = self.networks("step/0001/after_d").train()
         chain = Recorder()
-        samples, _ = generator_losses(networks, self.z_g, chain.branch("generator"),
-                                      chain.branch("discriminator_fake"))
+        samples, _ = generator_losses(networks, self.z_g, chain.branch(self.spec.maker.name),
+                                      chain.branch(self.spec.fake))
         backward(samples, networks.generator)
         self.add("forward/g_step", chain.arrays())
-        self._gradients("gradient/g", chain, networks, "generator", samples)
+        self._gradients("g", chain, networks, samples)
         self.on_their_own(lambda: self._local_gradients("gradient/g", "forward/g_step"))
 
-    def _gradients(self, stage: str, chain: Recorder, networks: Networks, network: str,
-                   samples: Tensor) -> None:
+    def _gradients(self, step: str, chain: Recorder, networks: Networks, samples: Tensor) -> None:
+        stage, network = f"gradient/{step}", self.spec.learns(step).name
         self.add(stage, chain.gradients())
         self.add(stage, parameter_gradients(networks, network))
         self.writer.add(f"{stage}/loss/samples/value", samples.detach().numpy())
@@ -174,21 +184,21 @@ class Layers:
         each = local.branch
         if d_step:
             with torch.no_grad():
-                fake = self.given(f"{forward}/generator/tanh7/output")
-            real = networks.discriminator(normalized(self.x), each("discriminator_real"))
-            fake = networks.discriminator(fake, each("discriminator_fake"))
+                fake = self.given(f"{forward}/{self.spec.maker.name}/{self.spec.maker.last}/output")
+            real = networks.discriminator(self.pixels(), each(self.spec.real))
+            fake = networks.discriminator(fake, each(self.spec.fake))
             samples = losses.discriminator_loss(real, fake)
         else:
-            fake = networks.generator(self.z_g, each("generator"))
+            fake = networks.generator(self.z_g, each(self.spec.maker.name))
             samples = losses.generator_loss(
-                networks.discriminator(fake, each("discriminator_fake")))
+                networks.discriminator(fake, each(self.spec.fake)))
         given = [torch.from_numpy(self.reference[f"{stage}/{place}"]).to(self.dtype)
                  for place in local.outputs]
         torch.autograd.backward([*local.outputs.values(), samples.sum()],
                                 [*given, torch.ones((), dtype=self.dtype)])
         self.add(f"local/{stage}", local.gradients())
         self.add(f"local/{stage}", parameter_gradients(
-            networks, "discriminator" if d_step else "generator"))
+            networks, self.spec.learns("d" if d_step else "g").name))
         self.writer.add(f"local/{stage}/loss/samples/value", samples.detach().numpy())
 
     def steps(self) -> None:
@@ -201,19 +211,19 @@ class Layers:
         states = [{**values(networks), **optimizer_values(networks, optimizers)}]
         mean = discriminator_step(networks, optimizers[1], self.x, self.z_d)
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_d", dict(observe.of_step(states[-1], "discriminator")))
+        self.add("step/0001/after_d", dict(observe.of_step(states[-1], self.spec.critic.name)))
         self.writer.add("step/0001/after_d/loss/d/mean", np.float32(mean))
         mean, _ = generator_step(networks, optimizers[0], self.z_g)
         states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_g", dict(observe.of_step(states[-1], "generator")))
+        self.add("step/0001/after_g", dict(observe.of_step(states[-1], self.spec.maker.name)))
         self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
         self.writer.fact("ledger", observe.ledger(states))
         if self.dtype == torch.float32:
             self.on_their_own(self._optimizer_alone)
 
     def _optimizer_alone(self) -> None:
-        for place, network, before in ((1, "discriminator", "state"),
-                                       (0, "generator", "step/0001/after_d")):
+        for place, network, before in ((1, self.spec.critic.name, "state"),
+                                       (0, self.spec.maker.name, "step/0001/after_d")):
             step = ("g", "d")[place]
             networks = self.networks(before)
             optimizers = create_optimizers(networks, self.plan.minibatch_size,
@@ -227,6 +237,11 @@ class Layers:
                 name: value for name, value in moved.items()
                 if name.startswith(f"{network}/") and "/running_" not in name
                 and not name.endswith("/sample_count")})
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def parameter_gradients(networks: Networks, network: str) -> dict[str, np.ndarray]:

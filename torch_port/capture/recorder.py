@@ -1,4 +1,4 @@
-"""TODO."""
+"""Looks at every layer's output while a network runs, and puts others in their place."""
 from collections.abc import Callable
 
 import numpy as np

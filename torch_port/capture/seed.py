@@ -1,4 +1,4 @@
-"""TODO."""
+"""What the port does from the plan alone: initial weights, reader, and the probes."""
 import contextlib
 import hashlib
 import tempfile
@@ -16,29 +16,31 @@ from torch_port.batch_norm import BatchNormalization
 from torch_port.capture.layers import values
 from torch_port.dcgan import Networks, networks_from_seed
 from torch_port.layers import Each
-from torch_port.normal_initializer import CREATION_ORDER, draw_with_ledger, seeds_for
+from torch_port.normal_initializer import draw_with_ledger, seeds_for
 from torch_port.reader.reader import ImageReader
 from torch_port.train.steps import create_optimizer
 
-# --------------------------------------------------------------------------- from the seed alone
-
 
 def from_the_seed(writer: CaptureWriter, plan: Plan) -> None:
-    networks = networks_from_seed(plan.seed)
+    networks = networks_from_seed(plan.seed, plan.spec)
     for name, value in values(networks).items():
         writer.add(f"initial/{name}", value)
     writer.fact("parameters", facts_of_parameters(networks))
 
 
+def image_reader(plan: Plan, map_file: str, minibatches: int) -> ImageReader:
+    _, height, width = plan.spec.critic.input
+    return ImageReader(map_file, plan.minibatch_size, randomization_seed=plan.seed, width=width,
+                       height=height, stop_step=minibatches)
+
+
 def probe_reader(writer: CaptureWriter, plan: Plan) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        reader = ImageReader(probe_inputs.reader_probe(plan, folder), plan.minibatch_size,
-                             randomization_seed=plan.seed,
-                             stop_step=probe_inputs.READER_MINIBATCHES)
+        reader = image_reader(plan, probe_inputs.reader_probe(plan, folder),
+                              probe_inputs.READER_MINIBATCHES)
         for i, x in enumerate(reader):
             writer.add(f"reader/probe/minibatch{i:02d}/images", x.numpy())
-    reader = ImageReader(plan.map_file, plan.minibatch_size, randomization_seed=plan.seed,
-                         stop_step=plan.warmup_iterations + 1)
+    reader = image_reader(plan, plan.map_file, plan.warmup_iterations + 1)
     hashes = []
     for x in reader:
         images = x.numpy().copy()
@@ -61,7 +63,8 @@ def probe_optimizer(writer: CaptureWriter, plan: Plan) -> None:
 
 
 def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
-    layer = BatchNormalization(probe_inputs.NORMALISATION_SHAPE[0]).train()
+    layer = BatchNormalization(probe_inputs.NORMALISATION_SHAPE[0], plan.spec.time_constant,
+                               plan.spec.epsilon).train()
     for i, x in enumerate(probe_inputs.normalisation_probe(plan)):
         with torch.no_grad():
             layer(torch.from_numpy(x))
@@ -69,12 +72,12 @@ def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
             writer.add(f"normalisation/probe/minibatch{i:02d}/{quantity}", value.numpy())
 
 
-def probe_pointwise(writer: CaptureWriter) -> None:
+def probe_pointwise(writer: CaptureWriter, plan: Plan) -> None:
     logits, logarithms = probe_inputs.logits_probe(), probe_inputs.logarithms_probe()
     one = torch.ones(len(logits))  # log 1 is 0: the other term of the discriminator's loss
     functions: list[tuple[str, Callable[[Tensor], Tensor], np.ndarray]] = [
         ("sigmoid", activations.sigmoid, logits), ("relu", activations.relu, logits),
-        ("leaky_relu", lambda x: activations.leaky_relu(x, 0.2), logits),
+        ("leaky_relu", lambda x: activations.leaky_relu(x, plan.spec.slope), logits),
         ("log", activations.cntk_log, logarithms),
         ("loss_of_real", lambda x: losses.generator_loss(activations.sigmoid(x)), logits),
         ("loss_of_fake", lambda x: losses.discriminator_loss(one, activations.sigmoid(x)), logits),
@@ -89,7 +92,7 @@ def probe_pointwise(writer: CaptureWriter) -> None:
 
 
 def facts_of_parameters(networks: Networks) -> dict[str, object]:
-    shapes: list[list[object]] = []
+    spec, shapes = networks.spec, list[list[object]]()
 
     def watch(branch: str) -> Each:
         def each(name: str, h: Tensor) -> Tensor:
@@ -99,23 +102,22 @@ def facts_of_parameters(networks: Networks) -> dict[str, object]:
 
     # A layer that does not take its input ends the table: the structure stage names it.
     with torch.no_grad(), contextlib.suppress(RuntimeError):
-        copy = Networks().eval()
-        real = copy.discriminator(torch.zeros(1, 3, 256, 256), watch("discriminator_real"))
-        del real
-        fake = copy.generator(torch.zeros(1, 100), watch("generator"))
-        copy.discriminator(fake, watch("discriminator_fake"))
+        copy = Networks(spec).eval()
+        copy.discriminator(torch.zeros(1, *spec.critic.input), watch(spec.real))
+        fake = copy.generator(torch.zeros(1, *spec.maker.input), watch(spec.maker.name))
+        copy.discriminator(fake, watch(spec.fake))
     parameters = list(networks.discriminator.parameters())
     in_all = sum(1 for _ in networks.buffers()) - sum(1 for _ in networks.generator.buffers())
     return {
-        "generator": sum(p.numel() for p in networks.generator.parameters()),
-        "discriminator": sum(p.numel() for p in parameters),
+        "counts": {network.name: sum(p.numel() for p in networks.get_submodule(
+            network.name).parameters()) for network in spec.networks},
         # One module is called for both branches: what it holds is shared, there is nothing else.
-        "shared_parameters": len(parameters), "discriminator_parameters": len(parameters),
+        "shared_parameters": len(parameters), "critics_parameters": len(parameters),
         "fake_branch_parameters_of_its_own":
             sum(1 for _ in networks.parameters()) - len(parameters)
             - sum(1 for _ in networks.generator.parameters()),
         "shared_statistics": sum(1 for _ in networks.discriminator.buffers()),
-        "discriminator_statistics": in_all,
+        "critics_statistics": in_all,
         "layers": shapes,
     }
 
@@ -123,10 +125,11 @@ def facts_of_parameters(networks: Networks) -> dict[str, object]:
 def seed_part(writer: CaptureWriter, plan: Plan) -> None:
     """What the port does from the seed and the plan alone."""
     from_the_seed(writer, plan)
-    _, ledger = draw_with_ledger(CREATION_ORDER, seeds_for(plan.seed, len(CREATION_ORDER)))
+    order = plan.spec.creation_order
+    _, ledger = draw_with_ledger(order, seeds_for(plan.seed, len(order)), plan.spec.deviation)
     writer.fact("initial_ledger", [[entry.name, entry.seed, list(entry.shape), entry.drawn,
                                     entry.sha256] for entry in ledger])
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
     probe_normalisation(writer, plan)
-    probe_pointwise(writer)
+    probe_pointwise(writer, plan)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The twin run of the port, from the seed alone."""
 import hashlib
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch_port.train.run import Run
 
 
 def twin_job(writer: CaptureWriter, plan: Plan, note: Note) -> None:
-    run = Run.from_seed(plan.seed, plan.map_file, plan.twin_minibatch_size, bool(plan.unit_gain))
+    run = Run.from_seed(plan.seed, plan.map_file, plan.twin_minibatch_size, bool(plan.unit_gain),
+                        spec=plan.spec)
     writer.fact("initial_sha256", {name: hashlib.sha256(value.tobytes()).hexdigest()
                                    for name, value in values(run.networks).items()})
     hashes: list[str] = []
@@ -26,8 +27,7 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note) -> None:
 
     run.reader.minibatch = watched  # type: ignore[method-assign]
     pairs, samples = [], []
-    names = [name for name in run.networks.arrays()
-             if name.endswith(("/weight", "/scale", "/bias"))]
+    names = [name for name in plan.spec.arrays if name.endswith(("/weight", "/scale", "/bias"))]
     steps = run.iterations()
     for i in range(plan.twin_iterations):
         note(f"port: twin run, iteration {i + 1} of {plan.twin_iterations}", i,
@@ -40,4 +40,3 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note) -> None:
     writer.add("twin/run/losses/d_and_g", np.array(pairs, np.float64))
     writer.add("twin/run/weights/sampled", np.array(samples, np.float32))
     writer.fact("minibatch_sha256", hashes)
-    writer.fact("sampled", names)

@@ -1,10 +1,12 @@
-"""TODO."""
+"""Adam's state of CNTK's checkpoints: what a .ckp file holds, by parameter."""
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from captures.article import DCGAN
+from captures.spec import Spec
 from torch_port.files.message import (
     _NOT_AS_EXPECTED,
     Arrays,
@@ -13,9 +15,6 @@ from torch_port.files.message import (
     Shape,
     _read,
 )
-from torch_port.files.model import shapes
-
-# ------------------------------------------------------------------------------- Adam's state
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,11 @@ class LearnerState:
     v: Arrays
 
 
-def learner_parameters(network: str) -> dict[str, Shape]:
+def learner_parameters(network: str, spec: Spec = DCGAN) -> dict[str, Shape]:
     """Name to shape in the order of a learner of ``network.parameters``: the last layer first."""
-    layers: dict[str, dict[str, Shape]] = {}
-    for name, shape in shapes(network).items():
-        if name.rpartition("/")[2] in ("weight", "bias", "scale"):
-            layers.setdefault(name.rpartition("/")[0], {})[name] = shape
-    return {name: shape for layer in reversed(layers.values()) for name, shape in layer.items()}
+    return {f"{network}/{layer.name}/{quantity}": shape
+            for layer in reversed(spec.network(network).layers)
+            for quantity, shape in layer.parameters.items()}
 
 
 def read_checkpoint(path: FilePath, parameters: Mapping[str, Shape]) -> LearnerState:

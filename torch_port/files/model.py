@@ -31,13 +31,13 @@ Source: microsoft/CNTK, Source/CNTKv2LibraryDll/proto/CNTK.proto (the message), 
 """
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 
-from torch_port.dcgan import Networks
+from captures import spec as described
+from captures.article import DCGAN
+from captures.spec import Network, Spec
 from torch_port.files.message import (
     _NOT_AS_EXPECTED,
     Arrays,
@@ -47,7 +47,12 @@ from torch_port.files.message import (
     _read,
 )
 
-CONVOLUTIONS = {"generator": "ConvolutionTranspose", "discriminator": "Convolution"}
+# CNTK's word to ours.
+KINDS = {"ConvolutionTranspose": described.TRANSPOSED, "Convolution": described.CONVOLUTION,
+         "BatchNormalization": described.NORMALISATION, "ReLU": described.RELU,
+         "LeakyReLU": described.LEAKY_RELU, "Tanh": described.TANH, "Sigmoid": described.SIGMOID,
+         "StableSigmoid": described.SIGMOID}
+CONVOLUTIONS = ("ConvolutionTranspose", "Convolution")
 MODELS = {"generator": "dcgan_generator.model", "discriminator": "dcgan_discriminator.model"}
 
 
@@ -68,43 +73,39 @@ class Layer:
     arrays: tuple[str, ...] = ()  # weight, bias, scale, running_mean, ...
 
 
-def read_model(path: FilePath, network: str) -> Arrays:
-    """Every parameter and statistic of the "generator" or the "discriminator", as the captures name
-    and shape them; ``Networks.load`` takes both together.
+def read_model(path: FilePath, network: str, spec: Spec = DCGAN) -> Arrays:
+    """Every parameter and statistic of the "generator" or the "discriminator", or of a network of
+    another spec, as the captures name and shape them; ``Networks.load`` takes both together.
 
     Raises ModelFileError: no such file, cut off, of another kind, or of another network.
     """
     found: Arrays = {}
-    for layer, arrays in _chain(path):
-        if layer.kind in CONVOLUTIONS.values() and layer.kind != CONVOLUTIONS[network]:
+    wanted = spec.network(network)
+    kinds = {layer.kind for layer in wanted.layers}
+    for layer, arrays in _chain(path, wanted):
+        if layer.kind in CONVOLUTIONS and KINDS[layer.kind] not in kinds:
             raise ModelFileError(f"{path}: {layer.name} is a {layer.kind}, so this is no "
-                                 f"{network}: give the {network}'s model ({MODELS[network]})")
+                                 f"{network}: give the {network}'s model "
+                                 f"({MODELS.get(network, network + '.model')})")
         found.update({f"{network}/{layer.name}/{name}": a for name, a in arrays.items()})
-    expected = shapes(network)
+    expected = wanted.arrays
+    of = "the article's" if spec == DCGAN else f"{spec.name}'s"
     for name in [*expected, *found]:
         if name not in found:
             what = f"has no {name}"
         elif name not in expected:
-            what = f"has {name}, which the article's {network} has not"
+            what = f"has {name}, which {of} {network} has not"
         elif found[name].shape != expected[name]:
             what = f"{name} has the shape {found[name].shape}, not {expected[name]}"
         else:
             continue
-        raise ModelFileError(f"{path}: {what}: give a model of the article's {network}")
+        raise ModelFileError(f"{path}: {what}: give a model of {of} {network}")
     return {name: found[name] for name in expected}
 
 
 def layer_table(path: FilePath) -> list[Layer]:
     """The layers from input to output; reshaping and arithmetic on the input are left out."""
     return [layer for layer, _ in _chain(path)]
-
-
-@cache
-def shapes(network: str) -> dict[str, Shape]:
-    """Name to shape of every array of one of the article's networks, first layer first."""
-    with torch.device("meta"):  # shapes only: nothing is allocated
-        return {name: tuple(tensor.shape) for name, tensor in Networks().arrays().items()
-                if name.startswith(network + "/")}
 
 
 # Names that CNTK's layers give their variables, operation numbers and kinds of variables.
@@ -118,8 +119,9 @@ _OPERATIONS = {1: "Sigmoid", 2: "Tanh", 3: "ReLU", 16: "Reshape", 19: "Plus", 75
 _INPUT = 0
 
 
-def _chain(path: FilePath) -> list[tuple[Layer, Arrays]]:
-    """The layers from input to output, with their arrays."""
+def _chain(path: FilePath, network: Network | None = None) -> list[tuple[Layer, Arrays]]:
+    """The layers from input to output, with their arrays; of a network that is known, under its
+    layers' names."""
     model = _read(path)
     if "Learners" in model:
         raise ModelFileError(f"{path} holds a checkpoint's optimizer state: give a model, the file "
@@ -129,7 +131,7 @@ def _chain(path: FilePath) -> list[tuple[Layer, Arrays]]:
             raise ModelFileError(f"{path} has no '{key}', so it is no CNTK model: give the file "
                                  "that CNTK's save() wrote")
     try:
-        return list(_layers(path, model))
+        return list(_layers(path, model, network))
     except ModelFileError:
         raise
     except _NOT_AS_EXPECTED as error:
@@ -137,7 +139,8 @@ def _chain(path: FilePath) -> list[tuple[Layer, Arrays]]:
                              "it or save it again") from error
 
 
-def _layers(path: FilePath, model: dict[str, Any]) -> Iterator[tuple[Layer, Arrays]]:
+def _layers(path: FilePath, model: dict[str, Any], network: Network | None
+            ) -> Iterator[tuple[Layer, Arrays]]:
     variables = {variable["uid"]: variable for variable in model["inputs"]}
     functions = {function["uid"]: function for function in model["primitive_functions"]}
     chain, at = [], model["root"]
@@ -152,14 +155,17 @@ def _layers(path: FilePath, model: dict[str, Any]) -> Iterator[tuple[Layer, Arra
                 "the one that a checkpoint writes")
         at = _function(operands[0])
     shape, number = variables[at]["shape"], 0
+    known = list(network.layers if network else ())
     for function in reversed(chain):
         kind = function.get("block_function_op_name") or _OPERATIONS.get(function["op"])
         if kind == "Reshape":
             shape = function["attributes"]["newShape"]
         if kind not in _NAMES:
             continue
-        number += kind in CONVOLUTIONS.values()
+        number += kind in CONVOLUTIONS
         name = f"{_NAMES[kind]}{number}"
+        if known and (layer := known.pop(0)).kind == KINDS[kind]:
+            name = layer.name
         if function.get("name", name) != name:
             raise ModelFileError(f"{path}: the layer in {name}'s place is named "
                                  f"{function['name']}: give a model of the article's networks, "
@@ -169,9 +175,9 @@ def _layers(path: FilePath, model: dict[str, Any]) -> Iterator[tuple[Layer, Arra
             if variable.get("name") in _QUANTITIES:
                 quantity = _QUANTITIES[variable["name"]]
                 arrays[quantity] = _own(variable["value"], quantity)
-        layer = _layer(name, kind, shape, arrays, _attributes(function, functions))
-        shape = layer.output
-        yield layer, arrays
+        found = _layer(name, kind, shape, arrays, _attributes(function, functions))
+        shape = found.output
+        yield found, arrays
 
 
 def _function(uid: str) -> str:
@@ -201,7 +207,7 @@ def _layer(name: str, kind: str, shape: Shape, arrays: Arrays, attributes: dict[
         return Layer(name, kind, shape, shape, arrays=tuple(arrays), settings={
             "epsilon": attributes["epsilon"],
             "time_constant": attributes["normalizationTimeConstant"]})
-    if kind not in CONVOLUTIONS.values():
+    if kind not in CONVOLUTIONS:
         alpha = {"alpha": attributes["alpha"]} if kind == "LeakyReLU" else {}
         return Layer(name, kind, shape, shape, settings=alpha)
     kernel, stride = attributes["kernelShape"][-2:], attributes["strides"][-2:]

@@ -53,7 +53,7 @@ class StandIn(Layers):
     """``Layers`` that begin at the port's own state instead of a reference's."""
 
     def networks(self, stage: str = "state") -> Networks:
-        made = empty_networks()
+        made = empty_networks(self.spec)
         made.load({name: self.reference[self._at(stage, name, "state")] for name in made.arrays()})
         return made
 
@@ -66,10 +66,10 @@ class StandIn(Layers):
     @torch.no_grad()
     def _evaluated(self, networks: Networks, x: torch.Tensor, z: torch.Tensor
                    ) -> dict[str, np.ndarray]:
-        chain = Recorder()
-        fake = networks.generator(z, chain.branch("generator"))
-        networks.discriminator(fake, chain.branch("discriminator_fake"))
-        networks.discriminator(normalized(x), chain.branch("discriminator_real"))
+        chain, spec = Recorder(), self.spec
+        fake = networks.generator(z, chain.branch(spec.maker.name))
+        networks.discriminator(fake, chain.branch(spec.fake))
+        networks.discriminator(normalized(x, spec.middle), chain.branch(spec.real))
         return chain.arrays()
 
     def nudged(self) -> dict[str, dict[str, float]]:
@@ -113,11 +113,10 @@ def _moved(values: torch.Tensor, seed: int) -> torch.Tensor:
 
 def warmed_up(writer: Kept, plan: Plan) -> None:
     """Some iterations of the article's training; then its state and the next minibatch's inputs."""
-    run = Run.from_seed(plan.seed, plan.map_file, plan.minibatch_size, bool(plan.unit_gain))
-    losses = []
-    for G_loss, D_loss, _ in itertools.islice(run.iterations(), plan.warmup_iterations):
-        losses.append([D_loss, G_loss])
-    writer.fact("warmup_losses", losses)
+    run = Run.from_seed(plan.seed, plan.map_file, plan.minibatch_size, bool(plan.unit_gain),
+                        spec=plan.spec)
+    for _ in itertools.islice(run.iterations(), plan.warmup_iterations):
+        pass
     state = values(run.networks)
     for name, value in state.items():
         scaled = name.endswith("/weight") and plan.weight_scale_exponent
@@ -130,7 +129,8 @@ def warmed_up(writer: Kept, plan: Plan) -> None:
     writer.add("input/d_step/latents", run.latents.next(size))
     writer.add("input/g_step/latents", run.latents.next(size))
     writer.add("input/score/latents",
-             Latents((plan.seed + 1) % (LARGEST_SEED + 1)).next(plan.score_images))
+             Latents((plan.seed + 1) % (LARGEST_SEED + 1), plan.spec.maker.input[0]).next(
+                 plan.score_images))
 
 
 def stand_in_job(writer: Kept, plan: Plan, note: Note) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captures.article import MINIBATCH_SIZE
+from captures.article import DCGAN, MINIBATCH_SIZE
 from captures.errors import TrainingError
 from captures.files import written_whole
 from captures.plan import LARGEST_SEED, Latents
+from captures.spec import Spec
 from captures.training.checkpoint import Arrays
 from captures.training.finite import finite
 from captures.training.session import Trained
@@ -39,14 +40,17 @@ class Run(Trained):
     @classmethod
     def from_seed(cls, seed: int, map_file: str | os.PathLike[str],
                   minibatch_size: int = MINIBATCH_SIZE, unit_gain: bool = False,
-                  threads: int | None = None) -> "Run":
+                  threads: int | None = None, spec: Spec = DCGAN) -> "Run":
         """Raises DataError or TrainingError for bad input, before anything is drawn."""
         if not 0 <= seed <= LARGEST_SEED:
             raise TrainingError(f"the seed is {seed}: give one of 0 .. {LARGEST_SEED}")
-        reader = ImageReader(map_file, minibatch_size, randomization_seed=seed, threads=threads)
-        networks = networks_from_seed(seed)
+        _, height, width = spec.critic.input
+        reader = ImageReader(map_file, minibatch_size, randomization_seed=seed, width=width,
+                             height=height, threads=threads)
+        networks = networks_from_seed(seed, spec)
         return cls(seed, minibatch_size, unit_gain, reader, networks,
-                   *create_optimizers(networks, minibatch_size, unit_gain), Latents(seed))
+                   *create_optimizers(networks, minibatch_size, unit_gain),
+                   Latents(seed, spec.maker.input[0]))
 
     def _latents(self) -> Tensor:
         return torch.from_numpy(self.latents.next(self.minibatch_size))

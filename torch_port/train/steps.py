@@ -21,7 +21,7 @@ def discriminator_losses(networks: Networks, x: Tensor, z: Tensor, each_real: Ea
     """
     with torch.no_grad():
         fake = networks.generator(z)
-    d_real = networks.discriminator(normalized(x), each_real)
+    d_real = networks.discriminator(normalized(x, networks.spec.middle), each_real)
     d_fake = networks.discriminator(fake, each_fake)
     return discriminator_loss(d_real, d_fake)
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from captures import format
+from captures import files
 from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter, require_same_plan
 from captures.plan import Plan
@@ -46,7 +46,7 @@ def refusal(function, *arguments):
 
 
 def file_of(folder, name=NAME):
-    return os.path.join(folder, Capture(folder).entries[name]["file"])
+    return os.path.join(folder, Capture(folder).entries[name].file)
 
 
 def edit(folder, change):
@@ -66,7 +66,9 @@ def test_round_trip(folder, plan):
     assert np.array_equal(capture[NAME], [[0, 1, 2], [3, 4, 5]])
     assert capture["forward/training/generator/bn3/sample_count"].shape == ()
     assert capture.shape(NAME) == (2, 3)
-    assert capture.facts == {"ledger": [["d_step", "generator/bn3/sample_count", 4]]}
+    assert capture.facts == {"ledger": [["d_step", "generator/bn3/sample_count", 4]],
+                             "job": "layers"}
+    assert capture.spec == plan.spec
     assert capture.producer == "port" and capture.plan_hash == plan.hash
     assert capture.names("forward/training/generator") == ["conv3/output", "bn3/sample_count"]
     assert capture.names("forward/train") == []  # a prefix ends at a slash
@@ -89,20 +91,31 @@ def test_an_exception_leaves_nothing(writer):
     assert not os.path.exists(writer.folder)
 
 
-def test_what_was_there_is_replaced(folder, plan):
+def test_what_was_there_stays_until_the_new_one_is_whole(folder, plan):
     with CaptureWriter(folder, "cntk", plan, {}, 1):
-        assert "there is no whole capture" in refusal(Capture, folder)
+        assert Capture(folder)[NAME].size == 6
     assert list(Capture(folder)) == [] and os.listdir(os.path.join(folder, "arrays")) == []
+    with pytest.raises(KeyboardInterrupt), CaptureWriter(folder, "port", plan, {}, 1) as writer:
+        writer.add(NAME, np.zeros(3))
+        raise KeyboardInterrupt
+    assert list(Capture(folder)) == [] and Capture(folder).producer == "cntk"
+    assert os.listdir(os.path.dirname(folder)).count("capture.part") == 0
 
 
-def test_killed_on_the_way(writer):
-    """A process that is killed runs no clean-up: its folder has no manifest."""
+def test_killed_on_the_way(folder, plan):
+    """A process that is killed runs no clean-up: the next one does."""
+    writer = CaptureWriter(folder, "port", plan, {}, 1)
     writer.__enter__()
     writer.add(NAME, np.zeros(3))
+    assert writer.folder != folder and Capture(folder)[NAME].size == 6
     assert f"no whole capture in {writer.folder}" in refusal(Capture, writer.folder)
-    with open(os.path.join(writer.folder, "manifest.json.part"), "w") as file:
-        file.write("{}")
-    assert f"no whole capture in {writer.folder}" in refusal(Capture, writer.folder)
+
+
+def test_killed_between_the_two_renames(folder, plan):
+    os.rename(folder, folder + ".old.part")
+    with pytest.raises(KeyboardInterrupt), CaptureWriter(folder, "port", plan, {}, 1):
+        raise KeyboardInterrupt
+    assert Capture(folder)[NAME].size == 6
 
 
 def test_no_folder(tmp_path):
@@ -173,8 +186,8 @@ def test_a_file_that_is_no_manifest(folder, text):
 
 
 def test_another_format(folder):
-    edit(folder, lambda manifest: manifest.update(format=2))
-    assert "is of format 2, this program reads 1" in refusal(Capture, folder)
+    edit(folder, lambda manifest: manifest.update(format=1))
+    assert "is of format 1, this program reads 2: make it again" in refusal(Capture, folder)
 
 
 def test_captures_of_one_plan(tmp_path, folder, plan):
@@ -195,7 +208,7 @@ def test_a_full_disk_on_the_way(writer, monkeypatch):
 
     with pytest.raises(OSError, match="No space left"), writer:
         writer.add(NAME, np.zeros(3))
-        monkeypatch.setattr(format.np, "save", full)
+        monkeypatch.setattr(files.np, "save", full)
         writer.add("forward/training/generator/bn3/output", np.zeros(3))
     assert not os.path.exists(writer.folder)
 
@@ -204,7 +217,8 @@ def test_a_full_disk_on_the_way(writer, monkeypatch):
 @pytest.mark.parametrize("values", [1, 1_000_000])  # one fits into the file's buffer
 def test_a_device_that_is_really_full(writer, values):
     with pytest.raises(OSError, match="No space left"), writer:
-        os.symlink("/dev/full", os.path.join(writer.folder, "arrays", "000000.npy"))
+        os.symlink("/dev/full", os.path.join(writer.folder, "arrays",
+                                             f"000000.{os.getpid()}.part.npy"))
         writer.add(NAME, np.zeros(values))
     assert not os.path.exists(writer.folder)
 
@@ -214,6 +228,6 @@ def test_full_when_the_manifest_is_written(writer):
     """The last write of all: still nothing that looks like a capture."""
     with pytest.raises(OSError, match="No space left"), writer:
         writer.add(NAME, np.zeros(3))
-        os.symlink("/dev/full", os.path.join(writer.folder, "manifest.json.part"))
-    assert not os.path.exists(os.path.join(writer.folder, "manifest.json"))
+        os.symlink("/dev/full", os.path.join(writer.folder, f"manifest.{os.getpid()}.part.json"))
+    assert not os.path.exists(writer.folder)
     assert "no whole capture" in refusal(Capture, writer.folder)

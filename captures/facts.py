@@ -1,0 +1,86 @@
+"""What of a capture is no array: each fact's name, form, and who writes it, once.
+
+A form is built of Python's types: ``[str]`` a list of texts; ``{str: float}`` a dictionary;
+``(str, int)`` a list of two; ``Keys({"a": int})`` a dictionary of just these keys;
+``Either((int, str))`` one of them. An int is a float too, a bool is neither. Plain Python 3.6.
+"""
+from typing import Any, Dict, NamedTuple, Tuple
+
+Form = Any
+
+
+class Keys(NamedTuple):
+    of: Dict[str, Form]
+
+
+class Either(NamedTuple):
+    of: Tuple[Form, ...]
+
+
+class Fact(NamedTuple):
+    """form: see above. by: "producer/job" of who writes it; of the job alone, every producer."""
+
+    form: Form
+    by: Tuple[str, ...]
+    what: str
+
+
+_PARAMETERS = Keys({
+    "counts": {str: int}, "shared_parameters": int, "critics_parameters": int,
+    "fake_branch_parameters_of_its_own": int, "shared_statistics": int, "critics_statistics": int,
+    "layers": [(str, str, [int])]})
+_EVENT = (str, str, Either((int, str)))
+_LAYERS = ("layers", "stand-in")  # CNTK's own, and the port in its place
+_REFERENCE = ("cntk/layers", "port/stand-in")
+_ALL = (*_LAYERS, "twin", "export")
+
+FACTS: Dict[str, Fact] = {
+    "job": Fact(str, _ALL, "which job of the producer it was"),
+    "parts": Fact([str], ("port/layers", "oracle/layers"), "which parts of its program were asked "
+                  "for, in their order"),
+    "seconds": Fact(float, _ALL, "how long it took"),
+    "parameters": Fact(_PARAMETERS, _LAYERS, "what is learnt in each network, what the two "
+                       "branches share, and every layer's shape of output"),
+    "warmup_minibatches": Fact([str], _LAYERS, "SHA-256 of each minibatch of the warm-up"),
+    "initial_ledger": Fact([(str, int, [int], int, str)], ("port/layers", "port/stand-in"),
+                           "of each weight: seed, shape, how many numbers were drawn, SHA-256"),
+    "evaluation_changes": Fact([str], _LAYERS, "what an evaluation changed: nothing should"),
+    "evaluation_nudged": Fact({str: Keys({"error": float, "largest": float})}, _REFERENCE,
+                              "how far each layer moves when its inputs move by one ULP"),
+    "unsteadiness": Fact({str: {str: float}}, _REFERENCE, "how far each layer in training "
+                         "mode is from itself, with the samples reversed, and nudged"),
+    "ledger": Fact([_EVENT], _LAYERS, "what a D step and a G step change: step, name, by what"),
+    "initial_sha256": Fact({str: str}, ("twin",), "of each array that the twin run begins with"),
+    "minibatch_sha256": Fact([str], ("twin",), "SHA-256 of each minibatch of the twin run"),
+    "stopped": Fact(str, ("port/layers", "oracle/layers"), "why a port went no further"),
+    "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
+    "graphs": Fact({str: Keys({"error": str, "folded": [str], "notes": [str]})}, ("export",),
+                   "of each exported graph: why it did not run, or \"\"; what is folded in it; "
+                   "remarks"),
+}
+
+
+def matches(value: Any, form: Form) -> bool:
+    """Whether a value, as JSON holds it, is of a form."""
+    if isinstance(form, Keys):
+        return isinstance(value, dict) and sorted(value) == sorted(form.of) and all(
+            matches(value[name], one) for name, one in form.of.items())
+    if isinstance(form, Either):
+        return any(matches(value, one) for one in form.of)
+    if isinstance(form, list):
+        return isinstance(value, (list, tuple)) and all(matches(one, form[0]) for one in value)
+    if isinstance(form, tuple):
+        return isinstance(value, (list, tuple)) and len(value) == len(form) and all(
+            matches(one, other) for one, other in zip(value, form))
+    if isinstance(form, dict):
+        (held,) = form.values()
+        return isinstance(value, dict) and all(
+            isinstance(name, str) and matches(one, held) for name, one in value.items())
+    kinds = (float, int) if form is float else form
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def written_by(name: str, producer: str, job: str) -> bool:
+    """Whether this producer writes that fact in this job."""
+    return name in FACTS and any(
+        who in (job, "%s/%s" % (producer, job)) for who in FACTS[name].by)
