@@ -27,10 +27,11 @@ def capture(tmp_path, plan, name, change=None, versions=None, job="layers"):
     values = np.random.RandomState(0).normal(size=(4, 6, 8, 8)).astype(np.float32)
     arrays = {LAYER: values, "initial/generator/conv1/weight": values[0] * np.float32(0.02),
               "step/0001/after_d/discriminator/bn2/sample_count": np.array(8)}
-    facts = {"job": job, "ledger": [["d_step", "discriminator/bn2/sample_count", 8]]}
+    facts = {"ledger": [["d_step", "discriminator/bn2/sample_count", 8]]} if job == "layers" else {}
     if change:
         change(arrays, facts)
-    with CaptureWriter(str(tmp_path / name), "port", plan, versions or VERSIONS, 1) as writer:
+    with CaptureWriter(str(tmp_path / name), "port", plan, versions or VERSIONS, 1,
+                       job) as writer:
         for key, array in arrays.items():
             writer.add(key, array)
         for key, fact in facts.items():

@@ -149,7 +149,7 @@ class Held(Capture):
     def __init__(self, side, who, plan):
         self.folder, self.side, self.facts = who, side, side.facts
         self.manifest = {"plan": plan.inputs}
-        self.spec = plan.spec
+        self.spec, self.attached = plan.spec, {}
         self.entries = {name: ArrayEntry("", array.shape, "", 0)
                         for name, array in side.arrays.items()}
 

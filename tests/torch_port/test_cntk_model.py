@@ -169,8 +169,7 @@ def test_the_articles_state_gives_cntks_last_update(saved, network):
     folder, run = saved
     state = read_checkpoint(folder / f"{network}.ckp", learner_parameters(network))
     assert state.minibatches == 2
-    assert set(state.m) == set(state.v) == {
-        name for name in DCGAN.network(network).parameters}
+    assert set(state.m) == set(state.v) == set(DCGAN.network(network).parameters)
 
     def apart(m, v, c=2):
         return differing(run, {name: moved(cntks_own(run, name, "before"), m[name], v[name], c)
