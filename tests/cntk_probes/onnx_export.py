@@ -14,7 +14,8 @@ import tempfile
 
 import numpy as np
 
-from captures.plan import IMAGE_SIZE, Latents
+from captures.article import IMAGE_SIZE
+from captures.plan import Latents
 from cntk_impl import dcgan_training as program
 from environment.quiet import select_device
 

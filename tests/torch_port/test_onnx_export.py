@@ -77,7 +77,7 @@ def test_every_layer_is_a_node(model, network):
 
 def test_an_ordinary_export_folds(networks):
     """Why the export is not the ordinary one: the discriminator's layers vanish in it."""
-    made = onnx_export._FromPixels(networks.discriminator).eval()
+    made = onnx_export._FromPixels("discriminator", networks.discriminator, 127.5).eval()
     file = io.BytesIO()
     with pytest.warns(DeprecationWarning), torch.no_grad():
         torch.onnx.export(made, (torch.zeros(1, 3, 256, 256),), file, opset_version=9, dynamo=False)
