@@ -30,19 +30,20 @@ _PARAMETERS = Keys({
     "fake_branch_parameters_of_its_own": int, "shared_statistics": int, "critics_statistics": int,
     "layers": [(str, str, [int])]})
 _EVENT = (str, str, Either((int, str)))
-_LAYERS = ("layers", "stand-in")  # CNTK's own, and the port in its place
-_REFERENCE = ("cntk/layers", "port/stand-in")
-_ALL = (*_LAYERS, "twin", "export")
+_LAYERS = ("layers",)
+_REFERENCE = ("cntk/layers", "stand-in/layers")
+_PORTS = ("port/layers", "oracle/layers")
+_ALL = ("layers", "twin", "export")
 
 FACTS: Dict[str, Fact] = {
     "job": Fact(str, _ALL, "which job of the producer it was"),
-    "parts": Fact([str], ("port/layers", "oracle/layers"), "which parts of its program were asked "
+    "parts": Fact([str], _PORTS, "which parts of its program were asked "
                   "for, in their order"),
     "seconds": Fact(float, _ALL, "how long it took"),
     "parameters": Fact(_PARAMETERS, _LAYERS, "what is learnt in each network, what the two "
                        "branches share, and every layer's shape of output"),
     "warmup_minibatches": Fact([str], _LAYERS, "SHA-256 of each minibatch of the warm-up"),
-    "initial_ledger": Fact([(str, int, [int], int, str)], ("port/layers", "port/stand-in"),
+    "initial_ledger": Fact([(str, int, [int], int, str)], ("port/layers", "stand-in/layers"),
                            "of each weight: seed, shape, how many numbers were drawn, SHA-256"),
     "evaluation_changes": Fact([str], _LAYERS, "what an evaluation changed: nothing should"),
     "evaluation_nudged": Fact({str: Keys({"error": float, "largest": float})}, _REFERENCE,
@@ -52,8 +53,17 @@ FACTS: Dict[str, Fact] = {
     "ledger": Fact([_EVENT], _LAYERS, "what a D step and a G step change: step, name, by what"),
     "initial_sha256": Fact({str: str}, ("twin",), "of each array that the twin run begins with"),
     "minibatch_sha256": Fact([str], ("twin",), "SHA-256 of each minibatch of the twin run"),
-    "stopped": Fact(str, ("port/layers", "oracle/layers"), "why a port went no further"),
+    "stopped": Fact(str, _PORTS, "why a port went no further"),
     "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
+    "no_files": Fact(str, ("stand-in/layers",), "why CNTK's files could not be put together"),
+    "bits": Fact(bool, ("stand-in/layers",), "whether it computes with CNTK's bits here"),
+    "unseen": Fact([str], ("port/layers",), "layers of a user's port that cannot be watched"),
+    "extra": Fact([str], ("port/layers",), "modules of a user's port that are no layer's"),
+    "noticed": Fact([str], ("port/layers",), "what a user's adapter sets for the whole process"),
+    "not_given": Fact({str: str}, ("port/layers",), "stage to the line that an adapter lacks"),
+    "absent": Fact({str: str}, ("port/layers",), "pattern of arrays that a user's port cannot "
+                   "have, to why"),
+    "seconds_of_parts": Fact({str: float}, ("port/layers",), "how long each part took"),
     "graphs": Fact({str: Keys({"error": str, "folded": [str], "notes": [str]})}, ("export",),
                    "of each exported graph: why it did not run, or \"\"; what is folded in it; "
                    "remarks"),
@@ -76,6 +86,8 @@ def matches(value: Any, form: Form) -> bool:
         (held,) = form.values()
         return isinstance(value, dict) and all(
             isinstance(name, str) and matches(one, held) for name, one in value.items())
+    if form is bool:
+        return isinstance(value, bool)
     kinds = (float, int) if form is float else form
     return isinstance(value, kinds) and not isinstance(value, bool)
 

@@ -24,7 +24,7 @@ import shutil
 import threading
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
 
 import numpy as np
 
@@ -58,6 +58,9 @@ class AttachedEntry(NamedTuple):
     sha256: str
 
 
+Writer = TypeVar("Writer", bound="CaptureWriter")
+
+
 class CaptureWriter:
     """Collects arrays into a new folder. ``with CaptureWriter(...) as w: w.add(name, array)``.
 
@@ -84,7 +87,7 @@ class CaptureWriter:
                 ("python", platform.python_version()), ("numpy", np.__version__)]))
         ])
 
-    def __enter__(self) -> "CaptureWriter":
+    def __enter__(self: Writer) -> Writer:
         self.folder = str(self._whole.__enter__())
         os.mkdir(os.path.join(self.folder, "arrays"))
         return self

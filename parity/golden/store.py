@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from captures.article import DCGAN
 from captures.certificate import Certificate
 from captures.format import Capture
 
@@ -25,8 +26,11 @@ def certificates(folder: Path = FOLDER) -> Iterator[Path]:
 
 
 def identity(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a plan, what the capture depends on."""
-    return {name: value for name, value in inputs.items() if name not in IGNORED}
+    """Of a plan, what the capture depends on. (A plan that names no networks is of the article's.)
+    """
+    made = {name: value for name, value in inputs.items() if name not in IGNORED}
+    made.pop("network", None)
+    return {"network_sha256": DCGAN.sha256, **made}
 
 
 def certificate_of(inputs: Mapping[str, Any], folder: Path = FOLDER) -> Certificate | None:

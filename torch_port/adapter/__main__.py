@@ -84,9 +84,8 @@ def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: C
 
     with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},
                        plan.threads) as writer:
-        capture(adapter, DCGAN, plan, reference, writer, note, mapping)
+        capture(adapter, plan.spec, plan, reference, writer, note, mapping)
         writer.fact("seconds", time.time() - started)
-        writer.fact("job", "layers")
 
 
 if __name__ == "__main__":

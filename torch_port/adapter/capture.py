@@ -401,9 +401,9 @@ class UserCapture:
             held = len(list(self.critic.module.buffers()))
             fake = [[self.spec.fake, *row[1:]] for row in shapes if row[0] == self.spec.real]
             self.writer.fact("parameters", {  # one module is called for both branches
-                **counts, "shared_parameters": learnt, "discriminator_parameters": learnt,
+                "counts": counts, "shared_parameters": learnt, "critics_parameters": learnt,
                 "fake_branch_parameters_of_its_own": 0, "shared_statistics": held,
-                "discriminator_statistics": held, "layers": [*shapes, *fake]})
+                "critics_statistics": held, "layers": [*shapes, *fake]})
         self.writer.fact("unseen", [f"{name}/{layer}" for name, network in self.networks.items()
                                     for layer in network.matched.unseen])
         self.writer.fact("extra", [f"{name}: {path}" for name, network in self.networks.items()
@@ -417,6 +417,7 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
     port = UserCapture(adapter, spec, plan, reference, writer, mapping)
     port.facts()
     not_given, stopped = {}, {}
+    seconds: dict[str, float] = {}
     for at, part in enumerate(NEEDS):
         lines = missing(adapter, part)
         if lines:
@@ -429,7 +430,8 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
         except Exception as error:  # the user's code, or what it gives
             stopped[part] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}" \
                 if str(error) else type(error).__name__
-        writer.fact(f"seconds_{part}", time.time() - started)
+        seconds[part] = time.time() - started
+    writer.fact("seconds_of_parts", seconds)
     writer.fact("not_given", of_stages(adapter, not_given))
     writer.fact("absent", absent(port))
     if stopped:

@@ -161,7 +161,9 @@ def attach(writer: Kept, certificate: Certificate) -> None:
         except CertificateError as error:
             writer.fact("no_files", str(error))
             return
-        (Path(writer.folder) / name).write_bytes(data)
+        path = Path(writer.folder) / name
+        path.write_bytes(data)
+        writer.attach(path)
 
 
 def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
@@ -185,4 +187,3 @@ def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
                     writer.fact(name, certified.facts[name])
         writer.fact("bits", follows_cntk(torch.zeros(1)) and bit_exact())
         writer.fact("seconds", time.time() - started)
-        writer.fact("job", "layers")
