@@ -46,7 +46,7 @@ class OfCapture:
 
     def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
         entry = self.capture.entries[name]
-        return entry["dtype"], tuple(entry["shape"])
+        return entry.dtype, entry.shape
 
     def array(self, name: str) -> np.ndarray | None:
         found: np.ndarray = self.capture[name]

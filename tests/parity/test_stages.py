@@ -21,6 +21,7 @@ from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
 from parity.stages import twin as twin_stage
 from parity.stages.common import Captures
+from tests.captures.image_kinds import bmp
 
 N = 4
 BRANCHES = ("generator", "discriminator_real", "discriminator_fake")
@@ -138,7 +139,7 @@ def facts():
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    (folder / "0.bmp").write_bytes(b"BM")
+    (folder / "0.bmp").write_bytes(bmp())
     (folder / "map.txt").write_text(".../0.bmp\t0\n")
     return Plan.make(folder / "map.txt", minibatch_size=N)
 
@@ -149,7 +150,7 @@ class Held(Capture):
     def __init__(self, side, who, plan):
         self.folder, self.side, self.facts = who, side, side.facts
         self.manifest = {"plan": plan.inputs}
-        self.spec, self.attached = plan.spec, {}
+        self.spec, self.attached, self.producer = plan.spec, {}, who
         self.entries = {name: ArrayEntry("", array.shape, "", 0)
                         for name, array in side.arrays.items()}
 
