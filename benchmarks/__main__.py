@@ -8,12 +8,13 @@ hour, or none.
 """
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from captures.files import written_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ("initial_weights", "image_reader", "adam")
@@ -46,10 +47,8 @@ def gather(names: Sequence[str], run: Callable[[str, Path], None] = run) -> dict
 
 
 def write(gathered: dict[str, object], output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(output.name + ".part")
-    part.write_text(json.dumps(gathered, indent=2) + "\n")
-    os.replace(part, output)
+    with written_whole(output) as part:
+        part.write_text(json.dumps(gathered, indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

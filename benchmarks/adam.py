@@ -7,13 +7,13 @@ reported.
 """
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
 
 import torch
 
+from captures.files import written_whole
 from torch_port.adam import CNTKAdam
 
 GENERATOR = [(100, 1024, 4, 4), (1024, 512, 5, 5), (512, 256, 5, 5), (256, 128, 5, 5),
@@ -69,9 +69,8 @@ def main() -> None:
     print(f"  torch.optim.Adam(foreach=True)  {figures['seconds']['torch_adam'] * 1e3:7.1f} ms")
     print(f"  ratio                           {figures['ratio']:7.2f}  (bound: 1.5)")
     if options.json:
-        partial = options.json.with_name(options.json.name + ".partial")
-        partial.write_text(json.dumps(figures, indent=2) + "\n")
-        os.replace(partial, options.json)
+        with written_whole(options.json) as part:
+            part.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from captures.files import written_whole
 from torch_port.reader.reader import ImageReader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,9 +103,8 @@ def main() -> None:
           f"CNTK {figures['cntk_images_per_second']} images/s, ratio {figures['ratio']} "
           f"({figures['smallest_ratio']} .. {figures['largest_ratio']})")
     if options.json:
-        new = options.json.with_name(options.json.name + ".part")
-        new.write_text(json.dumps({"image_reader": figures}, indent=1) + "\n")
-        os.replace(new, options.json)
+        with written_whole(options.json) as part:
+            part.write_text(json.dumps({"image_reader": figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

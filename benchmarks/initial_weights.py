@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from captures.article import DCGAN
+from captures.files import written_whole
 from torch_port.normal_initializer import (
     draw_initial_weights,
     draw_with_ledger,
@@ -107,11 +107,8 @@ def measure(repeats: int) -> dict:
 
 
 def write_json(path: Path, result: dict) -> None:
-    """To a temporary name in the same folder, then renamed: never half a file."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
-        json.dump(result, part, indent=2)
-        part.write("\n")
-    os.replace(part.name, path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def main() -> None:

@@ -57,7 +57,8 @@ def made_whole(folder):
 
     Raises OutputError.
     """
-    with alone(folder) as folder:
+    with alone(folder):
+        folder = os.fspath(folder)
         making = os.path.join(folder, MAKING)
         for left in (MAKING, OLD):  # of a run that was killed
             _remove(os.path.join(folder, left))

@@ -3,6 +3,7 @@
 CNTK's program makes click options of this table, the port's typer options: names, defaults, bounds
 and help are the same. ``Settings`` is what a run was asked for, checked.
 """
+import math
 import os
 from pathlib import Path
 from typing import AbstractSet, Any, Dict, Mapping, NamedTuple, Optional, Tuple
@@ -110,7 +111,8 @@ def check(option: Option, value: Any) -> None:
     """Raises TrainingError: out of the option's range."""
     if option.kind not in (int, float):
         return
-    if isinstance(value, bool) or not isinstance(value, (int, option.kind)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, option.kind)) \
+            or math.isnan(value):
         raise TrainingError("%s is %r: give a number" % (option.flag, value))
     low, high = option.lowest, option.highest
     if (low is not None and value < low) or (high is not None and value > high):

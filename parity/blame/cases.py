@@ -44,7 +44,7 @@ def _written(case: Case, check: Check, captures: common.Captures, folder: Path) 
 def _layer_case(prefix: str, branch: str, layer: str, captures: common.Captures, folder: Path,
                 check: Check) -> Path:
     """The layer on CNTK's own input, made anew from CNTK's weights, as judge."""
-    network = branch.split("_")[0]
+    network = branch.split("_", maxsplit=1)[0]
     order = [name.split("/")[1] for name in captures.cntk.names(prefix)
              if name.startswith(f"{branch}/")]
     at = order.index(layer)

@@ -15,6 +15,7 @@ from types import ModuleType
 
 from rich.console import Console
 
+from captures.files import written_whole
 from environment import find_python
 from parity.judge.policies import POLICIES
 from parity.producers.jobs import ROOT, ProducerError
@@ -81,10 +82,8 @@ def tolerances() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def main(console: Console) -> int:

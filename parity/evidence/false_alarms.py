@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from captures.errors import PlanError
+from captures.files import written_whole
 from captures.plan import Plan
 from parity import comparison
 from parity.judge.results import Report
@@ -86,7 +87,7 @@ def one(name: str, plan: Plan, folder: Path) -> Report:
         if report.reproduction and Path(report.reproduction).is_dir():
             kept = folder / f"reproduction-{plan.hash[:12]}"
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.move(report.reproduction, kept)
+            shutil.copytree(report.reproduction, kept)
             report.reproduction = str(kept)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -169,9 +170,8 @@ def _kept_or_made(name: str, values: dict[str, int], map_file: Path, folder: Pat
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _print(results: dict[str, dict[str, Any]], console: Console) -> None:

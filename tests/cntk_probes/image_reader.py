@@ -33,7 +33,7 @@ from environment.quiet import select_device  # noqa: E402
 
 select_device()
 import cntk as C  # noqa: E402
-import cntk.io.transforms as transforms  # noqa: E402
+from cntk.io import transforms  # noqa: E402
 
 
 def source(job, shape):
