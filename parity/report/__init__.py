@@ -1,4 +1,4 @@
-"""The report of a comparison: in the terminal, report.json, report.html and junit.xml.
+"""The report of a comparison: terminal, report.json, .html and .md, junit.xml, badge.json.
 
 Each format is one module, and a function of the report (and of pictures and policies) alone.
 """
@@ -12,6 +12,7 @@ from parity.report.files import ReportError
 from parity.report.html import write_html
 from parity.report.json_report import write_json
 from parity.report.junit import write_junit
+from parity.report.markdown import write_badge, write_markdown
 from parity.report.pictures import Pictures
 from parity.report.terminal import print_report, print_verdict
 
@@ -34,10 +35,13 @@ def write_all(report: Report, pictures: Pictures, policies: Policies, folder: Pa
     folder = Path(folder)
     print_report(report, console, policies, layers)
     paths = {"json": folder / "report.json", "junit": folder / "junit.xml",
-             "html": folder / "report.html"}
+             "html": folder / "report.html", "markdown": folder / "report.md",
+             "badge": folder / "badge.json"}
     write_json(report, policies, paths["json"])
     write_junit(report, policies, paths["junit"])
     write_html(report, pictures, policies, paths["html"])
+    write_markdown(report, policies, paths["markdown"])
+    write_badge(report, paths["badge"])
     console.print()
     for path in paths.values():
         console.print(str((final or folder) / path.name), markup=False, highlight=False,

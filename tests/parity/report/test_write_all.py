@@ -22,8 +22,9 @@ def console() -> Console:
 def test_all_files_are_written_and_named(report, tmp_path):
     out, folder = console(), tmp_path / "new" / "folder"
     paths = write_all(report, pictures(), POLICIES, folder, out)
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.html", "junit.xml"}
-    assert set(paths) == {"json", "html", "junit"}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.json", "report.html", "report.md", "junit.xml", "badge.json"}
+    assert set(paths) == {"json", "html", "junit", "markdown", "badge"}
     text = out.file.getvalue()
     assert all(str(path) in text.splitlines() for path in paths.values())
     word = "AGREE" if report.passed else "DIFFER"

@@ -1,0 +1,61 @@
+"""report.md, a summary for a pull request, and badge.json for a README's badge.
+
+The badge is what https://shields.io/badges/endpoint-badge reads: schemaVersion, label, message,
+color.
+"""
+import json
+from pathlib import Path
+
+from parity.judge.results import Report
+from parity.report import facts
+from parity.report.facts import Policies
+from parity.report.files import write
+
+MOST = 10  # failed checks that are listed
+
+
+def cell(text: object) -> str:
+    """In a table: no character that ends a cell, a line or a piece of code."""
+    return facts.plain(text).replace("|", "\\|").replace("`", "'")
+
+
+def as_markdown(report: Report, policies: Policies) -> str:
+    lines = [f"## {facts.verdict(report)}: CNTK 2.7 against the port", "",
+             cell(facts.summary(report)) + ".", "", "| stage | checks | failed | |",
+             "| --- | ---: | ---: | --- |"]
+    for stage in report.stages:
+        failed = sum(not check.passed for check in stage.checks)
+        said = (f"not judged: {stage.not_judged}" if stage.not_judged
+                else "ok" if stage.passed else "**FAIL**")
+        lines.append(f"| {cell(stage.name)} | {len(stage.checks)} | {failed} | {cell(said)} |")
+    found = report.first_failure
+    if found is not None:
+        stage, check = found
+        lines += ["", f"**First difference**: `{cell(stage.name)}`, `{cell(check.place)}`: "
+                      f"{cell(check.detail or check.unit)}", "",
+                  f"Whose: {facts.blame(report)}", ""]
+        failures = [(one.name, each) for one in report.stages for each in one.checks
+                    if not each.passed]
+        lines += [f"- `{cell(name)}` `{cell(each.place)}`: {facts.exactly(each.measured)} of "
+                  f"{facts.exactly(each.allowed)} {cell(each.unit)}"
+                  for name, each in failures[:MOST]]
+        if len(failures) > MOST:
+            lines.append(f"- and {len(failures) - MOST} more")
+    return "\n".join(lines) + "\n"
+
+
+def as_badge(report: Report) -> dict[str, object]:
+    judged = f"{len(report.judged)} of {len(report.stages)} stages"
+    return {"schemaVersion": 1, "label": "CNTK parity",
+            "message": f"{'agrees' if report.passed else 'differs'}, {judged}",
+            "color": "brightgreen" if report.passed else "red"}
+
+
+def write_markdown(report: Report, policies: Policies, path: Path) -> None:
+    """Raises ReportError."""
+    write(path, as_markdown(report, policies).encode("utf-8"))
+
+
+def write_badge(report: Report, path: Path) -> None:
+    """Raises ReportError."""
+    write(path, (json.dumps(as_badge(report)) + "\n").encode("ascii"))
