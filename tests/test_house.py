@@ -271,8 +271,7 @@ RULES: tuple[Rule, ...] = (
 # For good: the reason says why. ``YET``: to be emptied.
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "the_ground": {
-        "environment/quiet.py": "in a function that CNTK's environment alone calls",
-        "captures/machine.py": "in a function, where Python 3.6 has no importlib.metadata"},
+        "environment/quiet.py": "in a function that CNTK's environment alone calls"},
     "the_judge_knows_no_framework": {
         "parity/blame/reproduction.py": "writes the one-node graphs of a reproduction",
         "parity/evidence/catalogue/graphs.py": "plants defects in graphs",
@@ -329,7 +328,7 @@ YET: dict[str, dict[str, str]] = {
         "parity/onnx/graph.py", "parity/report/html.py", "parity/stages/"), "asks the spec"),
     "one_write_and_rename": dict.fromkeys((
         "captures/format.py", "captures/plan.py",
-        "torch_port/onnx_export.py", "datasets/drawn_faces.py", "parity/classifier_score.py",
+        "datasets/drawn_faces.py", "parity/classifier_score.py",
         "parity/evidence/examine.py", "parity/report/files.py"),
         "takes captures/files.py"),
 }
