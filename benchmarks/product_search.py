@@ -1,0 +1,93 @@
+"""Products of random shapes: the port's bits against those of the MKL inside CNTK's wheel.
+
+    python -m benchmarks.product_search [--shapes 5000] [--largest 300] [--seed 0]
+
+A product is made as a convolution of 1 x 1: the forward pass, the gradient of x, and the gradient
+of a weight over one to three samples, each added to the one before. Exits 1 where a value differs.
+"""
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+from torch_port import products
+
+ROOT = Path(__file__).resolve().parent.parent
+PROBE = ROOT / "tests" / "cntk_probes" / "products.py"
+ONE = (1, 1)
+Product = tuple[int, ...]  # form, m, n, k, samples
+
+
+def probe() -> ModuleType:
+    """The probe's shapes and values, which need no CNTK."""
+    specification = importlib.util.spec_from_file_location("products_probe", PROBE)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def product(left: Tensor, right: Tensor, form: int) -> Tensor:
+    """n x m, by the port's convolution. The probe says what left and right are."""
+    if form == 0:
+        samples, k, m = left.shape
+        made = products.correlate(left.reshape(samples, k, 1, m), right[:, :, None, None], ONE,
+                                  products.NO_PADS)
+    elif form == 1:
+        samples, k, m = left.shape
+        made = products.backward_data(left.reshape(samples, k, 1, m), right[:, :, None, None], ONE,
+                                      products.NO_PADS, (1, m))
+    else:
+        samples, m, k = left.shape
+        made = products.backward_weight(right.reshape(samples, -1, 1, k),
+                                        left.reshape(samples, m, 1, k), ONE, ONE, products.NO_PADS,
+                                        threads=1)
+    return made.reshape(-1, m)
+
+
+def differing(shapes: Iterable[Product], hashes: Iterable[int]) -> Iterator[tuple[int, Product]]:
+    """Which of CNTK's products have other bits here: their numbers and shapes."""
+    of = probe()
+    for number, (shape, theirs) in enumerate(zip(shapes, hashes, strict=True)):
+        left, right = (torch.from_numpy(values) for values in of.factors(number, shape))
+        if of.hash_of(product(left, right, int(shape[0])).numpy()) != theirs:
+            yield number, tuple(int(size) for size in shape)
+
+
+def by_cntk(seed: int, shapes: int, largest: int) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "products.npz"
+        subprocess.run([ROOT / ".venv-cntk" / "bin" / "python", PROBE, output, str(seed),
+                        str(shapes), str(largest)], check=True,
+                       env={**os.environ, "PYTHONPATH": str(ROOT)})
+        with np.load(output) as arrays:
+            return dict(arrays)
+
+
+def main(shapes: Annotated[int, typer.Option(min=1, help="how many")] = 5000,
+         largest: Annotated[int, typer.Option(min=1, help="rows, columns, length of a sum")] = 300,
+         seed: Annotated[int, typer.Option(min=0, help="of shapes and values")] = 0) -> None:
+    """Compares products of random shapes with CNTK's own MKL, bit for bit."""
+    theirs = by_cntk(seed, shapes, largest)
+    drawn = tqdm(theirs["shapes"], unit="product")
+    found = list(differing(drawn, theirs["hashes"]))
+    for number, (form, m, n, k, samples) in found[:20]:
+        print(f"product {number}: {('forward', 'gradient of x', 'gradient of weight')[form]} "
+              f"{m} x {n} x {k}, {samples} samples: other bits")
+    print(f"{len(found)} of {shapes} products differ from CNTK's")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

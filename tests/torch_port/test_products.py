@@ -1,0 +1,91 @@
+"""The products of random shapes, against the MKL inside CNTK's wheel; and against themselves."""
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import product_search
+from torch_port import edges, products
+from torch_port.native import products as native
+
+SEED, COUNT, LARGEST = 1, 450, 40
+
+
+@pytest.fixture(scope="module")
+def theirs(cntk):
+    return cntk.run("products.py", str(SEED), str(COUNT), str(LARGEST))
+
+
+def found(theirs):
+    return list(product_search.differing(theirs["shapes"], theirs["hashes"]))
+
+
+def test_products_of_random_shapes_have_cntks_bits(theirs):
+    assert found(theirs) == []
+
+
+@pytest.mark.parametrize(("place", "value", "forms"), [
+    ((edges, "ROWS"), 1, {0, 1, 2}), ((edges, "COLUMNS"), 1, {0, 1, 2}),
+    ((edges, "SMALLEST"), 1, {0, 1, 2}), ((products, "BLOCK"), 16, {0, 1, 2})])
+def test_another_edge_or_block_shows(theirs, monkeypatch, place, value, forms):
+    monkeypatch.setattr(*place, value)
+    assert {shape[0] for _, shape in found(theirs)} & forms
+
+
+def test_blocks():
+    assert products.blocks(300) == [(224, 300), (0, 112), (112, 224)]
+    assert products.blocks(224) == [(0, 112), (112, 224)]
+    assert products.blocks(5) == [(0, 5)]
+
+
+def runnable():
+    """The variants that this processor runs: the fastest one and what is narrower."""
+    order = [name for name in native.VARIANTS if name != "avx512"]
+    fastest = native.variant("narrow").fastest().decode()
+    if fastest == "avx512":
+        return [*order, fastest]
+    known = order if fastest in ("avx", "avx2") else ["plain", "narrow"]
+    return known if fastest != "narrow" else ["plain", "narrow"]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_width_and_threads_change_no_bit(threads, monkeypatch):
+    random = np.random.RandomState(0)
+
+    def drawn(*shape):
+        return torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+
+    x, weight, g = drawn(3, 13, 17, 15), drawn(37, 13, 3, 3), drawn(3, 37, 8, 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made = {}
+        for name in runnable():
+            library = native.variant(name)
+            monkeypatch.setattr(products, "library", lambda library=library: library)
+            made[name] = [products.correlate(x, weight, (2, 2), (0, 0, 0, 0)),
+                          products.backward_data(g, weight, (2, 2), (0, 0, 0, 0), (17, 15)),
+                          products.backward_weight(g, x, (3, 3), (2, 2), (0, 0, 0, 0), 2)]
+    finally:
+        torch.set_num_threads(before)
+    assert len(made) >= 2
+    for others in made.values():
+        assert all(torch.equal(a, b) for a, b in zip(made["plain"], others, strict=True))
+
+
+def reference(left, right):
+    """Blocks of 112, the remainder first, by PyTorch's own additions; left m x k, right k x n."""
+    total = torch.zeros(len(left), right.shape[1])
+    for start, end in products.blocks(left.shape[1]):
+        part = torch.zeros_like(total)
+        for k in range(start, end):
+            part += left[:, k:k + 1] * right[k]
+        total += part
+    return total
+
+
+def test_the_order_of_the_docstring_is_what_is_computed():
+    random = torch.Generator().manual_seed(3)
+    x = torch.randn(1, 300, 4, 4, generator=random)
+    weight = torch.randn(12, 300, 1, 1, generator=random)
+    y = products.correlate(x, weight, (1, 1), products.NO_PADS)
+    assert torch.equal(y.reshape(12, 16), reference(weight.reshape(12, 300), x.reshape(300, 16)))
