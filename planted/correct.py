@@ -22,7 +22,7 @@ Pair = tuple[int, ...]
 def as_pytorch_comes() -> None:
     """oneDNN on: nobody asks for CNTK's order of additions."""
     torch.backends.mkldnn.set_flags(True)
-    replace(rounding.as_cntk_rounds, lambda: None)
+    replace(rounding.as_cntk_rounds, lambda cntk_threads=0: None)
     replace(rounding.follows_cntk, lambda *tensors: False)
 
 

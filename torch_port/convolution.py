@@ -12,8 +12,8 @@ A convolution's forward pass, gradient of x and gradient of weight are the three
 products.py, where the order of their sums is explained; the transposed one's are the same with the
 first two exchanged. The gradient of a weight depends on how many threads CNTK has: making a trainer
 sets them to the machine's processors, whatever OMP_NUM_THREADS and the process's affinity say
-(measured), so that is what ``CNTK_THREADS`` is; without a trainer they are OMP_NUM_THREADS, at most
-the processors. The port's own threads change no bit.
+(measured). How many are followed is said outright, ``rounding.as_cntk_rounds(cntk_threads)``, and
+CNTK is run with as many (environment/processors.py). The port's own threads change no bit.
 
 0 values differ from CNTK's: output and gradients of x, weight and bias of every layer of the
 article and of small layers with odd sizes, of 1 and 3 samples, with 1 and 2 threads of CNTK.
@@ -36,7 +36,7 @@ from torch_port.products import (
     backward_weight,
     correlate,
 )
-from torch_port.rounding import CNTK_THREADS, follows_cntk
+from torch_port.rounding import cntk_threads, follows_cntk
 
 
 class _Convolution(torch.autograd.Function):
@@ -53,7 +53,8 @@ class _Convolution(torch.autograd.Function):
         of_x, of_weight, _ = ctx.needs_input_grad
         return (backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]))
                 if of_x else None,
-                backward_weight(g, x, tuple(weight.shape[2:]), ctx.stride, NO_PADS, CNTK_THREADS)
+                backward_weight(g, x, tuple(weight.shape[2:]), ctx.stride, NO_PADS,
+                                cntk_threads())
                 if of_weight else None, None)
 
 
@@ -72,7 +73,8 @@ class _Transposed(torch.autograd.Function):
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, *_ = ctx.needs_input_grad
         return (correlate(g, weight, ctx.stride, ctx.pads) if of_x else None,
-                backward_weight(x, g, tuple(weight.shape[2:]), ctx.stride, ctx.pads, CNTK_THREADS)
+                backward_weight(x, g, tuple(weight.shape[2:]), ctx.stride, ctx.pads,
+                                cntk_threads())
                 if of_weight else None, None, None, None)
 
 

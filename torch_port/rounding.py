@@ -1,10 +1,14 @@
 """The one switch of arithmetic: whether what is computed has CNTK's roundings."""
-import os
-
 import torch
 from torch import Tensor
 
-CNTK_THREADS = os.cpu_count() or 1
+DEFAULT_CNTK_THREADS = 2
+_chosen = {"cntk_threads": DEFAULT_CNTK_THREADS}
+
+
+def cntk_threads() -> int:
+    """Of how many threads the CNTK is that is followed; the port's own are no matter."""
+    return _chosen["cntk_threads"]
 
 
 def follows_cntk(*tensors: Tensor) -> bool:
@@ -15,7 +19,9 @@ def follows_cntk(*tensors: Tensor) -> bool:
             and not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled))
 
 
-def as_cntk_rounds() -> None:
-    """oneDNN off, so that convolutions have CNTK's bits (torch_port/convolution.py). oneDNN's are
-    up to 2.5 times as far from float64 as CNTK's (measured)."""
+def as_cntk_rounds(cntk_threads: int = DEFAULT_CNTK_THREADS) -> None:
+    """As a CNTK of so many threads; oneDNN off, so that convolutions have CNTK's bits
+    (torch_port/convolution.py). oneDNN's are up to 2.5 times as far from float64 as CNTK's
+    (measured)."""
     torch.backends.mkldnn.set_flags(False)
+    _chosen["cntk_threads"] = cntk_threads

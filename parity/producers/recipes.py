@@ -6,14 +6,14 @@ from pathlib import Path
 
 from captures.files import plan_file
 from captures.plan import Plan
-from environment import find_python
+from environment import find_python, processors
 from parity.golden.store import certificate_of
 from parity.producers.jobs import ROOT, Job, ProducerError
 
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
 # processor. This asks for the code that the port reproduces, which every processor can run.
-# Its threads, which are as many as there are processors, sleep while they wait: several processes
-# share these, and threads that spin took a sixth of CNTK's processor time (measured; same bits).
+# Its threads sleep while they wait: several processes share the processors, and threads that spin
+# took a sixth of CNTK's processor time (measured; same bits).
 CNTK_ENVIRONMENT = {"MKL_DEBUG_CPU_TYPE": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -53,9 +53,8 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
         "--output", folder / name, "--job", job]
     if nudge:
         command += ["--nudge", str(nudge)]
-    threads = plan.threads if job == "layers" else 1
-    return Job(name, command, folder / name, slots=threads,
-               environment={"OMP_NUM_THREADS": str(threads), **CNTK_ENVIRONMENT})
+    return Job(name, command, folder / name, slots=plan.threads if job == "layers" else 1,
+               environment={**processors.variables(plan.cntk_threads), **CNTK_ENVIRONMENT})
 
 
 def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:

@@ -222,7 +222,7 @@ def test_a_full_disk_in_the_ports_process(plan, tmp_path, monkeypatch, capsys):
     plan.save(str(tmp_path / "plan.json"))
     monkeypatch.setattr(main_module, "twin_job", lambda writer, *_: writer.add("a/b/c/d", 1.0))
     monkeypatch.setattr(np, "save", full)
-    monkeypatch.setattr(main_module, "as_cntk_rounds", lambda: None)
+    monkeypatch.setattr(main_module, "as_cntk_rounds", lambda threads: None)
     monkeypatch.setattr(main_module.torch, "set_num_threads", lambda number: None)
     code = main_module.main(["--plan", str(tmp_path / "plan.json"), "--job", "twin",
                          "--output", str(tmp_path / "capture")])

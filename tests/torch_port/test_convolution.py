@@ -102,7 +102,7 @@ def differing(run, got, name, samples, quantity):
 def test_every_quantity_has_cntks_bits(runs, networks, monkeypatch, name):
     layer = layer_of(networks, name)
     for threads, samples in itertools.product(THREADS, SAMPLES):
-        monkeypatch.setattr(convolution, "CNTK_THREADS", threads)
+        monkeypatch.setattr(convolution, "cntk_threads", lambda threads=threads: threads)
         got = made(layer, name, samples)
         for quantity in got:
             case = f"{quantity}, {samples} samples, {threads} threads"
@@ -143,7 +143,7 @@ def test_taps_added_from_the_first_to_the_last_show(runs, networks, monkeypatch)
 
 
 def test_other_shares_show(runs, networks, monkeypatch):
-    monkeypatch.setattr(convolution, "CNTK_THREADS", 1)
+    monkeypatch.setattr(convolution, "cntk_threads", lambda: 1)
     for name in ("generator/conv7", "discriminator/conv3"):
         got = made(layer_of(networks, name), name, 3)
         assert differing(runs[2], got, name, 3, "weight") > got["weight"].size // STRIDE // 4
@@ -162,7 +162,7 @@ def test_sums_one_by_one_at_the_edges_show(runs, networks, monkeypatch, name, qu
     fill = edges.fill
     monkeypatch.setattr(edges, "fill", lambda shape, *arguments, **options: fill(
         dataclasses.replace(shape, dotted=False, spread=True), *arguments, **options))
-    monkeypatch.setattr(convolution, "CNTK_THREADS", 2)
+    monkeypatch.setattr(convolution, "cntk_threads", lambda: 2)
     assert differing(runs[2], made(layer_of(networks, name), name, 3), name, 3, quantity)
 
 

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = Plan.load(options.plan)
         torch.set_num_threads(plan.threads)
         if not plan.onednn:
-            as_cntk_rounds()
+            as_cntk_rounds(plan.cntk_threads)
         producer = {"float32": "port", "float64": "oracle"}[options.dtype]
         with CaptureWriter(options.output, producer, plan,
                            {"torch": torch.__version__, "numpy": np.__version__},

@@ -172,7 +172,7 @@ def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
     plan = Plan.load(str(plan_file))
     certified = None if certificate is None else Certificate(str(certificate))
     torch.set_num_threads(plan.threads)
-    as_cntk_rounds()
+    as_cntk_rounds(plan.cntk_threads)
 
     def note(text: str, done: int, total: int) -> None:
         print("progress", done, total, text, sep="\t", flush=True)

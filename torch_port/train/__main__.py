@@ -56,6 +56,8 @@ OUTPUT = str(ROOT / "runs" / "port")
 OF_THE_PORT = (
     Option("threads", int, 0, "of PyTorch and the reader, which change no bit; 0: as many as there "
            "are processors", 0),
+    Option("cntk_threads", int, rounding.DEFAULT_CNTK_THREADS, "of the CNTK that is followed: they "
+           "order the sums of a weight's gradient, whatever this machine has", 1, 64),
 )
 
 
@@ -66,7 +68,7 @@ def note(text: str) -> None:
 def program() -> Program:
     return Program(
         name="port", spec=DCGAN,
-        identity={"threads": rounding.CNTK_THREADS, "arithmetic": "CNTK's order"},
+        identity={"threads": rounding.cntk_threads(), "arithmetic": "CNTK's order"},
         versions={"torch": torch.__version__, "python": platform.python_version(),
                   "numpy": np.__version__, "opencv": cv2.__version__},
         encode=encode, events=events)
@@ -75,11 +77,11 @@ def program() -> Program:
 def command(**values: Any) -> int:
     """Trains the article's DCGAN in PyTorch as CNTK 2.7 trains it, without CNTK."""
     context = values.pop("context")
-    threads = values.pop("threads")
+    threads, cntk_threads = values.pop("threads"), values.pop("cntk_threads")
     values["accept"] = tuple(one.value for one in values["accept"])
     given = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
     folder = Path(values["output_dir"])
-    rounding.as_cntk_rounds()
+    rounding.as_cntk_rounds(cntk_threads)
     if threads:
         torch.set_num_threads(threads)
 
