@@ -3,8 +3,8 @@
     python -m environment.processors THREADS ARGUMENTS...      this Python with these arguments
 
 Making a trainer sets CNTK's threads to the processors it sees, and they order the sums of a
-weight's gradient. So a small library, loaded before CNTK, answers how many there are; and MKL, which
-takes no more threads than the machine has cores, is told not to choose itself (MKL_DYNAMIC).
+weight's gradient. So a small library, loaded before CNTK, answers how many there are; and MKL,
+which takes no more threads than the machine has cores, is told not to choose (MKL_DYNAMIC).
 With 4, 8 and 16 threads on two cores the gradients are those of 4, 8 and 16 shares of a minibatch
 (measured, tests/torch_port/test_cntk_threads.py).
 

@@ -9,8 +9,9 @@ one product of matrices for each sample to MKL 2018, which takes its plain code 
 every value is a sum over some k = 0 .. K - 1 of products, each rounded, each added with a rounding
 of its own.
 
-The order. k is cut into blocks of 112; a block's products are added one by one, from 0. The sums of
-the blocks are added in this order: the remainder, from 112 * floor(K / 112) on, then block 0, 1, ..
+The order. k is cut into blocks of 112, the last of which may be shorter; a block's products are
+added one by one, from 0. The sums of the blocks are added in this order: the last, then block 0, 1,
+and so on.
 
     correlate        k runs over (in, h, w): K = in * h * w
     backward_data    a sum over k = out for each of the h * w taps; these sums are added to the
@@ -48,8 +49,8 @@ ROWS_IN_PART, PARTS_A_THREAD = 96, 4  # what a thread is given at a time
 
 def blocks(count: int) -> list[tuple[int, int]]:
     """(start, end) of each block of k, in the order in which their sums are added."""
-    whole = count // BLOCK * BLOCK
-    return [(whole, count)] * (whole < count) + [(k, k + BLOCK) for k in range(0, whole, BLOCK)]
+    last = (count - 1) // BLOCK * BLOCK
+    return [(last, count), *((k, k + BLOCK) for k in range(0, last, BLOCK))]
 
 
 # -------------------------------------------------------------------------------- one product

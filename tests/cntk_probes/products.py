@@ -20,11 +20,14 @@ FORWARD, OF_X, OF_WEIGHT = range(3)
 
 
 def shapes(seed, count, largest):
-    """(form, m, n, k, samples): any size, the small ones more often, since they have most rules."""
+    """(form, m, n, k, samples): any size; small ones, which have most rules, and sums of whole
+    blocks of 112 more often."""
     random = np.random.RandomState(seed)
     sizes = random.randint(1, largest + 1, (count, 3))
     few = random.rand(count, 3) < 0.3
     sizes[few] = random.randint(1, min(largest, 33) + 1, few.sum())
+    blocks = random.rand(count) < 0.05
+    sizes[blocks, 2] = 112 * random.randint(1, 5, blocks.sum())
     forms = np.arange(count) % 3
     samples = np.where(forms == OF_WEIGHT, random.randint(1, 4, count), 1)
     return np.column_stack([forms, sizes, samples])

@@ -33,7 +33,7 @@ def test_another_edge_or_block_shows(theirs, monkeypatch, place, value, forms):
 
 def test_blocks():
     assert products.blocks(300) == [(224, 300), (0, 112), (112, 224)]
-    assert products.blocks(224) == [(0, 112), (112, 224)]
+    assert products.blocks(224) == [(112, 224), (0, 112)]
     assert products.blocks(5) == [(0, 5)]
 
 

@@ -148,10 +148,10 @@ void edges(const Product *of, size_t first, size_t last, size_t dotted, size_t s
     } else {
         const size_t whole = n - n % 4, end = last < whole ? last : whole;
         const Region below = {m - m % 8, m, first, end};
-        const size_t blocks = k / BLOCK, rest = blocks * BLOCK;
-        for (size_t i = rest == k; m % 8 && i <= blocks; i++) {
-            const size_t start = i ? (i - 1) * BLOCK : rest, stop = i ? start + BLOCK : k;
-            const int fresh = !of->add && i == (rest == k);
+        const size_t before = (k - 1) / BLOCK;  /* the last block comes first */
+        for (size_t i = 0; m % 8 && i <= before; i++) {
+            const size_t start = (i ? i - 1 : before) * BLOCK, stop = i ? start + BLOCK : k;
+            const int fresh = !of->add && !i;
             if (dotted) dots(of, below, start, stop, fresh);
             else chains(of, below, start, stop, fresh, 0);
         }
