@@ -16,8 +16,6 @@ import subprocess
 import sys
 import tempfile
 
-from captures.errors import ParityError
-
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build")
 VARIABLE = "CNTK_PROCESSORS"
 SOURCE = r"""
@@ -57,7 +55,7 @@ int pthread_getaffinity_np(unsigned long thread, size_t size, cpu_set_t *set)
 """
 
 
-class ProcessorsError(ParityError):
+class ProcessorsError(RuntimeError):
     """The library that answers how many processors there are could not be made."""
 
 
@@ -99,7 +97,7 @@ def main(arguments):
         return 2
     try:
         environment = dict(os.environ, **variables(int(arguments[0])))
-    except (ParityError, OSError) as error:
+    except (ProcessorsError, OSError) as error:
         sys.stderr.write("error: %s\n" % error)
         return 2
     return os.execve(sys.executable, [sys.executable] + arguments[1:], environment)

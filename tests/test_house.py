@@ -297,6 +297,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "one_write_and_rename": {
         "environment/executable_stack.py": "the standard library alone",
         "environment/missing_libraries.py": "the standard library alone",
+        "environment/processors.py": "the standard library alone",
         "environment/set_up.py": "the standard library alone",
         "captures/training/checkpoint.py": "a folder, brought to the disk first",
         "torch_port/native/__init__.py": "a compiled library, which several processes may build",

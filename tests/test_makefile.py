@@ -134,7 +134,8 @@ DATA = "-m datasets.drawn_faces --output data"
     ("compare", [PORT], "-P -m parity compare --seed 3"),
     ("judge", [PORT], "-P -m parity judge --seed 3"),
     ("train", [PORT, DATA], "-P -m torch_port.train --seed 3"),
-    ("train-cntk", [SET_UP, DATA], "-I -m cntk_impl.dcgan_training --seed 3"),
+    ("train-cntk", [SET_UP, DATA],
+     "-I -m environment.processors 2 -I -m cntk_impl.dcgan_training --seed 3"),
     ("bench", [SET_UP, DATA], "-m benchmarks --seed 3"),
     ("test", [SET_UP, DATA], "-m pytest --seed 3"),
 ])

@@ -53,8 +53,12 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
         "--output", folder / name, "--job", job]
     if nudge:
         command += ["--nudge", str(nudge)]
+    try:
+        threads = processors.variables(plan.cntk_threads)
+    except processors.ProcessorsError as error:
+        raise ProducerError(str(error)) from error
     return Job(name, command, folder / name, slots=plan.threads if job == "layers" else 1,
-               environment={**processors.variables(plan.cntk_threads), **CNTK_ENVIRONMENT})
+               environment={**threads, **CNTK_ENVIRONMENT})
 
 
 def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:

@@ -8,22 +8,19 @@ of a weight over one to three samples, each added to the one before. Exits 1 whe
 import importlib.util
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from torch import Tensor
-from tqdm import tqdm
 
+from captures.process import pinned
 from torch_port import products
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROBE = ROOT / "tests" / "cntk_probes" / "products.py"
 ONE = (1, 1)
 Product = tuple[int, ...]  # form, m, n, k, samples
@@ -68,26 +65,8 @@ def differing(shapes: Iterable[Product], hashes: Iterable[int]) -> Iterator[tupl
 def by_cntk(seed: int, shapes: int, largest: int) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "products.npz"
-        subprocess.run([ROOT / ".venv-cntk" / "bin" / "python", PROBE, output, str(seed),
-                        str(shapes), str(largest)], check=True,
-                       env={**os.environ, "PYTHONPATH": str(ROOT)})
+        subprocess.run([ROOT / ".venv-cntk" / "bin" / "python", "-m", "tests.cntk_probes.products",
+                        output, str(seed), str(shapes), str(largest)], check=True, cwd=ROOT,
+                       env=pinned(os.environ))
         with np.load(output) as arrays:
             return dict(arrays)
-
-
-def main(shapes: Annotated[int, typer.Option(min=1, help="how many")] = 5000,
-         largest: Annotated[int, typer.Option(min=1, help="rows, columns, length of a sum")] = 300,
-         seed: Annotated[int, typer.Option(min=0, help="of shapes and values")] = 0) -> None:
-    """Compares products of random shapes with CNTK's own MKL, bit for bit."""
-    theirs = by_cntk(seed, shapes, largest)
-    drawn = tqdm(theirs["shapes"], unit="product")
-    found = list(differing(drawn, theirs["hashes"]))
-    for number, (form, m, n, k, samples) in found[:20]:
-        print(f"product {number}: {('forward', 'gradient of x', 'gradient of weight')[form]} "
-              f"{m} x {n} x {k}, {samples} samples: other bits")
-    print(f"{len(found)} of {shapes} products differ from CNTK's")
-    sys.exit(1 if found else 0)
-
-
-if __name__ == "__main__":
-    typer.run(main)
