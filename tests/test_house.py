@@ -328,7 +328,6 @@ YET: dict[str, dict[str, str]] = {
         "parity/blame/", "parity/classifier_score.py", "parity/judge/policies.py",
         "parity/onnx/graph.py", "parity/report/html.py", "parity/stages/"), "asks the spec"),
     "one_write_and_rename": dict.fromkeys((
-        "captures/format.py", "captures/plan.py",
         "datasets/drawn_faces.py", "parity/classifier_score.py",
         "parity/evidence/examine.py", "parity/report/files.py"),
         "takes captures/files.py"),
