@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from captures.errors import DataError
+from captures.files import written_whole
 
 PICTURES, TILE, COLUMNS = 60, 160, 10
 
@@ -27,8 +28,6 @@ def contact_sheet(images: Sequence[Path], picture: Path) -> int:
         sheet[y:y + TILE, x:x + TILE] = cv2.resize(image, (TILE, TILE),
                                                    interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".png", sheet)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    part = picture.with_name(picture.name + ".part")
-    part.write_bytes(encoded.tobytes())
-    part.replace(picture)
+    with written_whole(picture) as part:
+        part.write_bytes(encoded.tobytes())
     return len(shown)

@@ -19,9 +19,7 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -38,14 +36,12 @@ from tqdm import tqdm
 from captures.errors import DataError
 from captures.files import written_whole
 from captures.output import alone
-from captures.process import pinned
 from datasets.contact_sheet import contact_sheet
+from datasets.finder import Finder, refuse_without_it
 from datasets.pictures import SkippedError, content_of, decoded
 
 FACES, MAP_FILE, RECORD = "faces", "train_dcgan_map.txt", "prepared.jsonl"
 SKIPPED, SHEET = "skipped.csv", "contact_sheet.png"
-ROOT = Path(__file__).resolve().parent.parent
-FINDER = ROOT / ".venv-cntk" / "bin" / "python"
 VERSION = 1  # raise it whenever a change here changes a pixel
 
 Image = NDArray[np.uint8]
@@ -91,50 +87,6 @@ class Summary:
     went_on: int  # photos that an earlier run had prepared
 
 
-class _Finder:
-    """Processes that find faces, one for each thread that asks."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.command = [str(FINDER), "-m", "datasets.face_finder", str(settings.scale),
-                        str(settings.neighbours), str(settings.smallest)]
-        self.own = threading.local()
-        self.all: list[subprocess.Popen[bytes]] = []
-
-    def _process(self) -> subprocess.Popen[bytes]:
-        process: subprocess.Popen[bytes] | None = getattr(self.own, "process", None)
-        if process is None or process.poll() is not None:
-            process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
-                stderr=subprocess.DEVNULL, env=pinned(os.environ), start_new_session=True)
-            self.own.process = process
-            self.all.append(process)
-            assert process.stdout is not None
-            if process.stdout.readline() != b"ready\n":
-                raise DataError(
-                    f"{FINDER} finds no faces: it needs the article's OpenCV 4.1.1; run `make "
-                    "setup`, or take the whole pictures with --whole")
-        return process
-
-    def boxes(self, image: Image) -> list[list[int]]:
-        """Raises SkippedError where the process dies on this picture."""
-        process = self._process()
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(b"%d %d\n" % image.shape[:2])
-            process.stdin.write(image.tobytes())
-            process.stdin.flush()
-            found: list[list[int]] = json.loads(process.stdout.readline())
-        except (OSError, ValueError) as error:
-            process.kill()
-            raise SkippedError("cannot be searched for faces", "the search ended") from error
-        return found
-
-    def end(self) -> None:
-        for process in self.all:
-            process.kill()
-            process.communicate()
-
-
 def prepare(settings: Settings, workers: int | None = None, quiet: bool = False) -> Summary:
     """Prepares the photos of a folder and of all folders in it.
 
@@ -159,10 +111,8 @@ def _checked(settings: Settings) -> Settings:
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "is not there"
         raise DataError(f"{folder} {kind}: give a folder of photos")
-    if not settings.whole and not FINDER.exists():
-        raise DataError(f"faces are found by the article's OpenCV 4.1.1, which comes with CNTK's "
-                        f"environment, and {FINDER} is not there: run `make setup`, or take the "
-                        "whole pictures with --whole")
+    if not settings.whole:
+        refuse_without_it()
     if "@" in str(settings.output.resolve()):
         raise DataError(f"{settings.output.resolve()} has an @ in it, which CNTK takes for a zip "
                         "file: give another --output")
@@ -245,7 +195,7 @@ class _Record:
 def _prepare_all(settings: Settings, photos: list[tuple[str, Path, list[int]]], record: _Record,
                  workers: int, quiet: bool) -> Iterator[tuple[str, Result]]:
     """Few photos are in the threads at once: a decoded one is large, and Ctrl-C is soon heard."""
-    finder = _Finder(settings)
+    finder = Finder(settings.scale, settings.neighbours, settings.smallest)
     job = functools.partial(_prepare_one, settings, finder)
     log = not sys.stderr.isatty()
     bar = tqdm(total=len(photos), desc="preparing photos", unit="photo", file=sys.stderr,
@@ -286,7 +236,7 @@ def _refuse_full_disk(settings: Settings, done: int, total: int) -> None:
                         "to go on, or choose another --output")
 
 
-def _prepare_one(settings: Settings, finder: _Finder, photo: tuple[str, Path, list[int]]) -> Result:
+def _prepare_one(settings: Settings, finder: Finder, photo: tuple[str, Path, list[int]]) -> Result:
     name, path, seen = photo
     result = Result(name, seen)
     try:
@@ -309,7 +259,7 @@ def _prepare_one(settings: Settings, finder: _Finder, photo: tuple[str, Path, li
     return result
 
 
-def _faces(image: Image, finder: _Finder) -> list[Image]:
+def _faces(image: Image, finder: Finder) -> list[Image]:
     boxes = finder.boxes(image)
     if not boxes:
         raise SkippedError("shows no face that was found")
@@ -321,9 +271,8 @@ def _write_bmp(path: Path, image: Image) -> None:
     if not done:
         raise DataError(f"OpenCV could not encode {path.name} as BMP: reinstall "
                         "opencv-python-headless")
-    part = path.with_name(f"{path.name}.{threading.get_ident()}.part")
-    part.write_bytes(encoded.tobytes())
-    part.replace(path)
+    with written_whole(path) as part:
+        part.write_bytes(encoded.tobytes())
 
 
 def _readable(name: str) -> str:

@@ -105,7 +105,7 @@ def fake(tmp_path):
                         "env | grep -E '^(PYTHON(PATH|HOME)|MKL_)' >> \"$calls\"\n"
                         'case "$*" in\n'
                         "*set_up*) exit ${SETTING_UP:-0};;\n"
-                        "*drawn_faces*) exit ${DRAWING:-0};;\n"
+                        "*datasets*) exit ${DRAWING:-0};;\n"
                         "esac\n"
                         "echo ran\n"
                         "exit ${EXITS:-0}\n")
@@ -124,7 +124,7 @@ def calls(fake: Path) -> list[str]:
 
 
 SET_UP, PORT = "-m environment.set_up all", "-m environment.set_up torch"
-DATA = "-m datasets.drawn_faces --output data"
+DATA = "-m datasets faces --output data"
 
 
 @pytest.mark.parametrize("command, there, run", [

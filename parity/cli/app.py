@@ -25,7 +25,6 @@ COMMANDS = {
     "golden": "what real CNTK does with a table of plans, kept as certificates",
     "defects": "every planted mistake, and what the suite says of it",
     "false-alarms": "the correct port over many plans: none may fail",
-    "photos": "a folder of photos becomes a data set, as the article prepared its own",
     "docs": "the tables of the docs, made from measurements",
 }
 

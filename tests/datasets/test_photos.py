@@ -20,8 +20,9 @@ from PIL import Image
 from captures.check import check_data
 from captures.errors import DataError, ParityError
 from captures.output import alone
-from datasets import photos
-from datasets.drawn_faces import face
+from datasets import finder, photos
+from datasets.__main__ import main
+from datasets.faces.portrait import face
 from datasets.photos import FACES, MAP_FILE, RECORD, SHEET, SKIPPED, Settings, prepare
 from datasets.pictures import SkippedError, decoded
 from tests.conftest import ROOT, cntk_environment_or_fail
@@ -249,11 +250,11 @@ def test_a_run_that_was_stopped_goes_on(folder, made, tmp_path, monkeypatch):
     """Ctrl-C in the middle, a record torn in its last line: the result is the whole run's."""
     really, calls = photos._prepare_one, []
 
-    def stopping(settings, finder, photo):
+    def stopping(settings, searching, photo):
         calls.append(photo)
         if len(calls) == 12:
             raise KeyboardInterrupt
-        return really(settings, finder, photo)
+        return really(settings, searching, photo)
 
     output = tmp_path / "set"
     settings = Settings(folder, output, whole=True)
@@ -271,7 +272,7 @@ def test_a_run_that_was_stopped_goes_on(folder, made, tmp_path, monkeypatch):
 
 def test_kill_9(folder, made, tmp_path):
     output = tmp_path / "set"
-    command = [sys.executable, "-m", "parity", "photos", str(folder), "--output", str(output),
+    command = [sys.executable, "-m", "datasets", "photos", str(folder), "--output", str(output),
                "--whole"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as process:
@@ -337,7 +338,7 @@ def test_faces_are_cut_out_as_the_articles_opencv_finds_them(people, tmp_path):
 
 def test_a_search_that_dies_skips_the_photo_and_goes_on(people, tmp_path, monkeypatch):
     cntk_environment_or_fail()
-    really, calls = photos._Finder._process, []
+    really, calls = finder.Finder._process, []
 
     def dying(self):
         process = really(self)
@@ -347,7 +348,7 @@ def test_a_search_that_dies_skips_the_photo_and_goes_on(people, tmp_path, monkey
             process.wait()
         return process
 
-    monkeypatch.setattr(photos._Finder, "_process", dying)
+    monkeypatch.setattr(finder.Finder, "_process", dying)
     summary = prepare(Settings(people, tmp_path / "set"), workers=1, quiet=True)
     assert summary.skipped["cannot be searched for faces"] == 1 and summary.images >= 1
 
@@ -371,7 +372,7 @@ def test_folders_that_cannot_be_prepared(folder, tmp_path, made, monkeypatch):
     assert "cannot be written" in refusal(Settings(folder, tmp_path / "file" / "o", **whole))
     assert "has an @ in it" in refusal(Settings(folder, tmp_path / "a@b", **whole))
     assert "--smallest 0" in refusal(Settings(folder, tmp_path / "o", smallest=0, **whole))
-    monkeypatch.setattr(photos, "FINDER", tmp_path / "none")
+    monkeypatch.setattr(finder, "FINDER", tmp_path / "none")
     assert "run `make setup`, or take the whole pictures with --whole" in refusal(
         Settings(folder, tmp_path / "o"))
     assert not (tmp_path / "o").exists()
@@ -412,7 +413,6 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch):
 
 
 def test_the_command(folder, tmp_path, capfd):
-    from parity.cli.app import main
     assert main(["photos", str(folder), "--output", str(tmp_path / "set"), "--whole"]) == 0
     out, err = capfd.readouterr()
     assert "images are in" in out and "is too small" in out and "preparing photos" in err
