@@ -114,7 +114,7 @@ def is_complete(output: Path, count: int, seed: int) -> bool:
     """
     try:
         record = json.loads((output / RECORD).read_text(encoding="utf-8"))
-        names = sorted(os.listdir(output / FACES))
+        names = sorted(one.name for one in (output / FACES).iterdir())
         if not isinstance(record, dict) or names != sorted(file_names(count)):
             return False
         wanted = {"generator_version": GENERATOR_VERSION, "count": count, "seed": seed}
@@ -134,7 +134,8 @@ def _refuse_foreign(faces: Path) -> None:
     if not faces.is_dir():
         raise DatasetError(f"{faces} is a file where the folder of the faces belongs: move it "
                            "away, or choose another folder with --output")
-    foreign = sorted(n for n in os.listdir(faces) if not re.fullmatch(r"\d{4,}\.bmp", n))
+    foreign = sorted(one.name for one in faces.iterdir()
+                     if not re.fullmatch(r"\d{4,}\.bmp", one.name))
     if foreign:
         raise DatasetError(f"{faces} holds {foreign[0]}, which this program did not write, so it "
                            "is not replaced: move it away, or choose another folder with --output")

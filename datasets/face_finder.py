@@ -9,7 +9,6 @@ In, for each picture: a line ``height width``, then height * width * 3 bytes, B,
 ``ready`` at the beginning; for each picture a line of JSON, [[x, y, width, height], ...], sorted.
 """
 import json
-import os
 import sys
 
 import cv2
@@ -23,7 +22,7 @@ def main():
     cv2.setNumThreads(1)  # the pictures are side by side, and the boxes in one order
     # What mypy reads is OpenCV 5, which has no cascades.
     cascade = cv2.CascadeClassifier(  # type: ignore[attr-defined]
-        os.path.join(cv2.data.haarcascades, CASCADE))  # type: ignore[attr-defined]
+        cv2.data.haarcascades + CASCADE)  # type: ignore[attr-defined]
     source, answer = sys.stdin.buffer, sys.stdout
     answer.write("ready\n")
     answer.flush()

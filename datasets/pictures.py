@@ -1,6 +1,5 @@
 """Pictures of any kind that a folder of photos may hold, as 8-bit B, G, R."""
 import io
-import os
 import stat
 from pathlib import Path
 
@@ -25,7 +24,7 @@ class SkippedError(Exception):
 def content_of(path: Path) -> bytes:
     """The file's bytes. Raises SkippedError."""
     try:
-        status = os.stat(path)
+        status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise SkippedError("is no file")
         if status.st_size > LARGEST_FILE:
