@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ SKIPPED, SHEET = "skipped.csv", "contact_sheet.png"
 VERSION = 1  # raise it whenever a change here changes a pixel
 
 Image = NDArray[np.uint8]
+_WRITING = threading.Lock()  # two photos of the same content are one file
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class _Record:
             if all((faces / image).is_file() for image in result.images):
                 self.done[result.name] = result
         faces.mkdir(parents=True, exist_ok=True)
-        for left in faces.glob("*.part"):  # of a run that was killed
+        for left in faces.glob("*.part*"):  # of a run that was killed
             left.unlink()
         with written_whole(self.path) as part:
             part.write_bytes(b"".join(lines) or json.dumps(told).encode() + b"\n")
@@ -271,7 +273,7 @@ def _write_bmp(path: Path, image: Image) -> None:
     if not done:
         raise DataError(f"OpenCV could not encode {path.name} as BMP: reinstall "
                         "opencv-python-headless")
-    with written_whole(path) as part:
+    with _WRITING, written_whole(path, durable=False) as part:
         part.write_bytes(encoded.tobytes())
 
 
