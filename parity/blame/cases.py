@@ -44,19 +44,20 @@ def _written(case: Case, check: Check, captures: common.Captures, folder: Path) 
 def _layer_case(prefix: str, branch: str, layer: str, captures: common.Captures, folder: Path,
                 check: Check) -> Path:
     """The layer on CNTK's own input, made anew from CNTK's weights, as judge."""
-    network = branch.split("_", maxsplit=1)[0]
+    spec = captures.spec
+    network = spec.network(branch).name
     order = [name.split("/")[1] for name in captures.cntk.names(prefix)
              if name.startswith(f"{branch}/")]
     at = order.index(layer)
     pixels = False
     if at:
         taken = captures.cntk[f"{prefix}/{branch}/{order[at - 1]}/output"]
-    elif branch == "generator":
+    elif branch == spec.maker.name:
         taken = captures.cntk["input/d_step/latents"]
-    elif branch == "discriminator_real":
+    elif branch == spec.real:
         taken, pixels = captures.cntk["input/reader/images"], True
     else:
-        taken = captures.cntk[f"{prefix}/generator/tanh7/output"]
+        taken = captures.cntk[f"{prefix}/{spec.maker.name}/{spec.maker.last}/output"]
     theirs = captures.cntk[f"{prefix}/{branch}/{layer}/output"]
     ours = captures.port[f"local/{prefix}/{branch}/{layer}/output"]
     oracle_error = float(np.max(np.abs(theirs - captures.oracle[
@@ -64,4 +65,5 @@ def _layer_case(prefix: str, branch: str, layer: str, captures: common.Captures,
     allowed = max(oracle_error, float(np.max(np.abs(theirs))) * REPRODUCED.value)
     return write_layer_reproduction(
         folder, network, layer, taken, ours, theirs, export.state_of(captures.cntk), allowed,
-        training=prefix.endswith("training"), pixels=pixels, what=check.detail)
+        training=prefix.endswith("training"), pixels=pixels, what=check.detail,
+        spec=spec)

@@ -37,7 +37,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captures.article import LAYERS
+from captures.spec import Spec
 from parity.blame.finding import (
     CNTK_EXPORTER,
     PORT,
@@ -68,18 +68,19 @@ def blame(network: str, corners: Corners, cntk_graph: AnyPath, port_graph: AnyPa
           cntk_state: State, port_state: State, tolerance: Tolerance = measured_floor) -> Blame:
     """The verdict on one network. cntk_state, port_state: captures' names to arrays, with what the
     corners were computed. Raises GraphError: a graph's file cannot be read at all."""
-    native = _first_outside(network, corners.cntk, corners.port, tolerance)
+    layers = [layer.name for layer in corners.spec.network(network).layers]
+    native = _first_outside(network, layers, corners.cntk, corners.port, tolerance)
     found = _weights_differ(network, cntk_state, port_state)
     for word, path, state, framework, runtime in (
             (CNTK_EXPORTER, cntk_graph, cntk_state, corners.cntk, corners.cntk_onnx),
             (PORT_EXPORTER, port_graph, port_state, corners.port, corners.port_onnx)):
         try:
-            graph: AnyPath | Graph = Graph.open(path)  # once: it is up to 76 MB
+            graph: AnyPath | Graph = Graph.open(path, corners.spec)  # once: it is up to 76 MB
         except GraphError:
             graph = path  # no chain of layers: a failed check below
-        edge = _first_outside(network, framework, runtime, tolerance,
+        edge = _first_outside(network, layers, framework, runtime, tolerance,
                               folded=graph.folded if isinstance(graph, Graph) else ())
-        structural = _structural(word, network, graph, state)
+        structural = _structural(word, network, graph, state, corners.spec)
         if word == PORT_EXPORTER and native and edge is None:
             # The export does what the port does. What its graph has wrong, the port has wrong.
             structural = [s for s in structural
@@ -91,16 +92,15 @@ def blame(network: str, corners: Corners, cntk_graph: AnyPath, port_graph: AnyPa
     if native:
         found.append(Finding(PORT, native.layer, _port_detail(network, native, corners),
                              native.measured, native.allowed))
-    order = [*(e.name for e in LAYERS[network]), "graph"]
+    order = [*layers, "graph"]
     # A sort that keeps exporters and runtime before the port in one layer: where CNTK's own export
     # disagrees with CNTK too, that comes first.
     return Blame(network, tuple(sorted(found, key=lambda f: order.index(f.layer))))
 
 
-def _first_outside(network: str, right: Layers, other: Layers, tolerance: Tolerance,
-                   folded: Sequence[str] = ()) -> _Outside | None:
-    for expected in LAYERS[network]:
-        name = expected.name
+def _first_outside(network: str, layers: Sequence[str], right: Layers, other: Layers,
+                   tolerance: Tolerance, folded: Sequence[str] = ()) -> _Outside | None:
+    for name in layers:
         if name in folded or name not in right:  # NaN, say: the forward stage names it
             continue
         if name not in other:
@@ -127,12 +127,13 @@ def _weights_differ(network: str, cntk_state: State, port_state: State) -> list[
     return []
 
 
-def _structural(word: str, network: str, graph: AnyPath | Graph, state: State) -> list[Finding]:
-    checks, _ = compare_structure(graph, network)
+def _structural(word: str, network: str, graph: AnyPath | Graph, state: State, spec: Spec
+                ) -> list[Finding]:
+    checks, _ = compare_structure(graph, network, spec)
     # Where the file is no chain of layers, that is the failed check.
     with contextlib.suppress(GraphError):
-        checks += compare_state(graph, network, state)
-    order = {expected.name for expected in LAYERS[network]}
+        checks += compare_state(graph, network, state, spec)
+    order = {layer.name for layer in spec.network(network).layers}
     failed: dict[str, list[Check]] = {}
     for check in checks:
         if not check.passed:

@@ -1,10 +1,12 @@
-"""TODO."""
+"""What blame looks at and what it says: four corners, findings, a verdict."""
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.judge.policies import CORNER
 from parity.onnx.graph import Graph
 from parity.onnx.names import Array
@@ -19,10 +21,11 @@ CNTK_EXPORTER, PORT_EXPORTER = "CNTK's exporter", "the port's exporter"
 CHANNELS = 2
 
 
-def measured_floor(place: str, right: Array) -> float:
+def measured_floor(place: str, right: Array, spec: Spec = DCGAN) -> float:
     """The tolerance where none is given: four times what float32 corners were measured apart."""
     size = float(np.max(np.abs(right))) if right.size else 0.0
-    if place.endswith(("conv7", "tanh7", "sigmoid7")):
+    network, layer = place.split("/")[:2]
+    if layer in spec.network(network).unbounded:
         size = max(size, 1.0)  # a logit or a pixel may be near 0, the terms of its sum are not
     return CORNER.value * size
 
@@ -40,6 +43,7 @@ class Corners:
     cntk_onnx: Layers
     port_onnx: Layers
     oracle: Layers = field(default_factory=dict)
+    spec: Spec = DCGAN
 
 
 @dataclass(frozen=True)

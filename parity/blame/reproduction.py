@@ -1,4 +1,4 @@
-"""TODO."""
+"""A failing case as a small folder with a script that shows it."""
 import math
 import os
 import shutil
@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from captures.article import ALPHA, EPSILON, INPUT, LAYERS, Expected
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.blame.finding import (
     PORT,
     PORT_EXPORTER,
@@ -30,6 +31,7 @@ from parity.blame.finding import (
 from parity.onnx.graph import Graph
 from parity.onnx.names import OPSET, STATISTICS, AnyPath, Array, GraphError
 from parity.onnx.runtime import Session
+from parity.onnx.table import Expected, table
 
 VALUES = 2_000_000  # of an array in a reproduction that has no layer: 8 MB in float32
 
@@ -49,33 +51,32 @@ def write_reproduction(folder: AnyPath, verdict: Blame, corners: Corners, cntk_g
     """
     if not verdict.findings:
         raise ValueError("nothing disagrees: there is no failing case to write")
-    finding, network = verdict.findings[0], verdict.network
+    finding, network, spec = verdict.findings[0], verdict.network, corners.spec
+    order = [layer.name for layer in spec.network(network).layers]
     weights = finding.place.split("/")[-1] in (*STATISTICS, "weight")
     if finding.word == PORT:
         if weights:
             return write_array_reproduction(
                 folder, finding.place, cntk_state[finding.place],
                 port_state.get(finding.place, np.zeros(0, np.float32)), 0.0, what=str(verdict))
-        before = [e.name for e in LAYERS[network]]
-        i = before.index(finding.layer)
-        taken = corners.input if i == 0 else corners.cntk[before[i - 1]]
+        i = order.index(finding.layer)
+        taken = corners.input if i == 0 else corners.cntk[order[i - 1]]
         right = corners.cntk[finding.layer]
         return write_layer_reproduction(
             folder, network, finding.layer, taken, corners.port[finding.layer], right, cntk_state,
-            tolerance(f"{network}/{finding.layer}", right), what=str(verdict))
+            tolerance(f"{network}/{finding.layer}", right), what=str(verdict), spec=spec)
     port_side = finding.export == PORT_EXPORTER
     framework, runtime = (corners.port, corners.port_onnx) if port_side \
         else (corners.cntk, corners.cntk_onnx)
     try:
-        graph = Graph.open(port_graph if port_side else cntk_graph)
+        graph = Graph.open(port_graph if port_side else cntk_graph, spec)
     except GraphError:  # no layer of it can be cut out
-        name = LAYERS[network][-1].name
+        name = order[-1]
         return write_array_reproduction(
             folder, f"{network}/{name}", framework[name],
             runtime.get(name, np.zeros(0, np.float32)),
             tolerance(f"{network}/{name}", framework[name]), ("framework", "export"), str(verdict))
     here = {layer.name for layer in graph.layers}
-    order = [e.name for e in LAYERS[network]]
     start = order.index(finding.layer) if finding.layer in order else len(order) - 1
     # A layer that the file lacks is missed by the next one that it has.
     name = next((name for name in order[start:] if name in here), graph.layers[-1].name)
@@ -93,16 +94,16 @@ def write_reproduction(folder: AnyPath, verdict: Blame, corners: Corners, cntk_g
 def write_layer_reproduction(folder: AnyPath, network: str, layer: str, taken: Array, port: Array,
                              cntk: Array, cntk_state: State, allowed: float,
                              training: bool = False, pixels: bool = True,
-                             what: str = "") -> Path:
+                             what: str = "", spec: Spec = DCGAN) -> Path:
     """The port's layer against CNTK's on CNTK's own input, with a graph of CNTK's weights as judge.
 
     taken: what the layer took, a whole minibatch: N x C x H x W, or z. port, cntk: its outputs.
     allowed: largest absolute difference. training: batch normalisation by the minibatch's own
     statistics. pixels: the discriminator's conv1 took 0..255; False: what is in [-1, 1] already.
     """
-    expected = next(e for e in LAYERS[network] if e.name == layer)
+    expected = next(one for one in table(spec, network) if one.name == layer)
     sample, _ = _worst(cntk, port)
-    model = _layer_model(network, expected, taken, cntk_state, training, pixels)
+    model = _layer_model(network, expected, taken, cntk_state, training, pixels, spec)
     case = _Case(f"{network}/{layer}", model, taken[sample:sample + 1], cntk[sample:sample + 1],
                  port[sample:sample + 1], allowed, True)
     return _write(folder, case, what or f"the port's {network}/{layer} is not CNTK's", "CNTK",
@@ -168,8 +169,8 @@ def _export_case(graph: Graph, name: str, first_input: Array, framework: Layers,
 
 
 def _layer_model(network: str, expected: Expected, taken: Array, state: State,
-                 training: bool, pixels: bool) -> onnx.ModelProto:
-    """One layer of the article's table with given weights, in ONNX's words."""
+                 training: bool, pixels: bool, spec: Spec) -> onnx.ModelProto:
+    """One layer of the networks' table with given weights, in ONNX's words."""
     place = f"{network}/{expected.name}"
     arrays: dict[str, Array] = {}
     nodes, source = [], "input"
@@ -181,8 +182,8 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
                                                 "group")}
         names = [name for name in ("weight", "bias") if f"{place}/{name}" in state]
         arrays = {name: np.asarray(state[f"{place}/{name}"]) for name in names}
-        if network == "generator" and expected.name == "conv1" and taken.ndim == 2:
-            arrays["shape"] = np.array([-1, *INPUT[network], 1, 1], np.int64)
+        if taken.ndim == 2:
+            arrays["shape"] = np.array([-1, *taken.shape[1:], 1, 1], np.int64)
             nodes.append(helper.make_node("Reshape", ["input", "shape"], ["reshaped"]))
             source = "reshaped"
         if "normalisation" in facts and pixels:
@@ -191,7 +192,7 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
                 nodes.append(helper.make_node(op, [source, op], [op + "_output"]))
                 source = op + "_output"
     elif expected.op == "BatchNormalization":
-        given = {"epsilon": EPSILON}
+        given = {"epsilon": expected.facts["epsilon"]}
         arrays = {name: np.asarray(state[f"{place}/{name}"]) for name in STATISTICS}
         if training:
             of = taken.astype(np.float64)
@@ -199,7 +200,7 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
             arrays["running_variance"] = of.var((0, 2, 3)).astype(np.float32)
         names = list(STATISTICS)
     elif expected.op == "LeakyRelu":
-        given = {"alpha": ALPHA}
+        given = dict(expected.facts)
     nodes.append(helper.make_node(expected.op, [source, *names], ["output"], **given))
     graph = helper.make_graph(
         nodes, expected.name,

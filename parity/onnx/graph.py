@@ -39,8 +39,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from captures.article import ACTIVATIONS, INPUT, LAYERS
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.onnx.names import STATISTICS, AnyPath, Array, GraphError
+from parity.onnx.table import ACTIVATIONS, convolution_of, normalisation_of
 
 # ---------------------------------------------------------------------------------- reading a graph
 
@@ -71,11 +73,13 @@ def _load(path: AnyPath) -> onnx.ModelProto:
 class Graph:
     """A file's chain of layers. Raises GraphError: not readable as ONNX, or not a chain.
 
-    network: "generator" if it has transposed convolutions, else "discriminator". constants: arrays
+    network: the name of the spec's network that takes such an input. constants: arrays
     of initializers and Constant nodes. folded: convolutions that have a BatchNormalization in them.
     """
 
-    def __init__(self, model: onnx.ModelProto, where: str = "the graph") -> None:
+    def __init__(self, model: onnx.ModelProto, where: str = "the graph", spec: Spec = DCGAN
+                 ) -> None:
+        self.spec = spec
         self.model = model
         self.where = where
         graph = model.graph
@@ -83,26 +87,27 @@ class Graph:
                           for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+                self.constants[node.output[0]] = _constant(node, where)
         self.overridable = {v.name for v in graph.input} & {t.name for t in graph.initializer}
         inputs = [v for v in graph.input if v.name not in self.overridable]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise GraphError(f"{where} has {len(inputs)} inputs and {len(graph.output)} outputs: "
-                             "the article's networks have one of each")
+                             f"the networks of {spec.name} have one of each")
         self.input, self.output = inputs[0], graph.output[0]
         self.chain = self._chain()
-        transposed = any(node.op_type == "ConvTranspose" for node in self.chain)
-        self.network = "generator" if transposed else "discriminator"
+        takes_latents = len(self.input.type.tensor_type.shape.dim) == 1 + len(spec.maker.input)
+        self.described = spec.maker if takes_latents else spec.critic
+        self.network = self.described.name
         self.folded: list[str] = []
         self.layers = self._layers()
 
     @classmethod
-    def open(cls, path: AnyPath) -> "Graph":
-        return cls(_load(path), str(path))
+    def open(cls, path: AnyPath, spec: Spec = DCGAN) -> "Graph":
+        return cls(_load(path), str(path), spec)
 
     @classmethod
-    def of(cls, source: "AnyPath | Graph") -> "Graph":
-        return source if isinstance(source, Graph) else cls.open(source)
+    def of(cls, source: "AnyPath | Graph", spec: Spec = DCGAN) -> "Graph":
+        return source if isinstance(source, Graph) else cls.open(source, spec)
 
     @property
     def batch(self) -> int | None:
@@ -134,18 +139,17 @@ class Graph:
         made: list[Layer] = []
         waiting: list[onnx.NodeProto] = []
         number = 0
-        names = {int(e.name[-1]): e.name for e in LAYERS[self.network]
-                 if e.op in ACTIVATIONS}
+        named = self._names()
         for node in self.chain:
             waiting.append(node)
             op = node.op_type
             if op in ("Conv", "ConvTranspose"):
                 number += 1
-                name = f"conv{number}"
+                name = named.get((number, "convolution"), f"convolution_{number}")
             elif op == "BatchNormalization":
-                name = f"bn{number}"
-            elif op in ACTIVATIONS:  # under the article's name: the operator is judged elsewhere
-                name = names.get(number, f"{ACTIVATIONS[op]}{number}")
+                name = named.get((number, "normalisation"), f"normalisation_{number}")
+            elif op in ACTIVATIONS:  # under the spec's name: the operator is judged elsewhere
+                name = named.get((number, "activation"), f"activation_{number}")
             else:
                 constant = self._bias_of(node, made[-1]) if made and waiting == [node] else ""
                 if constant:
@@ -158,12 +162,23 @@ class Graph:
                               node.output[0], node, tuple(waiting)))
             waiting = []
         if not made:
-            raise GraphError(f"{self.where} has no layer of the article's networks")
+            raise GraphError(f"{self.where} has no layer of the networks of {self.spec.name}")
         if waiting:  # after the last activation: what leaves the graph is the last layer's output
             last = made.pop()
             made.append(Layer(last.name, last.input, self.output.name, last.main,
                               (*last.nodes, *waiting), last.bias))
         return self._named_by_fold(made)
+
+    def _names(self) -> dict[tuple[int, str], str]:
+        """(which convolution, "convolution" or what stands behind it) to the spec's name."""
+        made: dict[tuple[int, str], str] = {}
+        number = 0
+        for layer in self.described.layers:
+            number += bool(layer.weight)
+            what = "convolution" if layer.weight else (
+                "normalisation" if layer.parameters else "activation")
+            made.setdefault((number, what), layer.name)
+        return made
 
     def _bias_of(self, node: onnx.NodeProto, layer: Layer) -> str:
         """The constant of an Add directly behind a convolution without one, one value a channel."""
@@ -177,14 +192,14 @@ class Graph:
         return ""
 
     def _named_by_fold(self, layers: list[Layer]) -> list[Layer]:
-        """A convolution with a bias that the article's has not, and no BatchNormalization behind
+        """A convolution with a bias that the spec's has not, and no BatchNormalization behind
         it, is that BatchNormalization's output."""
         here = {layer.name for layer in layers}
-        without_bias = {e.name for e in LAYERS[self.network] if e.facts.get("bias", 0) is None}
+        without_bias = {one.name for one in self.described.layers if one.weight and not one.bias}
         named = []
         for layer in layers:
-            norm = layer.name.replace("conv", "bn")
-            if layer.name in without_bias and norm not in here \
+            norm = normalisation_of(self.described, layer.name)
+            if layer.name in without_bias and norm and norm not in here \
                     and (layer.bias or len(layer.main.input) > 2):
                 self.folded.append(layer.name)
                 layer = Layer(norm, layer.input, layer.output, layer.main, layer.nodes, layer.bias)
@@ -252,15 +267,40 @@ class Graph:
                                  producer_name=self.model.producer_name)
 
     def input_shape(self, layer: Layer) -> list[int | str]:
-        """Of one sample, as the article has it."""
+        """Of one sample, as the spec has it."""
         names = [one.name for one in self.layers]
         if layer.name == names[0]:
-            return list(INPUT[self.network])
+            return list(self.described.input)
         before = names[names.index(layer.name) - 1]
-        for expected in LAYERS[self.network]:
-            if expected.name == before:
-                return list(expected.shape)
+        for one in self.described.layers:
+            if one.name == before:
+                return list(one.output)
         return ["c", "h", "w"]
+
+    def is_folded(self, normalisation: str) -> bool:
+        return convolution_of(self.described, normalisation) in self.folded
+
+
+def _constant(node: onnx.NodeProto, where: str) -> Array:
+    """The value of a Constant node, in whichever of its forms."""
+    for given in node.attribute:
+        value = helper.get_attribute_value(given)
+        if given.name == "value":
+            return numpy_helper.to_array(value)
+        if given.name in ("value_float", "value_floats"):
+            return np.asarray(value, np.float32)
+        if given.name in ("value_int", "value_ints"):
+            return np.asarray(value, np.int64)
+        if given.name == "sparse_value":
+            dense = np.zeros(list(value.dims), numpy_helper.to_array(value.values).dtype)
+            at = numpy_helper.to_array(value.indices)
+            values = numpy_helper.to_array(value.values)
+            if at.ndim == 2:
+                dense[tuple(at.T)] = values
+            else:
+                dense.reshape(-1)[at] = values
+            return dense
+    raise GraphError(f"{where} has a Constant {node.name or node.output[0]} that holds no numbers")
 
 
 def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -320,5 +360,5 @@ def initializers(path: AnyPath) -> dict[str, Array]:
     """Name of the captures to the array in the file; what is folded is left out."""
     graph = Graph.open(path)
     return {f"{graph.network}/{layer.name}/{quantity}": array
-            for layer in graph.layers if layer.name.replace("bn", "conv") not in graph.folded
+            for layer in graph.layers if not graph.is_folded(layer.name)
             for quantity, array in graph.weights(layer).items()}

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from captures.article import LAYERS
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.onnx.graph import Graph, _first_line
 from parity.onnx.names import AnyPath, Array, GraphError, Perturb
 
@@ -70,15 +71,16 @@ class Session:
                              f"{_first_line(error)}") from None
 
 
-def run(path: AnyPath, inputs: Array, threads: int = 2, perturb: Perturb | None = None) -> Run:
+def run(path: AnyPath, inputs: Array, threads: int = 2, perturb: Perturb | None = None,
+        spec: Spec = DCGAN) -> Run:
     """Every layer of the graph on inputs, z or pixels, of any minibatch.
 
     perturb(layer, array): a runtime that is at fault, for tests. It is given every layer's output
     and returns it, or another, with which the layers behind it then go on.
 
-    Raises GraphError: not a graph of the article's networks, or onnxruntime does not run it.
+    Raises GraphError: not a graph of the spec's networks, or onnxruntime does not run it.
     """
-    graph = Graph.open(path)
+    graph = Graph.open(path, spec)
     if inputs.dtype != np.float32 or inputs.ndim < 2:
         raise GraphError(f"the graph's input is float32 with a minibatch first, not "
                          f"{inputs.dtype} {inputs.shape}")
@@ -98,9 +100,9 @@ def run(path: AnyPath, inputs: Array, threads: int = 2, perturb: Perturb | None 
                 if i + 1 < len(graph.layers):
                     values.update(_with_layers(graph, i + 1, changed, threads))
     made = Run(graph.network, {}, apart, graph.batch, list(graph.folded), providers)
-    for expected in LAYERS[graph.network]:
+    for expected in graph.described.layers:
         if expected.name in values:
-            array, shape = values.pop(expected.name), (len(inputs), *expected.shape)
+            array, shape = values.pop(expected.name), (len(inputs), *expected.output)
             # Squeezed or flattened in the file: the values are those of the layer all the same.
             made.layers[expected.name] = array.reshape(shape) if array.size == math.prod(shape) \
                 else array

@@ -7,12 +7,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from captures.article import EPSILON, INPUT, LAYERS, TIME_CONSTANT, Expected
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.policies import FOLDED
 from parity.judge.results import Check
 from parity.onnx.graph import Graph, Layer, _first_line, _load, _opset, attributes
 from parity.onnx.names import OPSET, RESHAPES, STATISTICS, AnyPath, Array, GraphError
+from parity.onnx.table import Expected, convolution_of, normalisation_of, single, table
 
 
 def check(path: AnyPath | Graph) -> str:
@@ -61,7 +63,7 @@ def _facts(graph: Graph, layer: Layer) -> dict[str, Any]:
                 pads = [a + b for a, b in zip(pads, before, strict=True)]
                 others.remove(pad)
         if given.get("auto_pad", "NOTSET") != "NOTSET":
-            pads = f"auto_pad {given['auto_pad']}"
+            pads = _automatic(graph, layer, shape[2:], given)
         elif "output_shape" in given:
             pads = f"output_shape {given['output_shape']}: the runtime chooses the pads"
         facts = {"kernel_shape": given.get("kernel_shape", shape[2:]), "pads": pads,
@@ -75,7 +77,7 @@ def _facts(graph: Graph, layer: Layer) -> dict[str, Any]:
             others = [n for n in others if n not in normalisation]
     elif node.op_type == "BatchNormalization":
         known = {"epsilon", "momentum"}
-        facts = {"epsilon": given.get("epsilon", EPSILON),
+        facts = {"epsilon": given.get("epsilon", single(1e-5)),
                  "channels": [int(array.size) for array in weights.values()]}
         if len([name for name in node.output if name]) != 1 or given.get("training_mode"):
             facts["training"] = "it updates its statistics"
@@ -106,6 +108,30 @@ def _reached(pads: Any, sizes: Sequence[Any], facts: Mapping[str, Any]) -> Any:
     return made
 
 
+def _automatic(graph: Graph, layer: Layer, kernel: Sequence[int], given: Mapping[str, Any]) -> Any:
+    """The pads that auto_pad stands for. (ONNX: SAME_UPPER has the odd pixel of a convolution at
+    the end and of a transposed one's crop at the beginning, SAME_LOWER the other way.)"""
+    way, sizes = given["auto_pad"], graph.input_shape(layer)[1:]
+    if way == "VALID":
+        return [0] * 2 * len(kernel)
+    transposed = layer.main.op_type == "ConvTranspose"
+    if way not in ("SAME_UPPER", "SAME_LOWER") or len(sizes) != len(kernel) \
+            or not all(isinstance(size, int) for size in sizes) \
+            or any(one != 1 for one in given.get("dilations", [])):
+        return f"auto_pad {way}"
+    before, after = [], []
+    for size, window, step in zip(sizes, kernel, given.get("strides", [1] * len(kernel)),
+                                  strict=True):
+        assert isinstance(size, int)
+        beyond = max(window - step if transposed else (-(-size // step) - 1) * step + window - size,
+                     0)
+        larger_first = (way == "SAME_UPPER") == transposed
+        first = beyond - beyond // 2 if larger_first else beyond // 2
+        before.append(first)
+        after.append(beyond - first)
+    return [*before, *after]
+
+
 def _scalar(graph: Graph, node: onnx.NodeProto) -> float | None:
     """x - c and x / c: c. None for c - x and c / x, and for anything but one number."""
     name = node.input[1]
@@ -119,8 +145,11 @@ def _exact(place: str, wrong: Sequence[str]) -> Check:
                  policy="exact", detail="; ".join(wrong))
 
 
-def compare_structure(path: AnyPath | Graph, network: str) -> tuple[list[Check], list[str]]:
-    """One check a layer, four of the whole graph, and what is listed without being judged.
+def compare_structure(path: AnyPath | Graph, network: str, spec: Spec = DCGAN,
+                      minibatch: int | None = None) -> tuple[list[Check], list[str]]:
+    """One check a layer, six of the whole graph, and what is listed without being judged.
+
+    minibatch: of the training, for batch normalisation's momentum; None: any whole one.
 
     A file that is not a chain of layers is one failed check.
     """
@@ -128,7 +157,7 @@ def compare_structure(path: AnyPath | Graph, network: str) -> tuple[list[Check],
     said = check(path)
     checks = [_exact(f"{place}/checker", [said] if said else [])]
     try:
-        graph = Graph.of(path)
+        graph = Graph.of(path, spec)
     except GraphError as error:
         return [*checks, _exact(f"{place}/operators", [str(error)])], []
     model = graph.model
@@ -137,15 +166,22 @@ def compare_structure(path: AnyPath | Graph, network: str) -> tuple[list[Check],
         *([f"opset {_opset(model)}, CNTK's is {OPSET}"] if _opset(model) != OPSET else []),
         *(f"operators of {domain}" for domain in foreign)]))
     ends = []
-    for info, sample, what in ((graph.input, INPUT[network], "input"),
-                               (graph.output, list(LAYERS[network][-1].shape), "output")):
+    described = spec.network(network)
+    for info, sample, what in ((graph.input, list(described.input), "input"),
+                               (graph.output, list(described.output), "output")):
         dims = [d.dim_value for d in info.type.tensor_type.shape.dim]
         if dims[1:] != sample or info.type.tensor_type.elem_type != TensorProto.FLOAT:
             ends.append(f"the {what} {info.name} is N x {dims[1:]}, it should be N x {sample} "
                         "of float32")
     checks.append(_exact(f"{place}/ends", ends))
+    by_cntk = model.producer_name == "CNTK"
+    checks.append(_exact(f"{place}/minibatch", [
+        f"the minibatch is fixed at {graph.batch}, it should be free"]
+        if graph.batch and (graph.batch, by_cntk) != (1, True) else []))
+    checks.append(_exact(f"{place}/momentum", _momenta(
+        graph, CNTKS_SAMPLES if by_cntk else minibatch)))
 
-    expected = [e for e in LAYERS[network] if e.name not in graph.folded]
+    expected = [e for e in table(spec, network) if e.name not in graph.folded]
     found = [layer.name for layer in graph.layers]
     wrong = []
     if found != [e.name for e in expected]:
@@ -156,16 +192,16 @@ def compare_structure(path: AnyPath | Graph, network: str) -> tuple[list[Check],
     checks.append(_exact(f"{place}/operators", wrong))
     for e in expected:
         if e.name in found:
-            checks.append(_compare_layer(graph, e, network))
+            checks.append(_compare_layer(graph, e, network, spec))
     return checks, _notes(graph)
 
 
-def _compare_layer(graph: Graph, e: Expected, network: str) -> Check:
+def _compare_layer(graph: Graph, e: Expected, network: str, spec: Spec) -> Check:
     layer = graph.layers[graph.index(e.name)]
     op, facts = e.op, dict(e.facts)
-    convolution = e.name.replace("bn", "conv")
+    convolution = convolution_of(graph.described, e.name)
     if convolution in graph.folded:
-        source = next(x for x in LAYERS[network] if x.name == convolution)
+        source = next(x for x in table(spec, network) if x.name == convolution)
         op, facts = source.op, {**source.facts, "bias": [source.shape[0]]}
     got = _facts(graph, layer)
     if e.op == op == "Conv":
@@ -177,24 +213,43 @@ def _compare_layer(graph: Graph, e: Expected, network: str) -> Check:
     return _exact(f"{network}/{e.name}/node", wrong)
 
 
+# CNTK 2.7's exporter fixes the minibatch at 1, and takes this for the training's, whatever it was.
+CNTKS_SAMPLES = 48
+
+
+def _momenta(graph: Graph, minibatch: int | None) -> list[str]:
+    """Which batch normalisations would keep another part of their statistics in training than
+    exp(-N / time constant)."""
+    wrong, constant = [], graph.spec.time_constant
+    for layer in graph.layers:
+        if layer.main.op_type == "BatchNormalization":
+            found = attributes(layer.main).get("momentum", 0.9)
+            samples = -constant * math.log(found) if 0 < found < 1 else -1.0
+            nearest = max(round(samples), 1)
+            asked = nearest if minibatch is None else minibatch
+            # The roundings to float32 are up to 2**-23 of 1: that many time constants of a sample.
+            if abs(samples - asked) > 2 ** -23 * constant:
+                wrong.append(f"{layer.name} has momentum {found:.8g}, exp(-{samples:.3f} / "
+                             f"{constant:g}): it should be of {asked} samples")
+    return wrong
+
+
 def _notes(graph: Graph) -> list[str]:
     """What the file's form is, where two exporters may differ without one being wrong."""
     model = graph.model
     notes = [f"written by {model.producer_name} {model.producer_version}".rstrip()
              + f", opset {_opset(model)}, IR {model.ir_version}; {graph.input.name} to "
                f"{graph.output.name}"]
-    if graph.batch:
-        notes.append(f"the minibatch is fixed at {graph.batch}: other minibatches are run in parts "
-                     "of that")
+    constant = graph.spec.time_constant
     momenta = sorted({attributes(layer.main).get("momentum", 0.9) for layer in graph.layers
                       if layer.main.op_type == "BatchNormalization"})
     for momentum in momenta:
-        samples = -TIME_CONSTANT * math.log(momentum) if 0 < momentum < 1 else 0
+        samples = -constant * math.log(momentum) if 0 < momentum < 1 else 0
         notes.append(
             f"batch normalisation's momentum is {momentum:.8f}"
-            + (f", exp(-N/{TIME_CONSTANT}) for a minibatch of {samples:.1f}" if samples else "")
-            + (": CNTK's exporter takes 48, whatever the training's was" if round(samples) == 48
-               else "") + "; inference does not read it")
+            + (f", exp(-N/{constant:g}) for a minibatch of {samples:.1f}" if samples else "")
+            + (f": CNTK's exporter takes {CNTKS_SAMPLES}, whatever the training's was"
+               if round(samples) == CNTKS_SAMPLES else "") + "; inference does not read it")
     notes.append("batch normalisation's sample_count (CNTK's aggregate_count) is not in the file")
     if graph.overridable:
         notes.append(f"all {len(graph.overridable)} initializers are inputs of the graph too, so "
@@ -221,16 +276,16 @@ def _notes(graph: Graph) -> list[str]:
     return notes
 
 
-def compare_state(path: AnyPath | Graph, network: str, state: Mapping[str, Array]
-                  ) -> list[Check]:
+def compare_state(path: AnyPath | Graph, network: str, state: Mapping[str, Array],
+                  spec: Spec = DCGAN) -> list[Check]:
     """Every parameter and statistic of the network against the framework's own, bit for bit; a
     folded pair against what folding gives. sample_count is not looked for."""
-    graph = Graph.of(path)
+    graph = Graph.of(path, spec)
     layers = {layer.name: layer for layer in graph.layers}
     checks = []
     for name in [n for n in state if n.startswith(network + "/")]:
         layer, quantity = name.split("/")[1:]
-        if quantity == "sample_count" or layer.replace("bn", "conv") in graph.folded:
+        if quantity == "sample_count" or graph.is_folded(layer):
             continue
         got = graph.weights(layers[layer]).get(quantity) if layer in layers else None
         checks.append(_same(name, got, np.asarray(state[name])))
@@ -262,11 +317,11 @@ def _same(place: str, got: Array | None, state: Array) -> Check:
 
 def _compare_folded(graph: Graph, network: str, convolution: str,
                     state: Mapping[str, Array]) -> list[Check]:
-    norm = convolution.replace("conv", "bn")
+    norm = normalisation_of(graph.described, convolution)
     layer = graph.layers[graph.index(norm)]
     scale, bias, mean, variance = (np.asarray(state[f"{network}/{norm}/{q}"], np.float64)
                                    for q in STATISTICS)
-    factor = scale / np.sqrt(variance + EPSILON)
+    factor = scale / np.sqrt(variance + single(graph.spec.epsilon))
     weight = np.asarray(state[f"{network}/{convolution}/weight"], np.float64)
     along = [-1, 1, 1, 1] if layer.main.op_type == "Conv" else [1, -1, 1, 1]
     checks = []

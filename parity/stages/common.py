@@ -112,8 +112,8 @@ class Captures:
 
 
 def has_file(capture: Capture, name: str) -> bool:
-    """Whether the capture has an attached file of this name."""
-    return name in capture.attached
+    """Whether the capture has an attached file of this name, or pattern of names."""
+    return bool(fnmatch.filter(capture.attached, name))
 
 
 def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:

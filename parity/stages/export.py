@@ -24,8 +24,11 @@ from parity.onnx.structure import compare_state, compare_structure
 from parity.stages.common import Captures
 from parity.stages.definition import Case, Definition, ExportCase, Needs
 
-BRANCH = {"generator": "generator", "discriminator": "discriminator_real"}
-INPUT = {"generator": "input/d_step/latents", "discriminator": "input/reader/images"}
+
+def input_of(captures: Captures, network: str) -> np.ndarray:
+    """What both frameworks evaluated: latents or pixels."""
+    made = captures.spec.maker.name == network
+    return captures.cntk["input/d_step/latents" if made else "input/reader/images"]
 
 
 @dataclass
@@ -56,18 +59,17 @@ def compare(captures: Captures, perturb: dict[str, Perturb] | None = None) -> Ex
     stage = ONNX.made()
     states = (state_of(captures.cntk), state_of(captures.port))
     made = Exports(stage, {}, {}, {}, states)
-    for network in ("generator", "discriminator"):
-        graphs = tuple(Path(capture.folder) / f"{network}.onnx"
-                       for capture in (captures.cntk, captures.port))
-        made.graphs[network] = graphs  # type: ignore[assignment]
+    for network in (one.name for one in captures.spec.networks):
+        graphs = (_file(captures.cntk, network), _file(captures.port, network))
+        made.graphs[network] = graphs
         layers: list[dict[str, np.ndarray]] = []
         for who, capture, path, state in zip(("cntk", "port"), (captures.cntk, captures.port),
                                              graphs, states, strict=True):
             layers.append(_one_export(stage, captures, network, who, capture, path, state,
                                       (perturb or {}).get(who)))
-        corners = Corners(captures.cntk[INPUT[network]],
+        corners = Corners(input_of(captures, network),
                           native(captures.cntk, network), native(captures.port, network),
-                          layers[0], layers[1], native(captures.oracle, network))
+                          layers[0], layers[1], native(captures.oracle, network), captures.spec)
         made.corners[network] = corners
         try:
             made.blames[network] = blame(network, corners, graphs[0], graphs[1], *states,
@@ -77,12 +79,20 @@ def compare(captures: Captures, perturb: dict[str, Perturb] | None = None) -> Ex
     return made
 
 
+def _file(capture: Capture, network: str) -> Path:
+    """The exported file, which is checked; where there is none, a path that nothing lies at."""
+    name = f"{network}.onnx"
+    if name in capture.attached:
+        return capture.attachment(name)
+    return Path(capture.folder) / f"no {name} was attached"
+
+
 def tolerance(captures: Captures) -> Callable[[str, np.ndarray], float]:
     """For ``blame``: its own floor, and four nudges where an output is ill-conditioned."""
     def allowed(place: str, right: np.ndarray) -> float:
         network, layer = place.split("/")
-        nudge = captures.nudge(f"{BRANCH[network]}/{layer}/output")["largest"]
-        return max(measured_floor(place, right), NUDGE.value * nudge)
+        nudge = captures.nudge(f"{captures.spec.branch_of(network)}/{layer}/output")["largest"]
+        return max(measured_floor(place, right, captures.spec), NUDGE.value * nudge)
     return allowed
 
 
@@ -92,12 +102,16 @@ def _one_export(stage: Stage, captures: Captures, network: str, who: str, captur
     """Adds the checks of one file; returns its layers, none where it does not run."""
     name = {"cntk": "CNTK's export", "port": "the port's export"}[who]
     try:
-        checks, notes = compare_structure(path, network)
+        if capture.facts.get("export_failed"):
+            raise GraphError(f"the export failed: {capture.facts['export_failed']}")
+        checks, notes = compare_structure(path, network, captures.spec,
+                                          int(captures.plan["minibatch_size"]))
         stage.checks += [_named(one, who) for one in checks]
         stage.notes += [f"{name} of the {network}: {note}" for note in notes]
-        stage.checks += [_named(one, who) for one in compare_state(path, network, state)]
-        done: Run = run(path, captures.cntk[INPUT[network]], int(
-            captures.cntk.manifest["plan"]["threads"]), perturb)
+        stage.checks += [_named(one, who) for one in compare_state(path, network, state,
+                                                                     captures.spec)]
+        done: Run = run(path, input_of(captures, network), int(captures.plan["threads"]), perturb,
+                        captures.spec)
     except GraphError as error:
         stage.checks.append(judgements.missing(f"{network}/{who}_export/graph", str(error)))
         return {}
@@ -109,7 +123,7 @@ def _one_export(stage: Stage, captures: Captures, network: str, who: str, captur
             stage.checks.append(judgements.missing(place, "the framework has no such output"))
             continue
         size = max(1.0, metrics.rms(own[layer]))
-        nudge = captures.nudge(f"{BRANCH[network]}/{layer}/output")["largest"]
+        nudge = captures.nudge(f"{captures.spec.branch_of(network)}/{layer}/output")["largest"]
         stage.checks.append(judgements.within_nudges(
             place, metrics.largest_absolute(array, own[layer]) / size, nudge / size,
             POLICY if array is done.output else ONNX_LAYER,
@@ -126,7 +140,7 @@ def _named(one: Check, who: str) -> Check:
 
 def native(capture: Capture, network: str) -> dict[str, np.ndarray]:
     """Layer to output in evaluation mode, as the framework itself computes it."""
-    prefix, made = f"forward/evaluation/{BRANCH[network]}", {}
+    prefix, made = f"forward/evaluation/{capture.spec.branch_of(network)}", {}
     for name in capture.names(prefix):
         try:
             made[name.split("/")[0]] = capture[f"{prefix}/{name}"]
@@ -152,6 +166,6 @@ def _case(check: Check) -> Case:
 ONNX = Definition(
     "onnx", "both exports: graph, weights, and every layer in onnxruntime",
     "exact; 2e-6 at the output, or nudges", judge,
-    {"cntk": Needs(("state", "forward/evaluation"), (), ("generator.onnx", "discriminator.onnx")),
+    {"cntk": Needs(("state", "forward/evaluation"), (), ("*.onnx",)),
      "port": Needs(("state", "forward/evaluation")), "oracle": Needs(("forward/evaluation",))},
     ("evaluation",), _case)
