@@ -112,6 +112,8 @@ def _automatic(graph: Graph, layer: Layer, kernel: Sequence[int], given: Mapping
     """The pads that auto_pad stands for. (ONNX: SAME_UPPER has the odd pixel of a convolution at
     the end and of a transposed one's crop at the beginning, SAME_LOWER the other way.)"""
     way, sizes = given["auto_pad"], graph.input_shape(layer)[1:]
+    if any(node.op_type == "Pad" for node in layer.nodes):
+        return f"auto_pad {way} behind a Pad"
     if way == "VALID":
         return [0] * 2 * len(kernel)
     transposed = layer.main.op_type == "ConvTranspose"

@@ -296,6 +296,14 @@ def auto_pad(model):
             attribute(node, "auto_pad", "SAME_UPPER")
 
 
+def fixed(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+
+
+def momentum(model):
+    attribute(find(model, "bn3"), "momentum", 0.9)
+
+
 def opset(model):
     model.opset_import[0].version = 11
 
@@ -400,6 +408,8 @@ EDITS = {
     "auto_pad": (auto_pad, "conv3/node"),
     "strides": (strides, "conv3/node"),
     "dilations": (dilations, "conv6/node"),
+    "a fixed minibatch": (fixed, "graph/minibatch"),
+    "another momentum": (momentum, "graph/momentum"),
     "opset 11": (opset, "graph/opset"),
     "epsilon": (epsilon, "bn3/node"),
     "alpha": (alpha, "leaky_relu2/node"),
