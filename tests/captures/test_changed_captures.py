@@ -1,0 +1,68 @@
+"""A capture whose manifest or files were changed: one message each, and nothing is read outside."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from captures.errors import CaptureError
+from captures.format import Capture, CaptureWriter
+from captures.plan import Plan
+from tests.captures.image_kinds import bmp
+
+NAME = "forward/training/a/b/output"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "0.bmp").write_bytes(bmp())
+    (folder / "map.txt").write_text(".../0.bmp\t0\n")
+    with CaptureWriter(folder / "c", "port", Plan.make(folder / "map.txt"), {}, 1) as writer:
+        writer.add(NAME, np.arange(6, dtype=np.float32))
+        path = folder / "x.onnx"
+        path.write_bytes(b"graph")
+        writer.attach(path)
+    return folder / "c"
+
+
+def read_all(folder):
+    capture = Capture(folder)
+    return [capture[name] for name in capture], [capture.attachment(n) for n in capture.attached]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_one_message(whole, tmp_path, seed):
+    folder, random = tmp_path / "c", np.random.RandomState(seed)
+    shutil.copytree(whole, folder)
+    path = [folder / "manifest.json", folder / "arrays" / "000000.npy", folder / "x.onnx"][seed % 3]
+    content = bytearray(path.read_bytes())
+    at = random.randint(len(content))
+    if seed % 2:
+        del content[at:]
+    else:
+        content[at] ^= 0x80
+    path.write_bytes(content)
+    with pytest.raises(CaptureError) as caught:
+        read_all(folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("file", ["../../etc/passwd", "/etc/passwd", "arrays/../x.onnx", "x.onnx"])
+def test_a_path_cannot_climb_out(whole, tmp_path, file):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["arrays"][NAME]["file"] = file
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CaptureError, match="no place inside"):
+        Capture(folder)
+
+
+def test_a_link_is_refused(whole, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    (folder / "x.onnx").unlink()
+    (folder / "x.onnx").symlink_to(whole / "x.onnx")
+    with pytest.raises(CaptureError, match="is a link"):
+        read_all(folder)
