@@ -20,9 +20,9 @@ def shown(what: str, value: Any) -> str:
 
 
 def changed(theirs: Dict[str, Any], ours: Dict[str, Any]) -> List[Change]:
-    """What differs, in the order of ``ours``."""
+    """What differs, in the order of ``ours``; None, after a conversion, is whatever the program says."""
     return [Change(what, shown(what, theirs.get(what, "not there")), shown(what, value))
-            for what, value in ours.items() if theirs.get(what) != value]
+            for what, value in ours.items() if theirs.get(what, "not there") not in (None, value)]
 
 
 def refuse_changes(differing: Sequence[Change], accepted: Sequence[str], checkpoint: Checkpoint

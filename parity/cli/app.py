@@ -25,6 +25,9 @@ COMMANDS = {
     "golden": "what real CNTK does with a table of plans, kept as certificates",
     "defects": "every planted mistake, and what the suite says of it",
     "false-alarms": "the correct port over many plans: none may fail",
+    "convert": "a trained model in another form, and a run from one program to the other",
+    "sample": "pictures, a grid and an interpolation out of a trained model",
+    "article": "one page that follows the article: its figures, CNTK's run and the port's",
     "docs": "the tables of the docs, made from measurements",
 }
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -200,15 +201,41 @@ def test_sigterm_then_going_on_is_the_run(run, tmp_path):
     assert 1 <= read_newest(folder).iteration == len(rows(folder)) - 1 < ITERATIONS
     for network, name in MODELS.items():
         read_model(folder / name, network)  # whole
+    ported = tmp_path / "ported"
+    by_command("torch_port.convert", "convert", folder, "--to", "port", "--output", ported)
     done = program("--output-dir", folder, "--resume")
     assert done.returncode == 0, done.stderr
-    ours, theirs = read_newest(folder), read_newest(run.folder)
-    assert ours.latents == theirs.latents and set(ours.arrays) == set(theirs.arrays)
-    assert [name for name in ours.arrays
-            if ours.arrays[name].tobytes() != theirs.arrays[name].tobytes()] == []
+    assert apart(folder, run.folder) == []
     for name in ("dcgan.csv", IMAGE, "samples/iteration0000003.png"):
         assert (folder / name).read_bytes() == (run.folder / name).read_bytes(), name
-    shutil.rmtree(folder)
+    # What CNTK began, the port ends, with CNTK's bits.
+    by_command("torch_port.train", "--output-dir", ported, "--resume", "--threads", "1")
+    assert apart(ported, run.folder) == []
+    assert (ported / "dcgan.csv").read_bytes() == (run.folder / "dcgan.csv").read_bytes()
+    for path in (folder, ported):
+        shutil.rmtree(path)
+
+
+def by_command(module, *options):
+    subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, check=True,
+                   capture_output=True)
+
+
+def apart(one, other):
+    """The names at which two runs' last checkpoints differ."""
+    one, other = read_newest(one), read_newest(other)
+    assert one.latents == other.latents and set(one.arrays) == set(other.arrays)
+    return [name for name in one.arrays
+            if one.arrays[name].tobytes() != other.arrays[name].tobytes()]
+
+
+def test_its_model_and_its_checkpoint_give_the_same_pictures(run, tmp_path):
+    made = []
+    for name in (MODELS["generator"], "checkpoints/iteration0000003"):
+        by_command("torch_port.convert", "sample", run.folder / name, "--count", "1", "--output",
+                   tmp_path / str(len(made)))
+        made.append((tmp_path / str(len(made)) / "grid.png").read_bytes())
+    assert made[0] == made[1]
 
 
 # ------------------------------------------------------------------------- importing, bad input

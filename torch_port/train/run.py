@@ -65,13 +65,13 @@ class Run(Trained):
 
     # ------------------------------------------------------------------------- what is kept of it
 
-    def _optimizers(self) -> Iterator[tuple[str, CNTKAdam]]:
+    def optimizers(self) -> Iterator[tuple[str, CNTKAdam]]:
         yield "generator", self.generator_optimizer
         yield "discriminator", self.discriminator_optimizer
 
     def arrays(self) -> Arrays:
         made = self.networks.arrays()
-        for network, optimizer in self._optimizers():
+        for network, optimizer in self.optimizers():
             (group,) = optimizer.param_groups
             made[network + "/learner/minibatches"] = torch.tensor(group["minibatches"])
             names = {parameter: name for name, parameter in made.items()}
@@ -86,7 +86,7 @@ class Run(Trained):
     def restore(self, arrays: Arrays, iteration: int, say: Callable[[str], None]) -> None:
         held = self.networks.arrays()
         self.networks.load({name: arrays[name] for name in held})
-        for network, optimizer in self._optimizers():
+        for network, optimizer in self.optimizers():
             (group,) = optimizer.param_groups
             names = {parameter: name for name, parameter in held.items()}
             group["minibatches"] = int(arrays[network + "/learner/minibatches"])
