@@ -283,6 +283,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "cntk_impl/console.py": "a program's options, in Python 3.6",
         "parity/evidence/false_alarms.py": "a quiet console for processes of its own"},
     "words": {
+        "torch_port/convert/": "converts the article's two networks",
         "torch_port/capture/": "captures the article's two networks",
         "torch_port/stand_in/": "does what CNTK's capture of the two does",
         "torch_port/adapter/": "the names that an adapter gives its two networks",

@@ -20,7 +20,7 @@ def shown(what: str, value: Any) -> str:
 
 
 def changed(theirs: Dict[str, Any], ours: Dict[str, Any]) -> List[Change]:
-    """What differs, in the order of ``ours``; None, after a conversion, is whatever the program says."""
+    """What differs, in the order of ``ours``. After a conversion None is whatever is said now."""
     return [Change(what, shown(what, theirs.get(what, "not there")), shown(what, value))
             for what, value in ours.items() if theirs.get(what, "not there") not in (None, value)]
 

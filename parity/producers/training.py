@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 from captures.process import pinned
-from parity.producers.jobs import ROOT
 
 
 def in_the_port(module: str, *options: object) -> int:
     """The exit code of ``python -m module options``; what it prints goes to this terminal. It keeps
     the caller's folder, from which relative paths count."""
     return subprocess.call([sys.executable, "-P", "-m", module, *map(str, options)],
-                           env=pinned(os.environ, PYTHONPATH=str(ROOT)))
+                           env=pinned(os.environ))
