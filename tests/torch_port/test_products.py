@@ -5,6 +5,7 @@ import torch
 
 from benchmarks import product_search
 from torch_port import edges, products
+from torch_port.native import CompilerError
 from torch_port.native import products as native
 
 SEED, COUNT, LARGEST = 1, 450, 40
@@ -89,3 +90,34 @@ def test_the_order_of_the_docstring_is_what_is_computed():
     weight = torch.randn(12, 300, 1, 1, generator=random)
     y = products.correlate(x, weight, (1, 1), products.NO_PADS)
     assert torch.equal(y.reshape(12, 16), reference(weight.reshape(12, 300), x.reshape(300, 16)))
+
+
+def refusing(folder, flag):
+    """A compiler that refuses a flag."""
+    path = folder / "cc-without-vectors"
+    path.write_text(f'#!/bin/sh\ncase "$*" in *{flag}*) echo no vectors >&2; exit 1 ;; esac\n'
+                    'exec cc "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_compiler_without_vectors_gives_the_plain_variant_and_says_so(tmp_path):
+    with pytest.warns(RuntimeWarning, match="makes no vectors, so convolutions have CNTK.s bits"):
+        library = native.fastest(refusing(tmp_path, "-DWIDTH=4"), tmp_path)
+    assert library.lanes() == native.variant("plain").lanes()
+
+
+def test_no_compiler_is_told(tmp_path):
+    with pytest.raises(CompilerError, match=r"no C compiler.*Install one"):
+        native.fastest("no-such-compiler", tmp_path)
+
+
+def test_what_another_processor_left_in_the_cache_is_not_taken(tmp_path, monkeypatch):
+    """Its library stands under another name; here it is none that could be loaded."""
+    native.variant("narrow", folder=tmp_path)
+    monkeypatch.setattr(native, "VARIANTS", {**native.VARIANTS, "other": ("-DWIDTH=2",)})
+    native.variant("other", folder=tmp_path)
+    (of_another,) = [path for path in tmp_path.glob("*.so")
+                     if native.ctypes.CDLL(str(path)).lanes() == 8]
+    of_another.write_bytes(b"of another processor")
+    assert native.fastest(folder=tmp_path).lanes() in (4, 16, 32)

@@ -7,8 +7,9 @@ holds the flags, so a cache that came from another processor is not taken for th
 import ctypes
 import warnings
 from functools import cache
+from pathlib import Path
 
-from torch_port.native import PRODUCTS, CompilerError, compiled
+from torch_port.native import BUILD, PRODUCTS, CompilerError, compiled
 
 # "narrow" is what every processor of its kind has: SSE2, NEON. "plain" asks for no vectors.
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -26,19 +27,20 @@ class Step(ctypes.Structure):
                 ("packed", _POINTER), ("panel", _SIZE), ("count", _SIZE), ("how", _SIZE)]
 
 
-def variant(name: str, compiler: str = "cc") -> ctypes.CDLL:
+def variant(name: str, compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDLL:
     """Raises CompilerError where the compiler does not make it."""
-    return compiled(PRODUCTS.read_text(encoding="ascii"), compiler=compiler, of=PRODUCTS,
-                    flags=VARIANTS[name])
+    return compiled(PRODUCTS.read_text(encoding="ascii"), folder, compiler, PRODUCTS,
+                    VARIANTS[name])
 
 
-def fastest(compiler: str = "cc") -> ctypes.CDLL:
+def fastest(compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDLL:
     """The variant for this processor; where the compiler makes no vectors the plain one, and a
     RuntimeWarning says so: the bits are the same."""
     try:
-        return variant(variant("narrow", compiler).fastest().decode(), compiler)
+        name = variant("narrow", compiler, folder).fastest().decode()
+        return variant(name, compiler, folder)
     except CompilerError as error:
-        plain = variant("plain", compiler)
+        plain = variant("plain", compiler, folder)
         warnings.warn("the C compiler makes no vectors, so convolutions have CNTK's bits but take "
                       f"several times as long: gcc or clang would be faster. {error}",
                       RuntimeWarning, stacklevel=2)
