@@ -10,18 +10,25 @@ once and puts it back, and exits 1 where a part that one replaces is not there.
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from planted import correct  # noqa: F401  registers
+import torch
+
+from planted.catalogue import described, mistakes, plant
 from planted.parts import PlantError, port_modules, restore
-from planted.plant import CORRECT
+from planted.plant import CORRECT, Mistake, Plant
+from torch_port import dcgan
 
 
-def check() -> int:
+def check(plants: Mapping[str, Plant]) -> int:
     code = 0
-    for name, plant in CORRECT.items():
+    for name, one in plants.items():
+        if isinstance(one, Mistake) and one.exported:
+            continue
         try:
-            plant.apply()
+            one.apply()
+            with torch.device("meta"):
+                dcgan.Networks()  # what a plant changes once the networks are made
             print(f"{name}: {restore()} replaced")
         except (PlantError, AttributeError) as error:
             print(f"error: {name}: {error}", file=sys.stderr)
@@ -32,20 +39,21 @@ def check() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--list"]:
-        print(json.dumps({"correct": {name: plant.what for name, plant in CORRECT.items()}}))
+        print(json.dumps(described()))
         return 0
     if list(arguments) == ["--check"]:
-        return check()
+        return check({**CORRECT, **mistakes()})
     if len(arguments) < 3 or arguments[0] != "--plants":
         print("error: give --plants NAME[,NAME] MODULE ARGUMENTS, or --list", file=sys.stderr)
         return 2
     port_modules()
-    for name in arguments[1].split(","):
-        if name not in CORRECT:
-            print(f"error: there is no plant {name!r}: give some of {', '.join(CORRECT)}",
-                  file=sys.stderr)
+    names = arguments[1].split(",")
+    for name in names:
+        if name not in CORRECT and name not in mistakes():
+            print(f"error: there is no plant {name!r}: give some of {', '.join(CORRECT)} or of the "
+                  "mistakes that --list prints", file=sys.stderr)
             return 2
-        CORRECT[name].apply()
+    plant(names)
     program = importlib.import_module(f"{arguments[2]}.__main__")
     return int(program.main(list(arguments[3:])))
 

@@ -5,15 +5,19 @@ normalisation, its compiler, a convolution by another algorithm, a better precis
 """
 import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from planted.graphs import as_constants, auto_pad
 from planted.parts import method, replace
 from planted.plant import correct
-from torch_port import adam, convolution, dcgan, layers, rounding
+from torch_port import adam, convolution, dcgan, layers, onnx_export, rounding
 from torch_port.batch_norm import BatchNormalization
 
 Pair = tuple[int, ...]
@@ -28,8 +32,8 @@ def as_pytorch_comes() -> None:
 
 def by(conv2d: object, conv_transpose2d: object) -> None:
     """Convolutions by these two functions, of the arguments of the port's."""
-    replace(convolution.conv2d, conv2d)  # type: ignore[type-var]
-    replace(convolution.conv_transpose2d, conv_transpose2d)  # type: ignore[type-var]
+    replace(convolution.conv2d, conv2d)  # type: ignore[arg-type]
+    replace(convolution.conv_transpose2d, conv_transpose2d)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------- PyTorch's own kernels
@@ -104,7 +108,7 @@ def ordinary() -> None:
     f_batch_norm()
     torch_adam()
     replace(layers.with_bias, lambda convolve, bias: convolve(bias))
-    replace(dcgan.normalized, lambda x: (x - dcgan.MIDDLE) / dcgan.MIDDLE)
+    replace(dcgan.normalized, lambda x, middle=127.5: (x - middle) / middle)
 
 
 @correct("channels-last", "The ordinary port in PyTorch's other memory layout.")
@@ -115,15 +119,10 @@ def channels_last() -> None:
     def laid_out(networks: dcgan.Networks) -> dcgan.Networks:
         return networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    replace(dcgan.empty_networks, lambda: laid_out(empty()))
-    replace(dcgan.networks_from_seed, lambda seed: laid_out(drawn(seed)))
-    for network in (dcgan.Generator, dcgan.Discriminator):
-        _inputs_channels_last(network)
-
-
-def _inputs_channels_last(network: type[nn.Module]) -> None:
-    before = method(network, "forward", lambda self, h, each=layers.unchanged: before(
-        self, h.contiguous(memory_format=torch.channels_last) if h.ndim == 4 else h, each))
+    replace(dcgan.empty_networks, lambda *spec: laid_out(empty(*spec)))
+    replace(dcgan.networks_from_seed, lambda seed, *spec: laid_out(drawn(seed, *spec)))
+    before: Callable[..., Tensor] = method(dcgan.Chain, "forward", lambda self, h, *each: before(
+        self, h.contiguous(memory_format=torch.channels_last) if h.ndim == 4 else h, *each))
 
 
 # ------------------------------------------------------------------------------- other algorithms
@@ -274,3 +273,38 @@ def compiled() -> None:
 
     f_batch_norm()
     method(BatchNormalization, "forward", forward)
+
+
+# ------------------------------------------------ other legal forms and manners: nothing is wrong
+
+
+def _graph(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    def graph(module: nn.Module, *others: Any) -> onnx.ModelProto:
+        made = before(module, *others)
+        if hasattr(module, network):
+            change(made)
+        return made
+    before: Callable[..., onnx.ModelProto] = onnx_export._graph
+    replace(before, graph)
+
+
+@correct("export-auto-pad", "The exported padding as auto_pad SAME_LOWER, which is [1, 1, 0, 0].")
+def export_auto_pad() -> None:
+    for number in range(1, 7):
+        _graph("discriminator", auto_pad(f"conv{number}", "SAME_LOWER"))
+
+
+@correct("export-constants", "The exported weights as Constant nodes, not as initializers.")
+def export_constants() -> None:
+    _graph("generator", as_constants)
+    _graph("discriminator", as_constants)
+
+
+@correct("talkative", "It prints a megabyte.")
+def talkative() -> None:
+    before = dcgan.normalized
+
+    def said(x: Tensor, middle: float = 127.5) -> Tensor:
+        print("x" * 200_000, flush=True)
+        return before(x, middle)
+    replace(dcgan.normalized, said)

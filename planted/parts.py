@@ -9,14 +9,21 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-import torch_port
+import torch
+from torch import Tensor, nn
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+import torch_port
+from captures.article import DCGAN
+from captures.spec import Layer
+from torch_port import dcgan, layers
+
+Part = TypeVar("Part")
 _before: list[tuple[object, str, object]] = []
 
 
@@ -47,8 +54,8 @@ def restore() -> int:
     return count
 
 
-def replace(part: Function, new: Function) -> None:
-    """Has every module of the port use ``new`` for a function or a class of it.
+def replace(part: Part, new: Part) -> None:
+    """Has every module of the port use ``new`` for a function, a class or a table of it.
 
     Raises PlantError: no module holds it."""
     held = [(module, name) for module in port_modules()
@@ -80,3 +87,55 @@ def number(name: str, old: float, new: float) -> None:
         raise PlantError(f"no module of torch_port holds {name} = {old}")
     for module in held:
         _set(module, name, new)
+
+
+def built(change: Callable[[dcgan.Networks], None]) -> None:
+    """Changes every pair of networks once it is made, before it is given its values."""
+    def initialised(self: dcgan.Networks) -> None:
+        before(self)
+        change(self)
+
+    before = method(dcgan.Networks, "__init__", initialised)
+
+
+def layer(name: str) -> nn.Module:
+    """``generator/conv3``, without values: that a plant can be sure that it is there.
+
+    Raises AttributeError."""
+    with torch.device("meta"):
+        return dcgan.Networks().get_submodule(name.replace("/", "."))
+
+
+def convolution_of(networks: dcgan.Networks, name: str) -> layers.Convolution | \
+        layers.ConvolutionTranspose:
+    """``generator/conv3`` of these. Raises AttributeError."""
+    found = networks.get_submodule(name.replace("/", "."))
+    assert isinstance(found, layers.Convolution | layers.ConvolutionTranspose)
+    return found
+
+
+def activation(name: str, change: Callable[[dcgan.Chain, Tensor], Tensor]) -> None:
+    """Has ``change(network, h)`` stand for a rectifier or what ends a network, ``generator/relu6``,
+    or for all of one: ``discriminator/leaky_relu``. Exports stay what they are.
+
+    Raises PlantError: there is none."""
+    network, _, kind = name.partition("/")
+    if not any(re.fullmatch(rf"{kind}\d*", one.name) for part in (DCGAN.maker, DCGAN.critic)
+               if part.name == network for one in part.layers):
+        raise PlantError(f"there is no activation {name}")
+
+    def output(self: dcgan.Chain, layer: Layer, h: Tensor) -> Tensor:
+        if (self.network.name == network and re.fullmatch(rf"{kind}\d*", layer.name)
+                and not torch.onnx.is_in_onnx_export()):
+            return change(self, h)
+        made: Tensor = before(self, layer, h)
+        return made
+
+    before = method(dcgan.Chain, "output", output)
+
+
+def becomes(module: nn.Module, kind: type[nn.Module]) -> None:
+    """Has one layer behave as another class, which is made from its own."""
+    if not issubclass(kind, type(module)):
+        raise PlantError(f"{kind.__qualname__} is no {type(module).__qualname__}")
+    module.__class__ = kind

@@ -38,6 +38,11 @@ def with_bias(convolve: Convolve, bias: Tensor | None) -> Tensor:
     return _AddBias.apply(convolve(None), bias)
 
 
+def padded(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    """With zeros around it: left, right, top, bottom."""
+    return F.pad(x, pads)
+
+
 class Convolution(nn.Conv2d):
     """pads: left, right, top, bottom."""
 
@@ -45,7 +50,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.pads):
-            x = F.pad(x, self.pads)
+            x = padded(x, self.pads)
         return with_bias(lambda bias: conv2d(x, self.weight, bias, self.stride), self.bias)
 
 

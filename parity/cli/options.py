@@ -29,6 +29,10 @@ NoLayers = Annotated[bool, typer.Option("--no-layers", show_default="off", help=
     "the terminal's table without a row for each layer"))]
 Restart = Annotated[bool, typer.Option("--restart", show_default="off", help=(
     "forget what was done before; otherwise the run is resumed"))]
+Part = Annotated[str, typer.Option("--shard", metavar="3/8", show_default="all of it", help=(
+    "only this part, so that several machines share the work"))]
+Merge = Annotated[list[Path] | None, typer.Option(metavar="FOLDER", show_default="none", help=(
+    "take the results of a part from its output folder; may be given several times"))]
 
 
 def console_of(quiet: bool) -> Console:

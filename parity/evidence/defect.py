@@ -1,55 +1,80 @@
-"""TODO."""
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+"""What is planted, as the package that plants it describes it: no framework is imported here."""
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
 
-import numpy as np
-import onnx
-
+from captures.errors import ParityError
 from parity.blame.finding import PORT
+from parity.producers.jobs import ROOT
 
-KINDS = {
-    "geometry": "convolutions: padding, cropping, kernels, biases",
-    "batch normalisation": "statistics, their update, and what shares them",
-    "optimizer": "Adam, its rates, and clipping",
-    "losses and activations": "what is non-linear, and what is learnt from",
-    "initialisation": "the initial weights",
-    "data": "the reader, and what the network makes of a pixel",
-    "weights": "arrays that come in wrong",
-    "ONNX": "exported files",
-    "runtime": "a runtime that computes something else",
-}
+OURS = "ours"
+# Ports that mistakes are planted into: our own, what a user writes, and that in another layout.
+BASES = (OURS, "ordinary", "channels-last")
 
 
-class Edit(NamedTuple):
-    """``old`` becomes ``new`` in a file of torch_port, where it stands ``times`` times."""
-
-    file: str
-    old: str
-    new: str
-    times: int = 1
+class CatalogueError(ParityError):
+    """The plants cannot be listed."""
 
 
 @dataclass(frozen=True)
 class Defect:
     """name: of words and hyphens. what: one sentence, what was done wrong. stage, place: regular
-    expressions for where it has to be named. blame: who has to be."""
+    expressions for where it has to be named; blame: who has to be. export, network: the file that
+    is changed or run wrongly, where it is not the port that is wrong. plan: values of the plan that
+    it needs. source: a hash of the code. base: the port that it is planted into."""
 
     name: str
     kind: str
     what: str
     stage: str
     place: str
-    edits: tuple[Edit, ...] = ()
+    blame: str = PORT
+    plan: Mapping[str, int] = field(default_factory=dict)
     export: str = ""
     network: str = ""
-    graph: Callable[[onnx.ModelProto], None] | None = None
-    perturb: Callable[[str, np.ndarray], np.ndarray] | None = None
-    blame: str = PORT
+    source: str = ""
+    base: str = OURS
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """To the process that examines it: functions do not travel, names do."""
-        if not (self.graph or self.perturb):
-            return super().__reduce_ex__(protocol)
-        from parity.evidence.catalogue.port import named
-        return named, (self.name,)
+    @property
+    def title(self) -> str:
+        """Unique: ``momentum-0.9``, ``momentum-0.9@ordinary``."""
+        return self.name if self.base == OURS else f"{self.name}@{self.base}"
+
+    @property
+    def plants(self) -> list[str]:
+        """In the order in which they are made."""
+        return [*([] if self.base == OURS else [self.base]), self.name]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """kinds: each with what is in it. correct: the correct ports, name to what is different.
+    sources: hashes of their code."""
+
+    kinds: Mapping[str, str]
+    defects: tuple[Defect, ...]
+    correct: Mapping[str, str]
+    sources: Mapping[str, str]
+
+    def everywhere(self, bases: Sequence[str] = BASES) -> list[Defect]:
+        """Every defect in every base port; those of exported files in ours alone."""
+        return [replace(one, base=base) for base in bases for one in self.defects
+                if base == OURS or not one.export]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """All plants, as ``planted`` lists them in a process of its own. Raises CatalogueError."""
+    done = subprocess.run([sys.executable, "-m", "planted", "--list"], cwd=ROOT, check=False,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise CatalogueError("the plants cannot be listed: " + (done.stderr.strip().splitlines()
+                                                                or ["no word"])[-1])
+    given: dict[str, Any] = json.loads(done.stdout)
+    return Catalogue(given["kinds"], tuple(Defect(**one) for one in given["mistakes"]),
+                     {one["name"]: one["what"] for one in given["correct"]},
+                     {one["name"]: one["source"] for one in given["correct"]})

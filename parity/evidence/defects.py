@@ -1,27 +1,26 @@
-"""Every planted mistake is made in a copy of the port, and the suite has to find it and name it.
+"""Every planted mistake is made in a running port, and the suite has to find it and name it.
 
-    bin/parity defects [--only A,B] [--restart]
+    bin/parity defects [--only A,B] [--bases ours,ordinary] [--shard 3/8] [--merge FOLDER]
 
-CNTK runs the plan once. Then each entry of ``defect_catalogue`` becomes a folder with a changed
-``torch_port``, whose capture is made part by part, as ``make parity`` makes it, and compared stage
-by stage, in the suite's order, until a stage fails. The oracle comes from the same changed copy: in
-real use it is the port in float64, and carries the mistake too. A changed graph or a runtime at
-fault begins at the captures of the correct port, which is run first, and has to pass everything.
+CNTK runs the plan once, and so does the float64 oracle, which is ours whoever's port is judged.
+Then each mistake of the package ``planted`` is made in a process of its own, in each base port, and
+the port's capture is made part by part, as ``make parity`` makes it, and judged stage by stage, in
+the suite's order, until a stage fails. A changed graph or a runtime at fault begins at the captures
+of our correct port. The base ports themselves are run too, and have to pass everything.
 
-Each defect has a process of its own, forked from one that has PyTorch imported; as many at a time
-as there are processors. A result is a small JSON file named after the defect and keyed by all that
-it depends on, so an interrupted run goes on where it stopped.
+The processes are forked from one that has PyTorch and the port imported; as many at a time as there
+are processors. A result is a small JSON file named after the mistake and keyed by all that it
+depends on, so an interrupted run goes on where it stopped.
 """
 import contextlib
 import hashlib
-import inspect
 import json
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,19 @@ from rich.console import Console
 
 from captures.errors import PlanError
 from captures.plan import Plan
-from parity.evidence.catalogue import port
-from parity.evidence.catalogue.port import DEFECTS
-from parity.evidence.defect import Defect
+from parity.evidence.defect import BASES, OURS, Defect, catalogue
 from parity.evidence.examine import (
     CORRECT,
     SCHEDULE,
     Result,
     Task,
     _write,
-    check_edits,
+    correct_port,
     work,
     write_json,
 )
 from parity.evidence.matrix import documentation, matrix, print_summary, table
+from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
 from parity.judge import policies
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
@@ -55,7 +53,7 @@ NAMED_RIGHT = 0.95  # at least so many of the defects at the right place
 MOST_AT_ONCE = 4
 SECONDS = 900  # a changed port may also never end
 PRELOADED = ("torch", "torch.onnx", "cv2", "scipy.stats", "onnx.reference", "onnxruntime",
-             "parity.evidence.defects")
+             "parity.evidence.defects", "planted.catalogue")
 JUDGES = ("stages", "judge", "onnx", "blame")
 
 
@@ -88,20 +86,20 @@ def reference_key(plan: Plan) -> str:
     return _digest(plan.hash, *(path.read_bytes() for path in sources))
 
 
-def suite_key(plan: Plan, port: Path) -> str:
+def suite_key(plan: Plan) -> str:
     """Of the suite, the port and the reference: what every result depends on."""
     judges = [path for name in JUDGES for path in _files(ROOT / "parity" / name)]
     schedule = [(part, [stage.name for stage in stages]) for part, stages in SCHEDULE]
     return _digest(reference_key(plan), json.dumps(policies.policies()), json.dumps(schedule),
                    *(path.read_bytes() for path in judges),
-                   *(path.read_bytes() for path in _files(port, "*") if path.suffix != ".pyc"))
+                   *(path.read_bytes() for path in _files(ROOT / "torch_port", "*.c")))
 
 
 def defect_key(defect: Defect, suite: str) -> str:
+    """What is expected of it is none of it: a result can be looked at again."""
     given = {name: value for name, value in asdict(defect).items()
-             if name not in ("graph", "perturb", "stage", "place", "blame", "what", "kind")}
-    code = inspect.getsource(port) if defect.graph or defect.perturb else ""
-    return _digest(suite, json.dumps(given), code)
+             if name not in ("stage", "place", "blame", "what", "kind")}
+    return _digest(suite, json.dumps(given), catalogue().sources.get(defect.base, ""))
 
 
 def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
@@ -118,33 +116,61 @@ def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
 # -------------------------------------------------------------------------------------- all of them
 
 
-def main(map_file: Path, output: Path, only: Sequence[str], restart: bool,
-         console: Console) -> int:
-    """only: names; all if empty. restart: forget what was done before. Returns the exit code.
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for. only: names; all if empty. restart: forget what was done before."""
 
-    0: all caught, nearly all at the right place, and the correct port passes. 1: not so.
+    only: Sequence[str] = ()
+    bases: Sequence[str] = BASES
+    shard: Shard = WHOLE_LIST
+    merge: Sequence[Path] = ()
+    restart: bool = False
 
-    Raises PlanError, CaptureError, ProducerError.
+    def chosen(self) -> list[Defect]:
+        """Raises PlanError: there is no such defect or base port."""
+        for base in self.bases:
+            if base not in BASES:
+                raise PlanError(f"there is no base port {base!r}: give some of {', '.join(BASES)}")
+        known = {one.title: one for one in catalogue().everywhere()}
+        named = {one.name for one in known.values()}
+        for name in self.only:
+            if name not in known and name not in named:
+                near = [one for one in named if name in one][:4] or list(named)[:4]
+                raise PlanError(f"there is no defect {name!r}: `python -m planted --list` has all, "
+                                f"{', '.join(near)} for example")
+        found = [one for one in known.values() if one.base in self.bases and (
+            not self.only or {one.title, one.name} & set(self.only))]
+        return self.shard.share(found)
+
+    @property
+    def everything(self) -> bool:
+        return not self.only and tuple(self.bases) == BASES and self.shard.of == 1
+
+
+def main(map_file: Path, output: Path, wanted: Wanted, console: Console) -> int:
+    """0: all caught, nearly all at the right place, and the correct ports pass. 1: not so.
+
+    Raises PlanError, CaptureError, ProducerError, CatalogueError.
     """
-    chosen = _chosen(only)
+    chosen = wanted.chosen()
     plan = plan_of(map_file)
     output = output.resolve()
-    if restart:
-        shutil.rmtree(output / "results", ignore_errors=True)
+    if wanted.restart:
+        shutil.rmtree(output / RESULTS, ignore_errors=True)
+    merged(wanted.merge, output)
     started = time.monotonic()
-    reference = make_reference(plan, output / "reference", console)
     try:
-        results = run(chosen, plan, reference, output, console)
+        results = run(chosen, plan, output, console)
     except KeyboardInterrupt:
         console.print("what is done is kept: the same command goes on")
         raise
-    correct = results.pop(CORRECT)
-    lines = [(defect, results[defect.name]) for defect in chosen]
+    correct = {base: results[correct_port(base)] for base in bases_of(chosen)}
+    lines = [(defect, results[defect.title]) for defect in chosen]
     console.print(table(lines))
     print_summary(correct, lines, console)
-    made = matrix(correct, lines, plan)
+    made = matrix(correct, lines, plan, catalogue().kinds)
     write_json(output / MATRIX, made)
-    if len(chosen) == len(DEFECTS):
+    if wanted.everything:
         DOCS.parent.mkdir(exist_ok=True)
         _write(DOCS, documentation(made))
         console.print(f"{DOCS.relative_to(ROOT) if DOCS.is_relative_to(ROOT) else DOCS} is written",
@@ -154,59 +180,83 @@ def main(map_file: Path, output: Path, only: Sequence[str], restart: bool,
     return 0 if passed(correct, lines) else 1
 
 
-def _chosen(names: Sequence[str]) -> list[Defect]:
-    known = {defect.name: defect for defect in DEFECTS}
-    for name in names:
-        if name not in known:
-            near = [one for one in known if name in one][:4] or list(known)[:4]
-            raise PlanError(f"there is no defect {name!r}: give names of "
-                            f"parity/evidence/catalogue/port.py, {', '.join(near)} for example")
-    return [known[name] for name in names] if names else list(DEFECTS)
+def bases_of(chosen: Sequence[Defect]) -> list[str]:
+    """The base ports that these need; ours, whose captures the exported files come from, always."""
+    return [base for base in BASES if base == OURS or any(one.base == base for one in chosen)]
 
 
-def passed(correct: Result, lines: Sequence[tuple[Defect, Result]]) -> bool:
-    caught = sum(result.caught for _, result in lines)
-    right = sum(result.right(defect) for defect, result in lines)
-    return (not correct.caught and not correct.error and caught == len(lines)
-            and right >= NAMED_RIGHT * len(lines))
+def passed(correct: Mapping[str, Result], lines: Sequence[tuple[Defect, Result]]) -> bool:
+    """On each base port by itself."""
+    for base, port in correct.items():
+        of = [(defect, result) for defect, result in lines if defect.base == base]
+        caught = sum(result.caught for _, result in of)
+        right = sum(result.right(defect) for defect, result in of)
+        if port.caught or port.error or caught < len(of) or right < NAMED_RIGHT * len(of):
+            return False
+    return True
 
 
-def run(chosen: Sequence[Defect], plan: Plan, reference: Path, output: Path, console: Console
-        ) -> dict[str, Result]:
-    """The results of the correct port and of every chosen defect; those that are there are kept.
+def run(chosen: Sequence[Defect], plan: Plan, output: Path, console: Console) -> dict[str, Result]:
+    """The results of the correct ports and of every chosen defect; those that are there are kept.
 
-    The port is copied once at the start: who goes on editing it meanwhile disturbs nothing.
-    """
-    source, correct = output / "source" / "torch_port", output / "correct"
-    shutil.rmtree(source.parent, ignore_errors=True)
-    shutil.copytree(ROOT / "torch_port", source, ignore=shutil.ignore_patterns("__pycache__"))
-    for defect in chosen:
-        check_edits(defect, source)
-    suite = suite_key(plan, source)
-    scratch, results = output / "scratch", output / "results"
+    The processes are forked from one that has loaded the sources: who goes on editing them
+    meanwhile disturbs nothing."""
+    scratch, results, correct = output / "scratch", output / RESULTS, output / "correct"
     results.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
+    references = References(plan, output)
+    allowances = {name: policy.value for name, policy in policies.POLICIES.items()}
 
-    def task(defect: Defect | None) -> Task:
-        name = defect.name if defect else CORRECT
-        return Task(defect, defect_key(defect, suite) if defect else suite, source, reference,
-                    scratch / name, correct, results / f"{name}.json",
-                    {name: policy.value for name, policy in policies.POLICIES.items()})
+    def task(base: str, defect: Defect | None = None) -> Task:
+        reference = references.folder(defect)
+        suite = suite_key(references.plan(defect))
+        key = defect_key(defect, suite) if defect else _digest(
+            suite, catalogue().sources.get(base, ""))
+        name = defect.title if defect else correct_port(base)
+        return Task(defect, base, key, reference, scratch / name, correct,
+                    results / f"{name}.json", allowances)
 
     done: dict[str, Result] = {}
     left: list[Task] = []
-    for one in [task(None), *map(task, chosen)]:
+    wanted = [*map(task, bases_of(chosen)), *(task(one.base, one) for one in chosen)]
+    for one in wanted:
         kept = load_result(one)
-        if kept is not None and not kept.error and (one.defect or _captures_kept(correct)):
+        if kept is not None and not kept.error:
             done[one.name] = kept
         else:
             left.append(one)
-    if left and left[0].defect is None:
+    if any(one.defect and one.defect.export for one in left) and not _captures_kept(correct):
+        done.pop(CORRECT, None)
+        left = [wanted[0], *(one for one in left if one is not wanted[0])]
+    if wanted[0] in left:
         shutil.rmtree(correct, ignore_errors=True)
         correct.mkdir()
-    _run_all(left, done, len(chosen) + 1, console)
+    references.make([one.defect for one in left], console)
+    _run_all(left, done, len(wanted), console)
     shutil.rmtree(scratch, ignore_errors=True)
     return done
+
+
+class References:
+    """CNTK's and the oracle's captures of the ordinary plan and of those that some mistakes need;
+    made when something is left to be judged by them."""
+
+    def __init__(self, plan: Plan, output: Path) -> None:
+        self.ordinary, self.output = plan, output
+
+    def plan(self, defect: Defect | None) -> Plan:
+        values = dict(defect.plan) if defect else {}
+        return self.ordinary.with_values(**values) if values else self.ordinary
+
+    def folder(self, defect: Defect | None) -> Path:
+        values = "".join(f"-{name}-{value}" for name, value in sorted(
+            defect.plan.items())) if defect else ""
+        return self.output / f"reference{values}"
+
+    def make(self, left: Sequence[Defect | None], console: Console) -> None:
+        """Raises ProducerError."""
+        for folder, plan in {self.folder(one): self.plan(one) for one in left}.items():
+            make_reference(plan, folder, console)
 
 
 def _captures_kept(correct: Path) -> bool:
@@ -225,7 +275,7 @@ def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Con
         try:
             while waiting or running:
                 ready = [one for one in waiting
-                         if CORRECT in done or one.defect is None or one.defect.edits]
+                         if CORRECT in done or one.defect is None or not one.defect.export]
                 for one in ready[:at_once - len(running)]:
                     waiting.remove(one)
                     process = context.Process(target=work, args=(one,), daemon=True)

@@ -1,10 +1,12 @@
-"""TODO."""
+"""One planted mistake, in a process of its own: the port's capture is made part by part, and each
+stage judges as soon as it has what it needs, until one fails."""
 import importlib
 import json
 import math
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -16,21 +18,19 @@ from typing import Any
 import numpy as np
 
 from captures import files
-from captures.errors import PlanError
 from captures.format import FORMAT, MANIFEST, ArrayEntry, Capture
 from parity.blame.finding import PORT
-from parity.evidence.defect import Defect
+from parity.evidence.defect import OURS, Defect
 from parity.judge import policies
 from parity.judge.results import Check, Stage
 from parity.producers import jobs
-from parity.producers.jobs import ROOT
 from parity.stages import common, registry
 from parity.stages import export as onnx_stage
 from parity.stages.score import SCORE
 from parity.stages.whole import WHOLE
 
 CORRECT = "correct-port"
-STOPPED = "(it stops)"
+SECONDS = 600  # a part of a changed port may never end
 
 # What is made of the port's capture, and the stages that then have all they need.
 SCHEDULE = registry.schedule(stage for stage in registry.STAGES
@@ -66,7 +66,8 @@ class Result:
     def right(self, defect: Defect) -> bool:
         """Whether stage, place and blame are those that the catalogue asks for."""
         return (self.caught and bool(re.fullmatch(defect.stage, self.stage))
-                and bool(re.fullmatch(defect.place, self.place)) and self.blame == defect.blame)
+                and bool(re.fullmatch(defect.place, self.place))
+                and bool(re.fullmatch(defect.blame, self.blame)))
 
 
 class Parts(Capture):
@@ -106,12 +107,12 @@ class Parts(Capture):
 
 @dataclass(frozen=True)
 class Task:
-    """defect: None for the correct port. source: the torch_port to copy. correct: where the correct
-    port's captures are, or are to be kept."""
+    """defect: None for a correct port, which base says. correct: where our own port's captures are,
+    or are to be kept."""
 
     defect: Defect | None
+    base: str
     key: str
-    source: Path
     reference: Path
     scratch: Path
     correct: Path
@@ -120,26 +121,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        return self.defect.name if self.defect else CORRECT
+        return self.defect.title if self.defect else correct_port(self.base)
 
 
-def apply(defect: Defect, port: Path) -> None:
-    """The edits, in the files of ``port``. Raises PlanError, as ``check_edits``."""
-    check_edits(defect, port)
-    for edit in defect.edits:
-        path = port / edit.file
-        path.write_text(path.read_text().replace(edit.old, edit.new))
-
-
-def check_edits(defect: Defect, port: Path) -> None:
-    """Raises PlanError where a text is not there as often as the entry says."""
-    for edit in defect.edits:
-        path = port / edit.file
-        found = path.read_text().count(edit.old) if path.exists() else 0
-        if found != edit.times:
-            raise PlanError(f"defect {defect.name}: its text stands {found} times in "
-                            f"torch_port/{edit.file}, not {edit.times}: bring the entry in "
-                            "parity/evidence/catalogue/port.py up to date")
+def correct_port(base: str) -> str:
+    """What the base port is called among the results."""
+    return CORRECT if base == OURS else f"{CORRECT}@{base}"
 
 
 def work(task: Task) -> None:
@@ -158,48 +145,45 @@ def work(task: Task) -> None:
             result.stage, result.place, result.local = stage.name, check.place, check.local
             result.margin, result.policy, result.detail = (check.margin, check.policy,
                                                            check.detail)
-    except _Stopped as stopped:
-        result.stage, result.place, result.blame = STOPPED, str(stopped), PORT
-        result.detail, result.margin = str(stopped), math.inf
     except (Exception, SystemExit) as error:  # anything a changed port does
         traceback.print_exc()
         result.error = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:300]
-    result.seconds, result.processor_seconds = time.monotonic() - started, time.process_time()
+    result.seconds, result.processor_seconds = time.monotonic() - started, sum(
+        os.times()[:4])
     write_json(task.result, asdict(result))
-
-
-class _Stopped(Exception):
-    """The port said in one line what is wrong, and exited."""
 
 
 def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     """The first failure and who is blamed; None where every stage passes."""
     reference = Capture(task.reference / "cntk")
     defect = task.defect
-    if defect is not None and not defect.edits:
-        return _onnx(_with_fault(task, defect), defect.perturb, defect.export, defect.network)
-    port = task.scratch / "torch_port"
-    shutil.copytree(task.source, port, ignore=shutil.ignore_patterns("__pycache__"))
-    os.symlink(ROOT / "build", task.scratch / "build")
-    if defect is not None:
-        apply(defect, port)
-    sys.path.insert(0, str(task.scratch))
+    if defect is not None and defect.export:
+        fault = plants().mistakes()[defect.name].exported
+        return _onnx(_with_fault(task, defect, fault.change), fault.perturb, defect.export,
+                     defect.network)
+    plants().plant(defect.plants if defect else [] if task.base == OURS else [task.base])
     capture = importlib.import_module("torch_port.capture.__main__")
-    assert Path(capture.__file__ or "").parents[1] == port
-    home = task.scratch if defect else task.correct
+    ours = defect is None and task.base == OURS
+    home = task.correct if ours else task.scratch
     made = common.Captures(reference, Parts(home / "evaluation"),
                            Capture(task.reference / "oracle"))
     exported = defect is not None and defect.kind == "ONNX"
     for part, stages in EXPORTS if exported else SCHEDULE:
         if exported and not stages:
             continue
-        _make(capture, task, part, home / part)
+        stopped = _make(capture, task, part, home / part)
+        if stopped:
+            made.port.facts["stopped"] = stopped
+            break
         made.port.add(home / part)  # type: ignore[attr-defined]
         for compare in stages:
             stage = compare(made)
             if stage.first_failure is not None:
                 return stage, stage.first_failure, whose(stage, made)
-    if defect is None:
+    stage = WHOLE(made)
+    if stage.first_failure is not None:
+        return stage, stage.first_failure, PORT
+    if ours:
         for made_part in home.iterdir():
             if made_part.name != "evaluation":
                 shutil.rmtree(made_part)
@@ -211,30 +195,59 @@ def whose(stage: Stage, captures: common.Captures) -> str:
     return exports.word or PORT if stage.name == onnx_stage.ONNX.name and exports else PORT
 
 
-def _make(capture: Any, task: Task, part: str, folder: Path) -> None:
-    """The port's capture of one part, by its own command. Raises _Stopped where it exits 2."""
-    said = (task.scratch / "log.txt").stat().st_size
-    code = capture.main(["--plan", str(files.plan_file(task.reference)), "--reference",
-                         str(task.reference / "cntk"), "--output", str(folder), "--parts", part])
-    sys.stdout.flush(), sys.stderr.flush()
-    if code:
-        with open(task.scratch / "log.txt", encoding="utf-8", errors="replace") as log:
-            log.seek(said)
-            raise _Stopped(jobs.explanation(part, code, log.read().splitlines()))
+def _make(capture: Any, task: Task, part: str, folder: Path) -> str:
+    """The port's capture of one part, by its own command, in a child: a port may kill itself.
+
+    Returns "", or why there is none."""
+    log = task.scratch / "log.txt"
+    said = log.stat().st_size
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = capture.main([
+                "--plan", str(files.plan_file(task.reference)), "--reference",
+                str(task.reference / "cntk"), "--output", str(folder), "--parts", part])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    code = _ended(child)
+    words = log.read_bytes()[said:].decode(errors="replace").splitlines()
+    return jobs.explanation(part, code, words) if code else ""
 
 
-def _with_fault(task: Task, defect: Defect) -> common.Captures:
+def _ended(child: int) -> int:
+    """The child's exit code, or minus its signal; it is killed where it takes too long."""
+    last = time.monotonic() + SECONDS
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > last:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def plants() -> Any:
+    """The catalogue itself. Only a process that runs the port may have it: it imports PyTorch."""
+    return importlib.import_module("planted.catalogue")
+
+
+def _with_fault(task: Task, defect: Defect, change: Any) -> common.Captures:
     """The correct port's captures, one export of them a changed copy."""
     whole = {"cntk": task.reference / "cntk", "port": task.correct / "evaluation"}
     folders = dict(whole)
-    if defect.graph is not None:
+    if change is not None:
         import onnx
         changed = folders[defect.export] = task.scratch / defect.export
         changed.mkdir()
         for path in whole[defect.export].glob("*.onnx"):
             if path.stem == defect.network:
                 model = onnx.load(path)
-                defect.graph(model)
+                change(model)
                 (changed / path.name).write_bytes(model.SerializeToString())
             else:
                 os.symlink(path, changed / path.name)

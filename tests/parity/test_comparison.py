@@ -18,7 +18,6 @@ from captures.plan import Plan
 from parity import comparison
 from parity.blame.finding import Blame, Finding
 from parity.cli import app
-from parity.evidence.catalogue.port import COPIED
 from parity.judge.results import Stage
 from parity.onnx.names import Perturb
 from parity.producers import jobs, recipes
@@ -27,6 +26,8 @@ from parity.report import facts
 from parity.stages import export, registry
 from parity.stages.common import Captures
 
+COPIED = "                tensor.copy_(torch.from_numpy(np.require(arrays[name], " \
+         'requirements="W")))\n'
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
 
 

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from captures.errors import PlanError
 from parity.blame.finding import CNTK_EXPORTER, PORT, PORT_EXPORTER, RUNTIME
 from parity.cli import app
 from parity.evidence import defects, examine
-from parity.evidence.catalogue import port
-from parity.evidence.catalogue.port import DEFECTS
-from parity.evidence.defect import KINDS, Defect, Edit
+from parity.evidence.defect import BASES, catalogue
+from parity.evidence.shards import Shard
 from parity.judge import policies
 from parity.stages import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
+DEFECTS = catalogue().defects
 NAMES = [defect.name for defect in DEFECTS]
 # One of each kind, and the two mistakes that most comparisons of outputs' shapes let through.
 SUBSET = ("padding-shifted-by-one", "two-filters-swapped", "starts-at-one", "momentum-0.9",
           "softplus-loss", "all-layers-from-one-seed", "last-partial-minibatch-dropped",
-          "one-wrong-weight", "onnx-port-bfloat16", "runtime-one-channel")
+          "one-wrong-weight", "onnx-port-bfloat16", "runtime-one-channel", "killed-in-training",
+          "raises-in-training")
 # What issue 4 lists, and the entry that is it.
 LISTED = {
     "symmetric padding": "padding-on-all-sides", "output_padding": "no-output-padding",
@@ -85,39 +85,35 @@ def test_there_are_enough_and_each_has_its_name():
 
 def test_every_item_of_the_issue_is_there():
     assert set(LISTED.values()) <= set(NAMES)
-    assert {defect.kind for defect in DEFECTS} == set(KINDS)
+    assert {defect.kind for defect in DEFECTS} == set(catalogue().kinds)
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=NAMES)
 def test_an_entry_is_whole(defect):
-    changes = [bool(defect.edits), bool(defect.graph), bool(defect.perturb)]
-    assert changes.count(True) == 1
+    """That its parts are there, tests/planted makes sure."""
     assert defect.what.endswith(".") and defect.blame in (PORT, CNTK_EXPORTER, PORT_EXPORTER,
                                                          RUNTIME)
-    re.compile(defect.stage), re.compile(defect.place)
-    if not defect.edits:
-        assert defect.export in ("cntk", "port")
-        assert defect.network in ("generator", "discriminator")
+    assert any(re.fullmatch(defect.stage, name) for name in registry.names())
+    re.compile(defect.place)
+    assert (defect.export, bool(defect.network)) in (("", False), ("cntk", True), ("port", True))
+    defects.plan_of(MAP_FILE).with_values(**defect.plan)
 
 
-@pytest.mark.parametrize("defect", [d for d in DEFECTS if d.edits],
-                         ids=[d.name for d in DEFECTS if d.edits])
-def test_an_edit_fits_the_port_as_it_is(defect, tmp_path):
-    shutil.copytree(ROOT / "torch_port", tmp_path / "torch_port",
-                    ignore=shutil.ignore_patterns("__pycache__"))
-    examine.apply(defect, tmp_path / "torch_port")
-    for edit in defect.edits:
-        changed = (tmp_path / "torch_port" / edit.file).read_text()
-        assert changed != (ROOT / "torch_port" / edit.file).read_text()
-        compile(changed, edit.file, "exec")
+def test_every_defect_is_planted_into_every_base_port():
+    titles = [one.title for one in catalogue().everywhere()]
+    assert len(set(titles)) == len(titles)
+    assert {"momentum-0.9", "momentum-0.9@ordinary", "momentum-0.9@channels-last"} <= set(titles)
+    assert set(BASES) - {"ours"} <= set(catalogue().correct)
+    (one,) = [one for one in catalogue().everywhere() if one.title == "momentum-0.9@ordinary"]
+    assert one.plants == ["ordinary", "momentum-0.9"]
 
 
-def test_an_edit_that_fits_no_more_is_named(tmp_path):
-    stale = Defect("stale", "data", "It was edited.", "", "",
-                   (Edit("adam.py", "no such text", ""),))
-    with pytest.raises(PlanError, match=r"stale: its text stands 0 times in torch_port/adam\.py, "
-                                        "not 1: bring the entry"):
-        examine.check_edits(stale, ROOT / "torch_port")
+def test_the_parts_of_a_list_are_the_whole_list(tmp_path):
+    whole = defects.Wanted().chosen()
+    parts = [defects.Wanted(shard=Shard.parse(f"{i}/8")).chosen() for i in range(1, 9)]
+    assert sorted(one.title for part in parts for one in part) == sorted(
+        one.title for one in whole)
+    assert not defects.Wanted(shard=Shard(1, 8)).everything and defects.Wanted().everything
 
 
 def test_every_stage_has_its_turn_in_the_suites_order():
@@ -136,12 +132,13 @@ def test_the_page_lists_every_defect():
 class Ran:
     """``python -m parity defects`` in this process."""
 
-    def __init__(self, output, only):
+    def __init__(self, output, only, **options):
         text = io.StringIO()
-        self.code = defects.main(MAP_FILE, output, only, False, Console(file=text, width=200))
+        self.code = defects.main(MAP_FILE, output, defects.Wanted(only, ("ours",), **options),
+                                 Console(file=text, width=200))
         self.text = text.getvalue()
         matrix = json.loads((output / defects.MATRIX).read_text())
-        self.correct_port_passes = matrix["correct_port_passes"]
+        self.correct_port_passes = matrix["correct_port_passes"]["ours"]
         self.lines = {line["name"]: line for line in matrix["matrix"]}
 
 
@@ -213,7 +210,7 @@ def test_a_suite_that_tolerates_too_much_misses_a_defect(ran, output, monkeypatc
         monkeypatch.setitem(policies.POLICIES, name, weak)
     kept = output / "results" / f"{examine.CORRECT}.json"
     before = kept.read_text()
-    key = defects.suite_key(defects.plan_of(MAP_FILE), output / "source" / "torch_port")
+    key = defects._digest(defects.suite_key(defects.plan_of(MAP_FILE)), "")
     kept.write_text(json.dumps({**json.loads(before), "key": key}))
     try:
         weak = Ran(output, ("runtime-one-channel",))
@@ -223,19 +220,25 @@ def test_a_suite_that_tolerates_too_much_misses_a_defect(ran, output, monkeypatc
     assert "0 of 1 caught" in weak.text and "missed: runtime-one-channel" in weak.text
 
 
-def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
-    def planted(name, line):
-        return Defect(name, "weights", "It dies.", ".*", ".*", (
-            Edit("networks.py", "import itertools\n", f"import itertools\n{line}\n"),))
+def test_a_port_that_dies_is_named_with_the_reason(ran):
+    assert "SIGKILL" in ran.lines["killed-in-training"]["detail"]
+    assert "KeyError: 'no such layer'" in ran.lines["raises-in-training"]["detail"]
 
-    added = (planted("killed", "import os; os.kill(os.getpid(), 9)"),
-             planted("raising", "raise KeyError('no such layer')"))
-    monkeypatch.setattr(port, "DEFECTS", (*DEFECTS, *added))
-    dead = Ran(output, ("killed", "raising"))
-    assert dead.code == 1
-    assert not any(line["caught"] for line in dead.lines.values())
-    assert "SIGKILL" in dead.lines["killed"]["error"]
-    assert dead.lines["raising"]["error"] == "KeyError: 'no such layer'"
+
+def test_the_results_of_parts_come_together(ran, output, tmp_path, monkeypatch):
+    """From two folders, without CNTK and without a run."""
+    parts = [tmp_path / "one", tmp_path / "two"]
+    for part in parts:
+        (part / "results").mkdir(parents=True)
+    for i, path in enumerate(sorted((output / "results").glob("*.json"))):
+        shutil.copyfile(path, parts[i % 2] / "results" / path.name)
+    together = tmp_path / "together"
+    together.mkdir()
+    (together / "correct").symlink_to(output / "correct")
+    for name in ("_start_server", "make_reference"):
+        monkeypatch.setattr(defects, name, None)
+    again = Ran(together, SUBSET, merge=parts)
+    assert (again.code, again.lines) == (ran.code, ran.lines)
 
 
 # ---------------------------------------------------------------------------------------- bad input
@@ -243,6 +246,9 @@ def test_a_port_that_dies_is_not_caught(ran, output, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--only", "no-such-defect"], "there is no defect 'no-such-defect'"),
+    (["--bases", "no-such-port"], "there is no base port 'no-such-port'"),
+    (["--shard", "9/8"], "the shard is '9/8': give 3/8 for the third of eight parts"),
+    (["--only", "momentum-0.9", "--merge", "/no/such/part"], "/no/such/part holds no results"),
     (["--map-file", "/no/such/map.txt"], "/no/such/map.txt cannot be read"),
 ])
 def test_bad_input(arguments, words, tmp_path, capsys):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from planted import correct, parts
-from planted.__main__ import main
-from planted.plant import CORRECT, Plant
+from planted.__main__ import check, main
+from planted.catalogue import mistakes
+from planted.plant import Plant
 from torch_port import batch_norm, layers, losses
 from torch_port.train import steps
 
@@ -32,15 +33,23 @@ def test_every_plant_fits_the_port(no_switch, capsys):
     assert said.err == ""
     replaced = dict(line.removesuffix(" replaced").split(": ") for line in said.out.splitlines())
     assert main(["--list"]) == 0
-    assert list(replaced) == list(json.loads(capsys.readouterr().out)["correct"])
+    listed = json.loads(capsys.readouterr().out)
+    assert list(replaced) == [one["name"] for one in listed["correct"]] + [
+        one.name for one in mistakes().values() if not one.exported]
+    assert {one["name"] for one in listed["mistakes"]} == set(mistakes())
     assert all(int(count) > 0 for count in replaced.values())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_plant_that_fits_no_more_is_named(no_switch, monkeypatch, capsys):
-    monkeypatch.setitem(CORRECT, "stale", Plant("stale", "", lambda: parts.replace(len, len)))
-    assert main(["--check"]) == 1
+def test_a_plant_that_fits_no_more_is_named(capsys):
+    assert check({"stale": Plant("stale", "", lambda: parts.replace(len, len))}) == 1
     assert "error: stale: no module of torch_port holds" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_there_no_more_is_named(capsys):
+    def stale():
+        parts.built(lambda networks: networks.generator.get_submodule("conv8"))
+    assert check({"stale": Plant("stale", "", stale)}) == 1
+    assert "error: stale: Generator has no attribute `conv8`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

@@ -25,9 +25,7 @@ def sample_order(count: int, sweep: int, seed: int = 0) -> np.ndarray:
     Returns int64 (count,). PyTorch's RandomSampler is one uniform permutation of another generator.
     """
     seed = (seed + sweep) % 2**64
-    chunks = list(range(count))
-    for i, other in enumerate((Mersenne64(seed).outputs(count) % np.uint64(count)).tolist()):
-        chunks[i], chunks[other] = chunks[other], chunks[i]
+    chunks = shuffled_chunks(count, seed)
     size = min(WINDOW, count)
     begin = [min(max(0, place - WINDOW // 2), count - size) for place in range(count)]
     draws = _endless(Mersenne64(seed), count, size)
@@ -40,6 +38,14 @@ def sample_order(count: int, sweep: int, seed: int = 0) -> np.ndarray:
                 break
         places[t], places[j] = places[j], places[t]
     return np.array(chunks, dtype=np.int64)[places]
+
+
+def shuffled_chunks(count: int, seed: int) -> list[int]:
+    """Stage 1 of the above."""
+    chunks = list(range(count))
+    for i, other in enumerate((Mersenne64(seed).outputs(count) % np.uint64(count)).tolist()):
+        chunks[i], chunks[other] = chunks[other], chunks[i]
+    return chunks
 
 
 def _endless(generator: Mersenne64, block: int, modulus: int) -> Iterator[int]:

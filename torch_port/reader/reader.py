@@ -179,8 +179,7 @@ class ImageReader(IterableDataset[torch.Tensor]):
         """Minibatch number ``step``, from 0, whatever was read before; moves nothing."""
         size = self.minibatch_size
         batch = self._buffer()
-        draws = [augmentation_draws(position, step, self.color_radii) for position in range(size)]
-        work = list(zip(self.indices(step).tolist(), draws, batch, strict=True))
+        work = list(zip(self.indices(step).tolist(), self.draws(step), batch, strict=True))
         if self.threads == 1 or size == 1:
             for one in work:
                 self._read(*one)
@@ -193,9 +192,18 @@ class ImageReader(IterableDataset[torch.Tensor]):
                 future.result()
         return torch.from_numpy(batch)
 
+    def draws(self, step: int) -> list[Draws]:
+        """What the augmentation draws for each place of minibatch ``step``."""
+        return [augmentation_draws(position, step, self.color_radii)
+                for position in range(self.minibatch_size)]
+
     def _read(self, index: int, draws: Draws, out: np.ndarray) -> None:
         entry = self.entries[index]
         image = decode(entry, f"{self.map_file}, line {entry.line}")
+        self.transform(image, draws, out)
+
+    def transform(self, image: np.ndarray, draws: Draws, out: np.ndarray) -> None:
+        """The decoded image coloured, scaled, and laid out in planes."""
         if any(self.color_radii):
             image = apply_color(image, *draws)
         write_planes(scale(image, self.width, self.height), out)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Changes of an exported graph, and faults of a runtime."""
 from collections.abc import Callable
 
 import ml_dtypes
@@ -39,6 +39,23 @@ def initializer(layer: str, position: int, change: Callable[[np.ndarray], np.nda
             if node.op_type == "Constant" and name in node.output]
         array = np.ascontiguousarray(change(numpy_helper.to_array(tensor).copy()))
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return edit
+
+
+def auto_pad(layer: str, how: str) -> Callable[[onnx.ModelProto], None]:
+    """The layer's padding by auto_pad, in place of a Pad node in front of it or of ``pads``."""
+    def edit(model: onnx.ModelProto) -> None:
+        graph = Graph(model)
+        nodes = graph.layers[graph.index(layer)].nodes
+        convolution = node_of(model, layer)
+        for pad in [node for node in nodes if node.op_type == "Pad"]:
+            convolution.input[0] = pad.input[0]
+            model.graph.node.remove(next(
+                node for node in model.graph.node if node.output[0] == pad.output[0]))
+        for one in list(convolution.attribute):
+            if one.name == "pads":
+                convolution.attribute.remove(one)
+        convolution.attribute.append(helper.make_attribute("auto_pad", how))
     return edit
 
 
@@ -118,3 +135,32 @@ def in_half(layer: str) -> Callable[[str, np.ndarray], np.ndarray]:
     def perturb(name: str, array: np.ndarray) -> np.ndarray:
         return array.astype(np.float16).astype(np.float32) if name == layer else array
     return perturb
+
+
+def one_channel_coarse(layer: str, channel: int) -> Callable[[str, np.ndarray], np.ndarray]:
+    """A layer of which one channel is computed in bfloat16."""
+    def perturb(name: str, array: np.ndarray) -> np.ndarray:
+        if name == layer:
+            array = array.copy()
+            array[:, channel] = bfloat16(array[:, channel])
+        return array
+    return perturb
+
+
+def one_sample_for_all(layer: str) -> Callable[[str, np.ndarray], np.ndarray]:
+    """A layer whose first sample is given for every sample."""
+    def perturb(name: str, array: np.ndarray) -> np.ndarray:
+        return np.repeat(array[:1], len(array), 0) if name == layer else array
+    return perturb
+
+
+def as_constants(model: onnx.ModelProto) -> None:
+    """Every initializer as a Constant node in front of the others."""
+    made = [helper.make_node("Constant", [], [tensor.name], value=tensor)
+            for tensor in model.graph.initializer]
+    nodes = [*made, *model.graph.node]
+    names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in names]
+    del model.graph.initializer[:], model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    model.graph.input.extend(inputs)

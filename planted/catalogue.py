@@ -1,0 +1,65 @@
+"""Every plant there is: importing this module registers them all, in the order of their kinds."""
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from planted import (
+    behaviour,
+    between,
+    correct,
+    data,
+    geometry,
+    initial,
+    late,
+    losses,
+    normalisation,
+    one_layer,
+    onnx_files,
+    optimizer,
+    options,
+    weights,
+)
+from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
+
+MODULES = (correct, geometry, normalisation, optimizer, losses, initial, data, weights,
+           one_layer, between, late, options, onnx_files, behaviour)
+SHARED = ("parts", "plant", "graphs")  # what the plants are made with
+
+
+def mistakes() -> dict[str, Mistake]:
+    """All of them. Raises ValueError: two have one name."""
+    made = {**MISTAKES, **{one.name: one for one in onnx_files.EXPORTED}}
+    if len(made) != len(MISTAKES) + len(onnx_files.EXPORTED):
+        raise ValueError("two mistakes have one name")
+    return made
+
+
+def plant(names: list[str]) -> None:
+    """Makes these plants in the order given. Raises PlantError, LookupError."""
+    for name in names:
+        (CORRECT.get(name) or mistakes()[name]).apply()
+
+
+def described() -> dict[str, Any]:
+    """All of them as JSON holds it: what is expected of each, and a hash of its sources."""
+    files = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+    shared = b"".join(files[name] for name in SHARED)
+
+    def source(one: Plant) -> str:
+        module = sys.modules[one.apply.__module__].__name__.rpartition(".")[2]
+        if isinstance(one, Mistake) and one.exported:
+            module = onnx_files.__name__.rpartition(".")[2]
+        return hashlib.sha256(shared + files[module]).hexdigest()
+
+    return {
+        "kinds": KINDS,
+        "correct": [{"name": one.name, "what": one.what, "source": source(one)}
+                    for one in CORRECT.values()],
+        "mistakes": [{
+            "name": one.name, "kind": one.kind, "what": one.what, "stage": one.stage,
+            "place": one.place, "blame": one.blame, "plan": dict(one.plan),
+            "export": one.exported.export if one.exported else "",
+            "network": one.exported.network if one.exported else "", "source": source(one),
+        } for kind in KINDS for one in mistakes().values() if one.kind == kind],
+    }
