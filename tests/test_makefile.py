@@ -190,8 +190,8 @@ def test_what_would_change_imports_or_bits_is_kept_out(fake):
 
 
 def test_the_commands_that_need_no_cntk_are_there():
-    tools = {"setup", "setup-torch", "data", "lint", "test", "bench", "train", "train-cntk", "photos",
-             "--help"}
+    tools = {"setup", "setup-torch", "data", "lint", "test", "bench", "train", "train-cntk",
+             "photos", "--help"}
     named = re.findall(r"^    ([a-z |-]+)\)", PROGRAM, re.MULTILINE)
     for name in {name.strip() for names in named for name in names.split("|")}:
         assert name in tools | set(COMMANDS), name

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -307,3 +308,36 @@ def test_a_form_that_cntk_reads_otherwise_would_be_noticed(answers, folder, path
     shutil.copy(paths[number], folder / "maps" / "sub" / "map.txt")
     monkeypatch.chdir(folder / "maps" / "sub")
     assert read_by_us(folder / "maps" / "sub" / "map.txt", 1) != answers[f"{number}/read"].tolist()
+
+
+# ----------------------------------------------------------------------------- for the docs' table
+
+def forms_table(cntk: Any) -> list[tuple[str, str, str, str]]:
+    """Rows: the form, its content, what real CNTK did, what the parser did."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = make(folder)
+        answers = answers_of_cntk(cntk, folder, paths)
+        home = Path.cwd()
+        os.chdir(folder)
+        try:
+            return [_row(form, path, answers, str(number), name)
+                    for number, (path, form) in enumerate(zip(paths, FORMS, strict=True))]
+        finally:
+            os.chdir(home)
+
+
+def _row(form: Form, path: Path, answers: dict[str, np.ndarray], number: str, folder: str
+         ) -> tuple[str, str, str, str]:
+    shown = repr(form.content)[2:-1].replace(LONG, "xxx...")
+    content = f"`{shown[:60]}`" if shown else ""
+    said = answers.get(f"{number}/error")
+    theirs = "reads it" if said is None else f"refuses: {str(said)[:160]}"
+    try:
+        read_map_file(path, form.classes)
+        ours = "reads the same"
+    except MapFileError as error:
+        ours = "refuses: " + str(error).removeprefix(f"{path}, ")
+    rows = [text.replace(folder, "...").replace(LONG, "xxx...").replace("`", "'").replace("<", "&lt;")
+            for text in (theirs, ours)]
+    return form.what, content, *rows
