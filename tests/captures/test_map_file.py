@@ -338,6 +338,6 @@ def _row(form: Form, path: Path, answers: dict[str, np.ndarray], number: str, fo
         ours = "reads the same"
     except MapFileError as error:
         ours = "refuses: " + str(error).removeprefix(f"{path}, ")
-    rows = [text.replace(folder, "...").replace(LONG, "xxx...").replace("`", "'").replace("<", "&lt;")
-            for text in (theirs, ours)]
-    return form.what, content, *rows
+    for old, new in ((folder, "..."), (LONG, "xxx..."), ("`", "'"), ("<", "&lt;")):
+        theirs, ours = theirs.replace(old, new), ours.replace(old, new)
+    return form.what, content, theirs, ours
