@@ -14,7 +14,7 @@ TWIN = --seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-torch data parity horizon defects false-alarms test lint twin twin-cntk \
-        train train-cntk bench docs clean distclean
+        train train-cntk article bench docs clean distclean
 
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -65,6 +65,10 @@ train: ## the article's run, 50,000 iterations, by the port
 
 train-cntk: ## the article's run by real CNTK
 	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir)
+
+article: ## one page that follows the article, CNTK's run and the port's beside it
+	$(PARITY) article $(call given,ITERATIONS,--iterations) \
+	    $(call given,MINIBATCH,--minibatch-size) $(OUT)
 
 test: lint ## lint and every test, real CNTK included
 	$(PARITY) test

@@ -27,6 +27,7 @@ COMMANDS = {
     "false-alarms": "the correct port over many plans: none may fail",
     "convert": "a trained model in another form, and a run from one program to the other",
     "sample": "pictures, a grid and an interpolation out of a trained model",
+    "article": "one page that follows the article: its figures, CNTK's run and the port's",
     "docs": "the tables of the docs, made from measurements",
 }
 

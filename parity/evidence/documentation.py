@@ -2,6 +2,7 @@
 
     docs/behaviours.md   what CNTK does, what an ordinary PyTorch layer does, how far off that is
     docs/map-files.md    what CNTK does with each form of a map file, and what is done here
+    docs/side-by-side.md the two programs, part beside part
     docs/tolerances.md   every tolerance of the verdict, with where it came from
 
 A behaviour's row is returned by the function ``behaviours`` of the test module that proves it, and
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from captures.files import written_whole
 from environment import find_python
+from parity.evidence.catalogue import side_by_side
 from parity.judge.policies import POLICIES
 from parity.producers.jobs import ROOT, ProducerError
 
@@ -102,6 +104,7 @@ def main(console: Console) -> int:
     if find_python.installed_cntk(os.fspath(ROOT)) is None:
         raise ProducerError("CNTK's environment is not there, and the tables are measured on it: "
                             "run `make setup`")
+    side_by_side.write()
     write(DOCS / "tolerances.md", tolerances())
     write(DOCS / "map-files.md", map_files(real_cntk()))
     write(DOCS / "behaviours.md", behaviours(real_cntk(), console))
