@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
-           "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "bench", "docs", "clean",
-           "distclean")
+           "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "bench", "docs",
+           "clean", "distclean")
 VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "ACCELERATOR", "CNTK_PYTHON",
              "PORT_PYTHON")
 

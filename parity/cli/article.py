@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from captures.errors import ParityError
+from captures.files import written_whole
 from captures.training.folder import read_run
 from parity.cli.options import RUNS, Quiet, console_of
 from parity.producers.jobs import ROOT
@@ -63,7 +64,9 @@ def _score(folder: Path, output: Path) -> str:
     if in_the_port("torch_port.convert", "sample", folder, "--count", SCORED, "--output", pictures):
         return "not computed: the run has no checkpoint"
     for other in ("grid.png", "interpolation.png"):
-        (pictures / other).rename(output / other)
+        with written_whole(output / other) as part:
+            part.write_bytes((pictures / other).read_bytes())
+        (pictures / other).unlink()
     if subprocess.call([sys.executable, "-P", "-m", "parity", "score", str(pictures), "--quiet",
                         "--splits", "1", "--output", str(output / "score")]):
         return "not computed"

@@ -152,8 +152,8 @@ def _code() -> list[tuple[str, str, str]]:
         ("One network's parameters are shared; the fake branch takes fake images alone.",
          statement(program, "D_real.clone"), statement(steps, "d_real = ", 2)),
         ("The losses.", statement(program, "G_loss = -C.log", 2),
-         statement(steps, "return discriminator_loss") + "\n"
-         + statement(steps, "return generator_loss")),
+         statement(steps, "_loss(d_real, d_fake)") + "\n"
+         + statement(steps, "_loss(networks")),
         ("Adam with a small momentum.", statement(program, "return C.adam"),
          statement(steps, "return CNTKAdam"))]
 
