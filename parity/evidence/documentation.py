@@ -19,9 +19,9 @@ from rich.console import Console
 
 from captures.files import written_whole
 from environment import find_python
-from parity.evidence.catalogue import side_by_side
 from parity.judge.policies import POLICIES
 from parity.producers.jobs import ROOT, ProducerError
+from parity.producers.training import in_the_port
 
 DOCS = ROOT / "docs"
 TITLES = {
@@ -104,7 +104,7 @@ def main(console: Console) -> int:
     if find_python.installed_cntk(os.fspath(ROOT)) is None:
         raise ProducerError("CNTK's environment is not there, and the tables are measured on it: "
                             "run `make setup`")
-    side_by_side.write()
+    in_the_port("torch_port.train.side_by_side")
     write(DOCS / "tolerances.md", tolerances())
     write(DOCS / "map-files.md", map_files(real_cntk()))
     write(DOCS / "behaviours.md", behaviours(real_cntk(), console))

@@ -6,7 +6,8 @@ import ast
 import html
 from pathlib import Path
 
-from parity.producers.jobs import ROOT
+from captures.files import written_whole
+from captures.training.options import ROOT
 
 PAGE = ROOT / "docs" / "side-by-side.md"
 CNTK = "cntk_impl/dcgan_training.py"
@@ -57,6 +58,9 @@ def page() -> str:
 
 
 def write(path: Path = PAGE) -> None:
-    from captures.files import written_whole
     with written_whole(path) as part:
         part.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

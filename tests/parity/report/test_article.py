@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from captures.training.log import Log
-from parity.evidence.catalogue import side_by_side
 from parity.report import article
+from torch_port.train import side_by_side
 
 ROWS = [(1, 2.5, 1.25), (2, 2.0, 1.0), (3, 1.5, 0.75)]
 
