@@ -1,0 +1,91 @@
+"""Every classifier by name. A new one is a module with SPEC, SOURCE, UNUSED and network(), and its
+line here."""
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from scores.classifiers.base import Classifier
+from scores.errors import ScoreError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+REGISTRY = {
+    "efficientnet-lite0": "scores.classifiers.efficientnet_lite0",
+    "inception-v3": "scores.classifiers.inception_v3",
+    "inception-2015": "scores.classifiers.inception_2015",
+}
+DEFAULT = "efficientnet-lite0"
+RUNTIMES = ("onnxruntime", "torch")
+CACHE = Path("build/classifiers")
+
+
+def module_of(name: str) -> ModuleType:
+    """Raises ScoreError: an unknown name."""
+    if name not in REGISTRY:
+        raise ScoreError(f"there is no classifier {name!r}: give one of {', '.join(REGISTRY)}, or "
+                         "the path of an ONNX file")
+    return importlib.import_module(REGISTRY[name])
+
+
+def network(name: str, weights: Path | None = None, sha256: str = "", cache: Path = CACHE,
+            offline: bool = False) -> tuple[nn.Module, str, str]:
+    """The network in PyTorch with its weights, a line that names them, and their SHA-256.
+
+    Raises ScoreError: whatever is wrong with the name, the weights or their download.
+    """
+    from scores.classifiers import weights as files
+
+    module = module_of(name)
+    source = module.SOURCE
+    if weights is not None:
+        path, found = weights, files.of_user(weights, sha256)
+        published = source is not None and found.startswith(source.sha256)
+        says = f"{weights.name}" + ("" if published else ", not the published file")
+    elif source is None:
+        path = module.packaged()
+        found, says = files.sha256_of(path), path.name
+    else:
+        path = files.fetched(source, cache, offline)
+        found, says = files.sha256_of(path), path.name
+    made = module.network()
+    inner = getattr(module, "parameters", lambda whole: whole)(made)
+    files.load_into(inner, path, name, module.UNUSED)
+    return made.eval(), f"{says}, SHA-256 {found}", found
+
+
+def load(name: str = DEFAULT, weights: Path | None = None, sha256: str = "",
+         runtime: str = "onnxruntime", cache: Path = CACHE, offline: bool = False,
+         threads: int = 2, double: bool = False, normalisation: str = "[-1,1]") -> Classifier:
+    """A classifier that can be called.
+
+    name: of ``REGISTRY``, or the path of an ONNX file. cache: where downloads and ONNX files are
+    kept. double: float64, in PyTorch. normalisation: of an ONNX file's pictures.
+
+    Raises ScoreError: as ``network`` and ``onnx_file.load``; an unknown runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise ScoreError(f"there is no runtime {runtime!r}: give one of {', '.join(RUNTIMES)}")
+    if name.endswith(".onnx"):
+        from scores.classifiers import onnx_file
+        return onnx_file.load(Path(name), threads, normalisation, sha256=sha256)
+    from scores.classifiers import runtimes
+
+    made, says, found = network(name, weights, sha256, cache, offline)
+    spec = module_of(name).SPEC
+    if runtime == "torch" or double:
+        return Classifier(spec, runtimes.by_torch(made, double), "torch", says)
+    path = cache / f"{name}-{found[:12]}-opset{runtimes.OPSET}.onnx"
+    if not path.is_file():
+        runtimes.convert(made, spec, path)
+        return Classifier(spec, runtimes.by_onnxruntime(path, spec, threads), runtime, says,
+                          str(path))
+    try:
+        runner = runtimes.by_onnxruntime(path, spec, threads)
+    except ScoreError:  # half a file, or another's
+        runtimes.convert(made, spec, path)
+        runner = runtimes.by_onnxruntime(path, spec, threads)
+    return Classifier(spec, runner, runtime, says, str(path))

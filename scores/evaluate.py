@@ -1,0 +1,173 @@
+"""Pictures to scores, a batch at a time: logits, moments and a sample of features stay, no more.
+
+Memory for N pictures, K classes, D features: N K float32 logits, three times that in float64 while
+the score is computed, two D x D matrices, and at most 10,000 x D features for KID.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scores.classifiers.base import Classifier, Floats
+from scores.errors import ScoreError
+from scores.fid import Moments, fid
+from scores.images import Pictures, headers, open_pictures
+from scores.inception_score import InceptionScore, distributions, entropy, inception_score, softmax
+from scores.kid import Reservoir, kid
+
+BATCH = 32
+SHOWN = 64  # pictures of the contact sheet
+CARRYING = 10  # classes that are told
+
+Told = Callable[[int], None]  # how many pictures more are done
+
+
+@dataclass
+class Evaluated:
+    """logits N x K float32; moments and a sample of the features; the first pictures, 8-bit."""
+
+    logits: NDArray[np.float32]
+    moments: Moments
+    sample: Reservoir
+    shown: list[NDArray[np.uint8]]
+    largest: float = 0.0
+
+
+@dataclass
+class Scored:
+    """What a run found. reference: the distance's name to (value, deviation or None)."""
+
+    pictures: str
+    count: int
+    classifier: str
+    weights: str
+    runtime: str
+    score: InceptionScore
+    classes: list[dict[str, Any]]
+    reference: str = ""
+    distances: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        made = dict(vars(self))
+        made["score"] = self.score._asdict()
+        return made
+
+
+def evaluate(pictures: Pictures, classifier: Classifier, told: Told = lambda n: None,
+             kernel: str | None = None, batch: int = BATCH, features: bool = False) -> Evaluated:
+    """Every picture through the classifier. features: whether moments and sample are wanted.
+
+    Raises ScoreError: as the pictures and the classifier.
+    """
+    spec = classifier.spec
+    if features and not spec.features:
+        raise ScoreError(f"{spec.name} gives no features, which FID and KID are made of: leave "
+                         "--reference out, or give an ONNX file with an output named 'features'")
+    parts: list[Floats] = []
+    made = Evaluated(np.empty((0, spec.classes), np.float32), Moments(spec.features if features
+                                                                      else 0), Reservoir(), [])
+    for pixels in pictures.batches(batch):
+        got, logits = classifier(pixels, kernel)
+        parts.append(logits.astype(np.float32))
+        if features:
+            made.moments.add(got)
+            made.sample.add(got)
+        for picture in pixels[:max(0, SHOWN - len(made.shown))]:
+            made.shown.append(np.rint(picture).astype(np.uint8).transpose(1, 2, 0))
+        told(len(pixels))
+    made.logits = np.concatenate(parts)
+    return made
+
+
+def probabilities(logits: Floats) -> NDArray[np.float64]:
+    """softmax in float64, in place of a second array of that size."""
+    p = np.empty(logits.shape)
+    for i in range(0, len(logits), 4096):
+        p[i:i + 4096] = softmax(logits[i:i + 4096].astype(np.float64))
+    return p
+
+
+def carrying(p: NDArray[np.float64], count: int = CARRYING) -> list[dict[str, Any]]:
+    """The classes that the score comes from, most first.
+
+        log IS = sum over y of c(y),    c(y) = E_x p(y|x) (log p(y|x) - log p(y)) >= ~0
+
+    share: c(y) / log IS. pictures: of how many it is the likeliest. probability: p(y).
+    """
+    p = distributions(p)[0]
+    marginal = p.mean(0)
+    c = np.zeros(p.shape[1])
+    for i in range(0, len(p), 4096):
+        part = p[i:i + 4096]
+        c += (part * np.log(np.where(part > 0, part, 1.0))).sum(0) / len(p)
+    c -= marginal * np.log(np.where(marginal > 0, marginal, 1.0))
+    whole = float(entropy(marginal) - (entropy(marginal) - c.sum()))
+    likeliest = np.bincount(p.argmax(1), minlength=p.shape[1])
+    return [{"class": int(y), "share": float(c[y] / whole) if whole > 1e-12 else 0.0,
+             "pictures": int(likeliest[y]), "probability": float(marginal[y])}
+            for y in np.argsort(-c, kind="stable")[:count]]
+
+
+def scored(pictures: Pictures, made: Evaluated, classifier: Classifier, splits: int,
+           seed: int = 0) -> Scored:
+    """The score of evaluated pictures, with all that has to be said of it.
+
+    Raises ScoreError: as ``inception_score``.
+    """
+    p = probabilities(made.logits)
+    score = inception_score(p, splits, seed=seed)
+    notes = [f"{what}: {count:,}" for what, count in sorted(pictures.notes.items())]
+    if pictures.broken:
+        named = ", ".join(pictures.broken[:5]) + (", ..." if len(pictures.broken) > 5 else "")
+        notes.append(f"{len(pictures.broken)} pictures could not be read and were left out: "
+                     + named)
+    return Scored(pictures.name, len(p), classifier.spec.title, classifier.weights,
+                  classifier.runtime, score, carrying(p), notes=notes + score.notes,
+                  broken=list(pictures.broken))
+
+
+def reference_moments(path: Path) -> tuple[Moments, None] | None:
+    """Of an .npz that holds ``mu`` and ``sigma`` (as pytorch-fid writes them), or None."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return None
+    if not {"mu", "sigma"} <= set(headers(path)):
+        return None
+    with np.load(path, allow_pickle=False) as held:
+        mean, covariance = held["mu"], held["sigma"]
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ScoreError(f"{path}: mu has the shape {mean.shape}, sigma {covariance.shape}: give D "
+                         "and D x D")
+    made = Moments(len(mean))
+    made.count, made.mean = 1 << 30, mean.astype(np.float64)  # how many it was of is not told
+    made.squares = covariance.astype(np.float64) * (made.count - 1)
+    return made, None
+
+
+def add_reference(found: Scored, made: Evaluated, path: Path, classifier: Classifier, told: Told,
+                  broken: str = "refuse") -> None:
+    """FID and KID against ``path``: pictures, or an .npz with mu and sigma (FID alone).
+
+    Raises ScoreError: as ``evaluate`` and ``fid``.
+    """
+    found.reference = str(path)
+    moments = reference_moments(path)
+    if moments is not None:
+        value, word = fid(made.moments, moments[0])
+        found.distances["FID"] = value
+    else:
+        reference = open_pictures(path, broken)
+        theirs = evaluate(reference, classifier, told, features=True)
+        value, word = fid(made.moments, theirs.moments)
+        mean, deviation = kid(made.sample.rows(), theirs.sample.rows())
+        found.distances.update({"FID": value, "KID": mean, "KID deviation": deviation})
+        found.notes += [f"reference, {what}: {n:,}" for what, n in sorted(reference.notes.items())]
+    if word:
+        found.notes.append(word)

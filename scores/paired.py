@@ -1,0 +1,146 @@
+"""The same latents and weights on two sides: where their pictures and scores first part.
+
+    images      what the generator gave, [-1, 1], B, G, R            float
+    pictures    what the side's picture writer made of them, read back, 0..255, R, G, B
+    prepared    scaled and normalised for the classifier             float32
+    logits      of the classifier
+    score       of all pictures
+
+Each step is judged twice. On the side's own input, against float64: an error there was born
+there, and is that side's. Between the two sides, in the chain: it may be inherited. The first that
+fails in this order is where a difference began.
+
+What a side has not made itself (it may have no classifier) is made for it here, by the same
+functions for both, so that it cannot be the place where they part.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scores.classifiers.base import Runner, Spec, prepared
+from scores.evaluate import probabilities
+from scores.inception_score import score
+
+Array = NDArray[Any]
+
+STEPS = ("images", "pictures", "prepared", "logits", "score")
+
+
+@dataclass
+class Side:
+    """What one side made. images: N x 3 x H x W. pictures: N x H x W x 3 uint8; None if it writes
+    none. prepared, logits: of the first pictures, as many as it made. score: of those logits."""
+
+    images: Array
+    pictures: Array | None
+    prepared: Array | None = None
+    logits: Array | None = None
+    score: float | None = None
+
+    @property
+    def files(self) -> Array:
+        """The written pictures, or what should have been written."""
+        return (np.rint(written(self.images)).astype(np.uint8) if self.pictures is None
+                else self.pictures)
+
+    def pixels(self, count: int | None = None) -> NDArray[np.float32]:
+        """Of the written pictures: N x 3 x H x W, R, G, B, 0..255."""
+        return np.ascontiguousarray(self.files[:count].transpose(0, 3, 1, 2), np.float32)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One judgement. step: of STEPS. side: whose, "" between the two. measured: in the step's unit
+    (``judged``). detail: one sentence, if it is too much."""
+
+    step: str
+    side: str
+    measured: float
+    detail: str
+
+
+def written(images: Array) -> NDArray[np.float64]:
+    """What pictures should hold before rounding: (x / 2 + 1 / 2) * 255, R, G, B, in float64."""
+    whole = (np.asarray(images, np.float64) / 2 + 0.5) * 255
+    return np.clip(whole[:, ::-1].transpose(0, 2, 3, 1), 0, 255)
+
+
+def flipped(pictures: Array, expected: Array) -> float:
+    """The part of all values that are another whole number than the expected one; infinite if any
+    is more than one step off. A value that is nearly half way may fall either way."""
+    apart = abs(pictures.astype(np.float64) - np.rint(expected))
+    return float("inf") if apart.max(initial=0) > 1 else float(np.mean(apart > 0))
+
+
+def relative(ours: Array, theirs: Array) -> float:
+    """Largest difference as a part of the largest value."""
+    size = float(abs(theirs).max()) or 1.0
+    return float(abs(np.asarray(ours, np.float64) - theirs).max() / size)
+
+
+def judged(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner,
+           checked: int) -> tuple[list[Link], dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Every judgement in order; each side's p(y|x), N x K; each side's score.
+
+    sides: two, by name. runner: the classifier that both sides' pictures go through. truth: the
+    same in float64. checked: of how many pictures logits are compared with the truth.
+    Units: images, largest difference; pictures, part of the values that another whole number came
+    out for; prepared, largest difference; logits, of the largest logit; score, relative.
+
+    Raises ScoreError: pictures or logits that cannot be scored.
+    """
+    (first, a), (second, b) = sides.items()
+    links = [Link("images", "", float(abs(a.images.astype(np.float64) - b.images).max()),
+                  f"the images of {first} and {second} differ before they are written")]
+    for name, side in sides.items():
+        if side.pictures is None:
+            continue
+        links.append(Link("pictures", name, flipped(side.pictures, written(side.images)),
+                          f"{name}'s picture writer does not write (x / 2 + 1/2) * 255, rounded, "
+                          "in R, G, B"))
+    links.append(Link("pictures", "", flipped(a.files, b.files),
+                      f"the written pictures of {first} and {second} differ"))
+    for name, side in sides.items():
+        if side.prepared is not None:
+            expected = prepared(side.pixels(len(side.prepared)).astype(np.float64), spec)
+            links.append(Link("prepared", name, float(abs(side.prepared - expected).max()),
+                              f"{name} scales or normalises its pictures otherwise than "
+                              f"{spec.name} asks for ({spec.kernel})"))
+    made = {first: runner(prepared(a.pixels(), spec))[1]}
+    made[second] = (made[first] if np.array_equal(a.files, b.files)
+                    else runner(prepared(b.pixels(), spec))[1])
+    links += _of_logits(sides, made, spec, truth, checked)
+    likely = {name: probabilities(logits) for name, logits in made.items()}
+    values = {name: score(p) for name, p in likely.items()}
+    for name, side in sides.items():
+        if side.score is not None and side.logits is not None:
+            expected_score = score(probabilities(side.logits))
+            links.append(Link("score", name, abs(side.score / expected_score - 1),
+                              f"{name} computes another formula from its logits: {side.score:.9g}, "
+                              f"not {expected_score:.9g}"))
+    links.append(Link("score", "", abs(values[second] / values[first] - 1),
+                      f"{second}'s pictures score {values[second]:.9g}, {first}'s "
+                      f"{values[first]:.9g}"))
+    return links, likely, values
+
+
+def _of_logits(sides: Mapping[str, Side], made: Mapping[str, Array], spec: Spec, truth: Runner,
+               checked: int) -> list[Link]:
+    links = []
+    (first, a), (second, b) = made.items()
+    for name, side in sides.items():
+        own = side.logits is not None and side.prepared is not None
+        taken = (side.prepared[:checked] if own and side.prepared is not None
+                 else prepared(side.pixels(checked), spec))
+        given = side.logits[:checked] if own and side.logits is not None else made[name][:checked]
+        links.append(Link("logits", name, relative(given, truth(taken)[1]),
+                          f"{name}'s classifier says something else than {spec.name} in float64"))
+    links.append(Link("logits", "", relative(b, a),
+                      f"the classifier says something else of {second}'s pictures than of "
+                      f"{first}'s"))
+    return links

@@ -1,0 +1,199 @@
+"""Pictures from folders and array files: every kind, and every kind of trouble."""
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from score_samples import noise
+
+from scores.errors import ScoreError
+from scores.images import open_pictures
+
+
+def write(path: Path, picture: np.ndarray, **more: object) -> None:
+    Image.fromarray(picture).save(path, **more)
+
+
+def colour(seed: int = 0, height: int = 8, width: int = 6) -> np.ndarray:
+    return noise(1, seed, height, width)[0].transpose(1, 2, 0).astype(np.uint8)
+
+
+def read(path: Path, size: int = 4, broken: str = "refuse"):
+    pictures = open_pictures(path, broken)
+    return pictures, list(pictures.batches(size))
+
+
+def test_a_folder_in_the_order_of_its_names(tmp_path):
+    (tmp_path / "b").mkdir()
+    for i, name in enumerate(["b/z.png", "a.bmp", "c.PNG", "b/a.ppm"]):
+        write(tmp_path / name, colour(i))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.png").write_text("no picture")
+    pictures, batches = read(tmp_path, 3)
+    assert pictures.count == 4 and [len(batch) for batch in batches] == [3, 1]
+    made = np.concatenate(batches).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(made, [colour(1), colour(3), colour(0), colour(2)])
+    assert not pictures.notes
+
+
+def one(tmp_path: Path, name: str, picture: np.ndarray, **more: object):
+    write(tmp_path / name, picture, **more)
+    pictures, (batch,) = read(tmp_path)
+    return pictures.notes, batch[0].transpose(1, 2, 0)
+
+
+def test_grey(tmp_path):
+    grey = colour()[..., 0]
+    notes, made = one(tmp_path, "a.png", grey)
+    np.testing.assert_array_equal(made, np.repeat(grey[..., None], 3, -1))
+    assert "grey" in next(iter(notes))
+
+
+def test_16_bits_keep_what_lies_between(tmp_path):
+    deep = np.random.RandomState(0).randint(0, 65536, (8, 6)).astype(np.uint16)
+    notes, made = one(tmp_path, "a.png", deep)
+    np.testing.assert_allclose(made[..., 1], deep / 257, rtol=1e-6)
+    assert (made % 1 != 0).any() and "16-bit" in next(iter(notes))
+
+
+def test_alpha_is_laid_over_white(tmp_path):
+    layered = np.dstack([colour(), np.full((8, 6), 255, np.uint8)])
+    layered[0, 0, 3] = 0
+    notes, made = one(tmp_path, "a.png", layered)
+    assert (made[0, 0] == 255).all() and (made[1:] == colour()[1:]).all()
+    assert "transparent" in next(iter(notes))
+
+
+def test_exif_turns(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    notes, made = one(tmp_path, "a.png", colour(), exif=exif)
+    np.testing.assert_array_equal(made, np.rot90(colour(), -1))
+    assert "EXIF" in next(iter(notes))
+
+
+def test_animated_gives_its_first_frame(tmp_path):
+    frames = [Image.fromarray(colour(i)).convert("P", palette=Image.ADAPTIVE) for i in (0, 1)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    pictures, (batch,) = read(tmp_path)
+    np.testing.assert_array_equal(batch[0].transpose(1, 2, 0),
+                                  np.asarray(frames[0].convert("RGB")))
+    assert any("animated" in note for note in pictures.notes)
+
+
+def test_cmyk_is_told(tmp_path):
+    Image.fromarray(colour()).convert("CMYK").save(tmp_path / "a.jpg")
+    pictures, _ = read(tmp_path)
+    assert any("CMYK" in note for note in pictures.notes)
+
+
+def test_mixed_sizes_come_in_batches_of_one_size(tmp_path):
+    for i, (height, width) in enumerate([(8, 6), (8, 6), (5, 5), (8, 6)]):
+        write(tmp_path / f"{i}.png", colour(i, height, width))
+    pictures, batches = read(tmp_path)
+    assert [batch.shape for batch in batches] == [(2, 3, 8, 6), (1, 3, 5, 5), (1, 3, 8, 6)]
+    assert any("mixed sizes" in note and "3 of 6 x 8" in note for note in pictures.notes)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", None])
+def test_one_broken_among_many(tmp_path, content):
+    for i in range(4):
+        write(tmp_path / f"{i}.png", colour(i))
+    bad = tmp_path / "2.png"
+    bad.write_bytes(bad.read_bytes()[:60] if content is None else content)
+    with pytest.raises(ScoreError, match=r"2\.png cannot be read.*--broken skip"):
+        read(tmp_path)
+    pictures, batches = read(tmp_path, broken="skip")
+    assert pictures.broken == ["2.png"] and sum(map(len, batches)) == 3
+
+
+def test_nothing_but_broken_ones(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(ScoreError, match=r"none of the 1 pictures .*a\.png"):
+        read(tmp_path, broken="skip")
+
+
+def test_nothing_to_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    for path, says in ((tmp_path, "holds no picture"), (tmp_path / "none", "is not there"),
+                       (tmp_path / "notes.txt", "neither a folder")):
+        with pytest.raises(ScoreError, match=says):
+            open_pictures(path)
+    with pytest.raises(ScoreError, match="refuse or skip"):
+        open_pictures(tmp_path, "ignore")
+
+
+# ---- arrays
+
+
+@pytest.mark.parametrize(("made", "back"), [
+    (lambda x: x.astype(np.uint8).transpose(0, 2, 3, 1), 0),
+    (lambda x: x.astype(np.uint8), 0),
+    (lambda x: x / 127.5 - 1, 1e-4),
+    (lambda x: (x / 255).astype(np.float64), 1e-4),
+    (lambda x: x, 0),
+    (lambda x: (x * 257).astype(np.uint16), 1e-4),
+])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_of_every_kind(tmp_path, made, back, save):
+    x = noise(7, 0, 8, 6)
+    save(tmp_path / "a.npz", made(x))
+    pictures, batches = read(tmp_path / "a.npz", 3)
+    assert pictures.count == 7 and [len(batch) for batch in batches] == [3, 3, 1]
+    assert abs(np.concatenate(batches) - x).max() <= back
+
+
+def test_npy_and_named_arrays(tmp_path):
+    x = noise(2, 0, 8, 6).astype(np.uint8)
+    np.save(tmp_path / "a.npy", x)
+    np.testing.assert_array_equal(read(tmp_path / "a.npy")[1][0], x)
+    np.savez(tmp_path / "a.npz", images=x, labels=np.arange(2), others=x[:1])
+    assert read(tmp_path / "a.npz")[0].count == 2
+    np.savez(tmp_path / "b.npz", one=x, two=x)
+    with pytest.raises(ScoreError, match="several arrays, one, two"):
+        open_pictures(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(("array", "says"), [
+    (np.zeros((4, 5)), "no array of pictures"),
+    (np.zeros((4, 8, 8, 4), np.uint8), "give N x H x W x 3"),
+    (np.zeros((0, 8, 8, 3), np.uint8), "give N x H x W x 3"),
+    (np.zeros((4, 8, 8, 3), np.int64), "int64"),
+    (np.asfortranarray(np.zeros((4, 8, 8, 3), np.uint8)), "Fortran order"),
+])
+def test_arrays_that_are_no_pictures(tmp_path, array, says):
+    np.savez(tmp_path / "a.npz", array)
+    with pytest.raises(ScoreError, match=says):
+        open_pictures(tmp_path / "a.npz")
+
+
+def test_broken_array_files(tmp_path):
+    (tmp_path / "a.npz").write_text("no archive")
+    with pytest.raises(ScoreError, match="cannot be read as numpy arrays"):
+        open_pictures(tmp_path / "a.npz")
+    file = io.BytesIO()
+    np.save(file, noise(4, 0, 8, 6))
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("arr_0.npy", file.getvalue()[:-100])
+    with pytest.raises(ScoreError, match="cut off"):
+        read(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", np.full((2, 3, 4, 4), np.nan))
+    with pytest.raises(ScoreError, match="NaN"):
+        read(tmp_path / "c.npz")
+
+
+def test_an_array_file_is_read_in_pieces(tmp_path):
+    """400 pictures of 64 x 64 are 4.9 MB as bytes, 20 MB as floats: the peak stays below 1 MB."""
+    import tracemalloc
+    np.savez_compressed(tmp_path / "a.npz", np.zeros((400, 64, 64, 3), np.uint8))
+    pictures = open_pictures(tmp_path / "a.npz")
+    tracemalloc.start()
+    try:
+        assert sum(len(batch) for batch in pictures.batches(4)) == 400
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()

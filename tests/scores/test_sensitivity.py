@@ -1,0 +1,117 @@
+"""What moves a score: the rows against what is known, and the commands."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from score_samples import noise
+from test_classifiers import classifier_file
+
+from parity.cli.app import main
+from scores.classifiers import registry
+from scores.errors import ScoreError
+from scores.images import open_pictures
+from scores.inception_score import score, softmax
+from scores.sensitivity import sensitivity, through_file, unlimited
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """120 pictures of four kinds, sorted by kind."""
+    path = tmp_path_factory.mktemp("arrays") / "a.npz"
+    kinds = np.array([[1, .2, .2], [.2, 1, .2], [.2, .2, 1], [1, 1, 1]], np.float32)
+    np.savez(path, (noise(120, 0, 11, 13) * kinds[np.arange(120) // 30, :, None, None]
+                    / 128 - 1).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return classifier_file(tmp_path_factory.mktemp("classifier") / "small.onnx")
+
+
+def test_every_row(pictures, small):
+    chosen = registry.load(str(small))
+    rows = sensitivity(open_pictures(pictures), [chosen, chosen])
+    found = {(row.what, row.choice): row for row in rows}
+    (nothing,) = (row for row in rows if row.what == "nothing")
+    assert nothing.moved == 0
+    for row in rows:
+        assert row.moved == pytest.approx(row.value / nothing.value - 1)
+    assert found["classifier", "small.onnx"].moved == 0
+    assert found["file", "PNG"].value == found["rounding", "to whole pixels"].value
+    assert found["splits", "1"].moved > 0  # sorted by kind: ten splits have one kind each
+    assert found["order", "shuffled, lowest of 20"].moved > 0
+    assert abs(found["file", "JPEG of quality 75"].moved) > 0
+    kernels = {choice for what, choice in found if what == "resize"}
+    assert kernels == {"tensorflow1", "antialias", "bicubic", "nearest"}
+    assert found["count", "120, one split"].value == found["splits", "1"].value
+
+
+def test_truncating_is_not_rounding(pictures, small):
+    rows = sensitivity(open_pictures(pictures), [registry.load(str(small))])
+    moved = {row.choice: abs(row.moved) for row in rows if row.what == "rounding"}
+    assert moved["truncated"] > 2 * moved["to whole pixels"]
+
+
+def test_the_score_of_unlimited_pictures():
+    """200 pictures of a population whose score is known from 100,000: nearer than the plain one."""
+    draws = np.random.RandomState(0)
+    kinds = softmax(draws.normal(size=(50, 30)) * 2)
+    whole = score(kinds[draws.randint(0, 50, 100_000)])
+    apart = {"plain": [], "unlimited": []}
+    for _ in range(150):
+        p = kinds[draws.randint(0, 50, 200)]
+        apart["plain"].append(score(p) / whole - 1)
+        apart["unlimited"].append(unlimited(p) / whole - 1)
+    assert np.mean(apart["plain"]) < -0.01
+    assert abs(np.mean(apart["unlimited"])) < abs(np.mean(apart["plain"])) / 3
+
+
+def test_png_keeps_whole_pixels():
+    x = noise(2, 0, 9, 7)
+    np.testing.assert_array_equal(through_file("PNG")(x), x)
+    assert (through_file("JPEG", quality=75)(x) != x).any()
+
+
+def test_few_pictures_are_refused(small, tmp_path):
+    np.savez(tmp_path / "a.npz", noise(99, 0, 8, 8).astype(np.uint8))
+    with pytest.raises(ScoreError, match="99 pictures: give at least 100"):
+        sensitivity(open_pictures(tmp_path / "a.npz"), [registry.load(str(small))])
+
+
+# ---- the commands
+
+
+def test_the_command(pictures, small, tmp_path, capfd):
+    assert main(["sensitivity", str(pictures), "--classifiers", str(small), "--output",
+                 str(tmp_path)]) == 0
+    assert "tensorflow1" in capfd.readouterr().out
+    rows = json.loads((tmp_path / "sensitivity.json").read_text())
+    assert {"what", "choice", "value", "moved"} == set(rows[0])
+
+
+def runs(folder, name, values, pictures=1000):
+    paths = []
+    for i, value in enumerate(values):
+        paths.append(folder / f"{name}{i}.json")
+        paths[-1].write_text(json.dumps({"classifier": "x", "weights": "y", "score": {
+            "one_split": value, "pictures": pictures}}))
+    return ",".join(map(str, paths))
+
+
+def test_two_sets_of_runs(tmp_path, capfd):
+    a = runs(tmp_path, "a", [2.0, 2.01, 1.99, 2.0])
+    same, other = runs(tmp_path, "b", [2.01, 2.0, 2.0]), runs(tmp_path, "c", [2.5, 2.51, 2.49])
+    wild = runs(tmp_path, "d", [1.5, 2.6])
+    for second, code, says in ((same, 0, "equivalent"), (other, 1, "different"),
+                               (wild, 2, "cannot tell")):
+        assert main(["equivalent", a, second]) == code
+        assert says in capfd.readouterr().out
+    fewer = runs(tmp_path, "e", [2.0, 2.0], 500)
+    assert main(["equivalent", a, fewer]) == 2
+    assert "different numbers of pictures" in capfd.readouterr().err
+    assert main(["equivalent", a, str(tmp_path / "none.json")]) == 2
+    assert "no score.json" in capfd.readouterr().err
+    assert main(["equivalent", "", ""]) == 2
