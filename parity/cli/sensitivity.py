@@ -1,0 +1,50 @@
+"""``parity sensitivity IMAGES|MODEL``: what moves a score, by how much, on the same pictures."""
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from tqdm import tqdm
+
+from captures.files import written_whole
+from parity.cli.options import RUNS, Quiet, console_of, listed
+from parity.producers.jobs import ROOT
+from scores.classifiers import registry
+from scores.generators import open_source
+from scores.sensitivity import sensitivity
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="IMAGES|MODEL", help=(
+        "as for `parity score`"))],
+    classifiers: Annotated[str, typer.Option(metavar="A,B", help=(
+        "the first is compared with itself under every change, then with the others"))
+        ] = registry.DEFAULT,
+    weights: Annotated[str, typer.Option(metavar="A,B", show_default="their own", help=(
+        "files of weights, one for each classifier; nothing between two commas: its own"))] = "",
+    count: Annotated[int, typer.Option(min=100, help="pictures of a model")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help=(
+        "of a model's latents, and of the shuffled orders"))] = 0,
+    offline: Annotated[bool, typer.Option("--offline", show_default="off", help=(
+        "download nothing"))] = False,
+    threads: Annotated[int, typer.Option(min=1, help="of the classifier")] = 2,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help=(
+        "where sensitivity.json goes"))] = RUNS / "sensitivity",
+    quiet: Quiet = False,
+) -> int:
+    names = listed(classifiers) or (registry.DEFAULT,)
+    files = [Path(file) if file else None for file in weights.split(",")]
+    files += [None] * (len(names) - len(files))
+    chosen = [registry.load(name, file, cache=ROOT / "build" / "classifier", offline=offline,
+                            threads=threads) for name, file in zip(names, files, strict=False)]
+    pictures = open_source(source, count, seed, threads, eight_bits=False)
+    with tqdm(unit="picture", disable=quiet or None) as bar:
+        rows = sensitivity(pictures, chosen, seed, bar.update)
+    table = Table("what", "choice", "score", "moved by", title=f"{source}")
+    for row in rows:
+        table.add_row(row.what, row.choice, f"{row.value:.5g}", f"{row.moved:+.2%}")
+    console_of(quiet).print(table)
+    with written_whole(output / "sensitivity.json") as part:
+        part.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
+    return 0
