@@ -95,7 +95,7 @@ def judge(folder: Path, stages: Sequence[str] | None = None,
     reproduced in ``folder/reproduction``.
 
     Raises PlanError: no such stage. PolicyError: no such policy. CaptureError: no capture there, or
-    one that was changed. ClassifierError.
+    one that was changed. ScoreError.
     """
     started = time.monotonic()
     wanted = registry.chosen(stages)

@@ -36,6 +36,10 @@ def main(arguments=None):
     parser.add_argument("--job", choices=("layers", "twin"), default="layers")
     parser.add_argument("--nudge", type=int, default=0,
                         help="twin: move the initial weights by one ULP, by a coin of this seed")
+    parser.add_argument("--trained", help="layers: an .npz of a trained generator's arrays, whose "
+                        "pictures are made too")
+    parser.add_argument("--classifier", help="layers: a JSON file that names an ONNX classifier, "
+                        "which CNTK has look at the pictures")
     options = parser.parse_args(arguments)
     started = time.time()
     select_device()
@@ -50,7 +54,7 @@ def main(arguments=None):
         with CaptureWriter(options.output, "cntk", plan, versions, plan.threads,
                            options.job) as writer:
             if options.job == "layers":
-                layers_job(writer, plan, note)
+                layers_job(writer, plan, note, options.trained, options.classifier)
             else:
                 twin_job(writer, plan, note, options.nudge)
             writer.fact("seconds", time.time() - started)

@@ -11,13 +11,13 @@ from cntk_impl.capture import model
 from cntk_impl.capture.observed import (
     C,
     Observed,
-    as_array,
     evaluated,
     facts_of_parameters,
     forward,
     optimizer_values,
     trained,
 )
+from cntk_impl.capture.pictures import score_pictures
 from cntk_impl.capture.probes import (
     probe_normalisation,
     probe_optimizer,
@@ -33,7 +33,8 @@ NUDGES = 3  # of the inputs in evaluation mode
 # --------------------------------------------------------------------------------------- the jobs
 
 
-def layers_job(writer, plan, note):
+def layers_job(writer, plan, note, trained_generator=None, classifier=None):
+    """trained_generator, classifier: files, or None (``pictures.score_pictures``)."""
     spec = plan.spec
     note("CNTK: reader, optimizer and pointwise functions")
     probe_reader(writer, plan)
@@ -85,9 +86,8 @@ def layers_job(writer, plan, note):
         writer.add("forward/evaluation/" + name, value)
     writer.fact("evaluation_nudged", moved_by_a_nudge(tapped, got, x, z_d))
     writer.fact("evaluation_changes", observe.changed(state, tapped.values()))
-    writer.add(spec.images, np.concatenate([
-        as_array(networks.G_fake.eval({networks.z: part}))
-        for part in np.array_split(z_score, -(-len(z_score) // 8))]))
+    note("CNTK: pictures for the score")
+    score_pictures(writer, plan, networks, z_score, trained_generator, classifier)
 
     note("CNTK: every layer in training mode, and its gradients")
     everything = tuple(branch.name for branch in spec.branches)

@@ -21,10 +21,11 @@ from parity.cli.options import (
     with_plan,
 )
 from parity.judge.policies import policies
-from parity.producers import recipes
+from parity.producers import for_score, recipes
 from parity.producers.jobs import ROOT
 from parity.report import write_all
 from parity.stages import registry
+from parity.stages.score import SCORE
 
 
 @with_plan()
@@ -37,6 +38,9 @@ def command(
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", help=(
         "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
     stages: Stages = "",
+    no_trained: Annotated[bool, typer.Option("--no-trained", show_default="off", help=(
+        "do without the trained model for the score; the first run trains it, which takes "
+        "some minutes"))] = False,
     no_layers: NoLayers = False,
     reference: Annotated[str, typer.Option(
         metavar="|".join(recipes.REFERENCES), show_default="cntk where it is installed", help=(
@@ -45,7 +49,7 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     wanted = listed(stages) or None
-    registry.chosen(wanted)  # before anything is made
+    chosen = registry.chosen(wanted)  # before anything is made
     if reference and reference not in recipes.REFERENCES:
         raise PlanError(f"--reference is {reference!r}: give one of "
                         f"{', '.join(recipes.REFERENCES)}")
@@ -53,8 +57,10 @@ def command(
         raise PlanError(f"{port} holds no torch_port and is no adapter: give the folder that holds "
                         "one, or the .py file that docs/judge-your-port.md describes")
     console = console_of(quiet)
-    sources = recipes.Sources(port.resolve(), reference, mapping)
     with made_whole(output) as making:
+        files = for_score.prepare(plan, Path(making), console, comparison.CACHE, not no_trained
+                                  ) if SCORE in chosen else for_score.NOTHING
+        sources = recipes.Sources(port.resolve(), reference, mapping, files)
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)
         if report.reproduction:
             report.reproduction = os.fspath(output / Path(report.reproduction).relative_to(making))

@@ -178,11 +178,37 @@ HORIZON = Policy(
     "itself when its starting weights are moved by one ULP. 3 for one run against the largest "
     "of five")
 
+PICTURES = Policy(
+    "pictures",
+    1e-3, "of the values that another whole number came out for (infinite: two steps off)",
+    "images that are 2e-6 apart are 2.6e-4 of a pixel's step apart, so that often another whole "
+    "number lies between them; times 4. A writer that truncates, or multiplies by 127, is off in a "
+    "third of all values and more")
+
+PREPARED = Policy(
+    "prepared",
+    5e-6, "largest absolute error at scale 1, against float64",
+    "a sum of two products in float32, twice, of pixels up to 255, divided by 128: 2 ** -24 times "
+    "some 10; measured 1.2e-6. Another kernel is off by 0.1 and more")
+
+LOGITS = Policy(
+    "logits",
+    1e-5, "of the largest logit",
+    "the same float32 network in another program, through 50 layers: 6.5e-7 measured between CNTK "
+    "2.7 and onnxruntime, 5.5e-7 between onnxruntime and PyTorch")
+
+LOGITS_CHAIN = Policy(
+    "logits_chain",
+    1e-3, "of the largest logit",
+    "the same, of pictures of which a value in a thousand may be rounded the other way: that moves "
+    "what the classifier sees by sqrt(1e-3) / 128 = 2.5e-4, root mean square")
+
 SCORE = Policy(
     "score",
-    3.0, "times the score's own unsteadiness",
-    "the score of CNTK's images moves when each pixel is moved by one ULP, and when CNTK's "
-    "images are replaced by the float64 ones: the largest of these, measured in the run")
+    1e-5, "of the score",
+    "written pictures of the same generator are the same but for a value in a thousand that may be "
+    "rounded the other way; the score is a mean over pictures of sums over classes of logits that "
+    "are good to 1e-5")
 
 RERUN = Policy(
     "rerun",

@@ -8,6 +8,7 @@ from captures.files import plan_file
 from captures.plan import Plan
 from environment import find_python, processors
 from parity.golden.store import certificate_of
+from parity.producers.for_score import NOTHING, ForScore
 from parity.producers.jobs import ROOT, Job, ProducerError
 
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
@@ -25,11 +26,13 @@ REFERENCES = {CNTK: "real CNTK", CERTIFICATE: "this project's port in its place,
 @dataclass(frozen=True)
 class Sources:
     """port: what is judged: a folder that holds a ``torch_port``, or a user's adapter, a .py file.
-    reference: of REFERENCES; "" for real CNTK where it is installed. mapping: of the adapter."""
+    reference: of REFERENCES; "" for real CNTK where it is installed. mapping: of the adapter.
+    for_score: what pictures are made for the score besides those of the plan's state."""
 
     port: Path = ROOT
     reference: str = ""
     mapping: Path | None = None
+    for_score: ForScore = NOTHING
 
     @property
     def is_adapter(self) -> bool:
@@ -41,8 +44,8 @@ def possible_reference() -> str:
     return CNTK if find_python.installed_cntk(os.fspath(ROOT)) else CERTIFICATE
 
 
-def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0
-             ) -> Job:
+def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0,
+             for_score: ForScore = NOTHING) -> Job:
     """Raises ProducerError where CNTK's environment is not there."""
     python = find_python.installed_cntk(os.fspath(ROOT))
     if python is None:
@@ -53,6 +56,10 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
         "--output", folder / name, "--job", job]
     if nudge:
         command += ["--nudge", str(nudge)]
+    if for_score.classifier is not None:
+        command += ["--classifier", for_score.classifier]
+    if for_score.trained is not None:
+        command += ["--trained", for_score.trained]
     try:
         threads = processors.variables(plan.cntk_threads)
     except processors.ProcessorsError as error:
@@ -74,7 +81,7 @@ def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str =
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
              dtype: str = "float32", port: Path = ROOT, reference: str | Path = "cntk",
-             parts: str = "") -> Job:
+             parts: str = "", for_score: ForScore = NOTHING) -> Job:
     """port: the folder that holds the ``torch_port`` to judge; by default this project's own.
     reference: CNTK's capture: the name of a job that runs before, or a folder that is there.
     parts: of ``torch_port.capture.PARTS``; all if empty."""
@@ -85,6 +92,10 @@ def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
         command += ["--reference", folder / reference]  # an absolute path stays what it is
     if parts:
         command += ["--parts", parts]
+    if for_score != NOTHING:
+        command += ["--pictures"]
+    if for_score.trained is not None:
+        command += ["--trained", for_score.trained]
     waits = job == "layers" and isinstance(reference, str)
     return Job(name, command, folder / name, cwd=port,
                after=(str(reference),) if waits else (),
@@ -118,10 +129,10 @@ def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT, reference: str = CNTK
               for i in range(1, plan.reruns + 1)), theirs]
 
 
-def reference_job(plan: Plan, folder: Path, reference: str) -> Job:
+def reference_job(plan: Plan, folder: Path, reference: str, for_score: ForScore = NOTHING) -> Job:
     """CNTK's capture of the layers. Raises ProducerError, CertificateError."""
     if reference == CNTK:
-        return cntk_job(plan, folder)
+        return cntk_job(plan, folder, for_score=for_score)
     found = certificate_of(plan.inputs)
     return stand_in_job(plan, folder, None if found is None else Path(found.path))
 
@@ -131,8 +142,10 @@ def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
     """parts: of the port's captures, as in ``port_job``."""
     reference = sources.reference or possible_reference()
     theirs = (adapter_job(plan, folder, sources.port, sources.mapping) if sources.is_adapter
-              else port_job(plan, folder, port=sources.port, parts=parts))
-    jobs = [reference_job(plan, folder, reference), theirs, oracle_job(plan, folder, parts=parts)]
+              else port_job(plan, folder, port=sources.port, parts=parts,
+                            for_score=sources.for_score))
+    jobs = [reference_job(plan, folder, reference, sources.for_score), theirs,
+            oracle_job(plan, folder, parts=parts)]
     if plan.twin_iterations and not sources.is_adapter:
         jobs += twin_jobs(plan, folder, sources.port, reference)
     return jobs

@@ -230,7 +230,7 @@ def as_html(report: Report, pictures: Pictures, policies: Policies) -> str:
         losses=_losses(report), horizon=_horizon(report),
         images=images if isinstance(images, ImageRows) else None,
         images_missing=images if isinstance(images, str) else "",
-        score_rows=_score_rows(report.score), legend=_legend(report))
+        score_rows=_score_rows(report.score), sheets=pictures.sheets, legend=_legend(report))
 
 
 def write_html(report: Report, pictures: Pictures, policies: Policies, path: Path) -> None:

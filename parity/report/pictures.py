@@ -22,6 +22,19 @@ class Pictures:
 
     initial: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
     images: tuple[Floats, Floats] | None = None
+    sheets: list["Sheet"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Contact sheets of one source of pictures, PNGs. port: None where it is CNTK's, byte for byte.
+    count: pictures on it, of ``of``."""
+
+    title: str
+    cntk: bytes
+    port: bytes | None
+    count: int
+    of: int
 
 
 @dataclass(frozen=True)

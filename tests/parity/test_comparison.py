@@ -125,8 +125,19 @@ def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_
                          lambda array: array * np.float32(5))
     report = judged(folder, ("score",), tmp_path)
     (stage,) = report.stages
-    assert not stage.passed and stage.checks[0].place == "generator/images/score"
-    assert stage.checks[0].detail
+    first = stage.first_failure
+    assert first is not None and first.place == "generator/images/apart" and first.detail
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda pictures: pictures[..., ::-1], "picture writer"),
+    (lambda pictures: pictures // 2 * 2, "picture writer"),
+])
+def test_a_wrong_picture_writer_is_named(captured, plan, tmp_path, change, says):
+    folder = with_change(captured, tmp_path / "changed", "score/faces/written/pictures", change)
+    report = judged(folder, ("score",), tmp_path)
+    first = report.stages[0].first_failure
+    assert first is not None and first.place == "faces/pictures/port" and says in first.detail
 
 
 def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,9 +43,10 @@ PARTS = {
 
 
 def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: torch.dtype,
-               note: Note, parts: Sequence[str]) -> None:
+               note: Note, parts: Sequence[str], pictures: bool = False,
+               trained: Path | None = None) -> None:
     who = "port" if dtype == torch.float32 else "oracle"
-    layers = Layers(reference, plan, dtype, writer)
+    layers = Layers(reference, plan, dtype, writer, pictures, trained)
     work: dict[str, Callable[[], None]] = {
         "seed": lambda: seed_part(writer, plan), "evaluation": layers.evaluation,
         "training": layers.training_d, "generator": layers.training_g, "steps": layers.steps}
@@ -73,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--job", choices=("layers", "twin"), default="layers")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--parts", default=",".join(PARTS), help="of --job layers")
+    parser.add_argument("--pictures", action="store_true", help="for the score, of every source")
+    parser.add_argument("--trained", type=Path, help="an .npz of a trained generator's arrays, "
+                        "whose pictures are made too")
     options = parser.parse_args(arguments)
     started = time.time()
 
@@ -93,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 reference = Capture(options.reference)
                 layers_job(writer, plan, reference, getattr(torch, options.dtype), note,
-                           options.parts.split(","))
+                           options.parts.split(","), options.pictures, options.trained)
                 writer.fact("parts", options.parts.split(","))
             writer.fact("seconds", time.time() - started)
     except (PlanError, CaptureError, ValueError, CompilerError) as error:

@@ -1,6 +1,7 @@
 """Every layer, gradient and step of the port, from the reference's state and on its tensors."""
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from torch_port import losses
 from torch_port.adam import CNTKAdam
+from torch_port.capture.pictures import generated, score_pictures
 from torch_port.capture.recorder import Recorder, Replacer
 from torch_port.dcgan import Networks, empty_networks, normalized
 from torch_port.files.model import read_model
@@ -60,7 +62,10 @@ class Layers:
     """The comparison's part that begins at the reference's state."""
 
     def __init__(self, reference: Mapping[str, np.ndarray], plan: Plan, dtype: torch.dtype,
-                 writer: CaptureWriter) -> None:
+                 writer: CaptureWriter, pictures: bool = False,
+                 trained: Path | None = None) -> None:
+        """pictures: for the score, those of every source (``pictures.py``)."""
+        self.pictures, self.trained = pictures, trained
         self.reference, self.plan, self.dtype, self.writer = reference, plan, dtype, writer
         self.spec = plan.spec
         self.x = self.given("input/reader/images")
@@ -118,9 +123,11 @@ class Layers:
         self.add("forward/evaluation", chain.arrays())
         self.writer.fact("evaluation_changes", observe.changed(before, values(networks)))
         self.on_their_own(lambda: self._local(networks, "forward/evaluation"))
-        z = torch.split(self.given("input/score/latents"), 8)
-        self.writer.add(self.spec.images, np.concatenate(
-            [networks.generator(part).to(torch.float32).numpy() for part in z]))
+        z = self.given("input/score/latents")
+        if self.pictures and self.dtype == torch.float32:
+            score_pictures(self.writer, self.plan, networks.generator, z, self.trained)
+        else:
+            self.writer.add(self.spec.images, generated(networks.generator, z).numpy())
 
     @torch.no_grad()
     def _local(self, networks: Networks, stage: str) -> None:
