@@ -57,6 +57,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from torch_port import ranks
 from torch_port.native import Shape, batch_norm_library
 
 # Below that many values a thread costs more to start than it saves.
@@ -81,6 +82,11 @@ class BatchNormalization(nn.Module):
         self.register_buffer("sample_count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and ranks.several():
+            return ranks.Shared.apply(self._normalised(ranks.Gathered.apply(x)))
+        return self._normalised(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
         if not self.training:
             if not self._rounds_as_cntk(x):
                 return F.batch_norm(x, self.running_mean, self.running_variance, self.scale,

@@ -36,6 +36,7 @@ from torch_port.products import (
     backward_weight,
     correlate,
 )
+from torch_port.ranks import whole
 from torch_port.rounding import cntk_threads, follows_cntk
 
 
@@ -53,7 +54,7 @@ class _Convolution(torch.autograd.Function):
         of_x, of_weight, _ = ctx.needs_input_grad
         return (backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]))
                 if of_x else None,
-                backward_weight(g, x, tuple(weight.shape[2:]), ctx.stride, NO_PADS,
+                backward_weight(whole(g), whole(x), tuple(weight.shape[2:]), ctx.stride, NO_PADS,
                                 cntk_threads())
                 if of_weight else None, None)
 
@@ -73,7 +74,7 @@ class _Transposed(torch.autograd.Function):
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, *_ = ctx.needs_input_grad
         return (correlate(g, weight, ctx.stride, ctx.pads) if of_x else None,
-                backward_weight(x, g, tuple(weight.shape[2:]), ctx.stride, ctx.pads,
+                backward_weight(whole(x), whole(g), tuple(weight.shape[2:]), ctx.stride, ctx.pads,
                                 cntk_threads())
                 if of_weight else None, None, None, None)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_port.convolution import conv2d, conv_transpose2d
+from torch_port.ranks import whole
 
 Each = Callable[[str, Tensor], Tensor]
 Convolve = Callable[[Tensor | None], Tensor]  # of a bias or of none
@@ -28,7 +29,7 @@ class _AddBias(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         of_samples = upstream.sum((2, 3), dtype=torch.float64).to(upstream.dtype)
-        return upstream, of_samples.sum(0, dtype=torch.float64).to(upstream.dtype)
+        return upstream, whole(of_samples).sum(0, dtype=torch.float64).to(upstream.dtype)
 
 
 def with_bias(convolve: Convolve, bias: Tensor | None) -> Tensor:

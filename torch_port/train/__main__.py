@@ -29,6 +29,7 @@ as if the run had never stopped. Exit codes: 0 done; 2 could not run; 129, 130 a
 SIGHUP, SIGINT and SIGTERM.
 """
 import inspect
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ from captures.process import ERROR, say
 from captures.training import ending
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
-from torch_port import rounding
-from torch_port.train import figures
+from torch_port import ranks, rounding
+from torch_port.train import distributed, figures
 from torch_port.train.loop import train
 from torch_port.train.outputs import encode, events
 
@@ -62,7 +63,8 @@ OF_THE_PORT = (
 
 
 def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if not int(os.environ.get("RANK", "0")):  # of torchrun's processes the first one speaks
+        print(text, file=sys.stderr, flush=True)
 
 
 def program() -> Program:
@@ -87,11 +89,15 @@ def command(**values: Any) -> int:
 
     def run() -> None:
         settings = Settings.make(**of_the_run(folder, values, given))
+        distributed.begin(settings)
+        if ranks.rank():
+            distributed.follow(settings, threads or None)
+            return
         with Session(settings, program(), note) as session:
             train(session, threads or None)
 
     status = ending.run(run, folder, note)
-    if status != ERROR:
+    if status != ERROR and not ranks.rank():
         figures.draw(folder, note)
     return status
 

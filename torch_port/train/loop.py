@@ -1,5 +1,6 @@
 """The training, from top to bottom; around it stands ``captures.training.session``."""
 from captures.training.session import Session
+from torch_port.train import distributed
 from torch_port.train.run import Run
 
 
@@ -8,6 +9,6 @@ def train(session: Session, threads: int | None = None) -> None:
     settings = session.settings
     run = Run.from_seed(settings.seed, settings.map_file, settings.minibatch_size,
                         settings.unit_gain, threads)
-    for step, images in session.run(run, run.iterations()):
+    for step, images in session.run(run, distributed.leading(session, run)):
         if step % settings.image_interval == 0:
             session.write_image(step, images[0])

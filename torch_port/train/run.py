@@ -16,6 +16,7 @@ from captures.spec import Spec
 from captures.training.checkpoint import Arrays
 from captures.training.finite import finite
 from captures.training.session import Trained
+from torch_port import ranks
 from torch_port.adam import CNTKAdam
 from torch_port.dcgan import Networks, networks_from_seed
 from torch_port.reader.reader import ImageReader
@@ -53,13 +54,15 @@ class Run(Trained):
                    Latents(seed, spec.maker.input[0]))
 
     def _latents(self) -> Tensor:
-        return torch.from_numpy(self.latents.next(self.minibatch_size))
+        """This rank's of the minibatch's; every rank draws them all, so the streams stay alike."""
+        return ranks.own(torch.from_numpy(self.latents.next(self.minibatch_size)))
 
     def iterations(self) -> Iterator[tuple[float, float, Tensor]]:
         """Endless: (G_loss, D_loss, generated images) after each iteration."""
-        for x in self.reader:
+        for images in self.reader:
+            x, z = ranks.own(images), self._latents()
             D_loss = finite(discriminator_step(
-                self.networks, self.discriminator_optimizer, x, self._latents()), "D_loss")
+                self.networks, self.discriminator_optimizer, x, z), "D_loss")
             G_loss, fake = generator_step(self.networks, self.generator_optimizer, self._latents())
             yield finite(G_loss, "G_loss"), D_loss, fake
 

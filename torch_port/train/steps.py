@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from captures.article import LEARNING_RATE, MOMENTUM
+from torch_port import ranks
 from torch_port.adam import CNTKAdam
 from torch_port.dcgan import Networks, normalized
 from torch_port.layers import Each, unchanged
@@ -43,16 +44,16 @@ def discriminator_step(networks: Networks, optimizer: CNTKAdam, x: Tensor, z: Te
     """One update of the discriminator; returns the mean loss before it."""
     losses = discriminator_losses(networks, x, z)
     backward(losses, networks.discriminator)
-    optimizer.step(samples=len(z))
-    return minibatch_average(losses)
+    optimizer.step(samples=len(z) * ranks.count())
+    return minibatch_average(ranks.whole(losses))
 
 
 def generator_step(networks: Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[float, Tensor]:
     """One update of the generator; returns the mean loss before it and the images."""
     losses, fake = generator_losses(networks, z)
     backward(losses, networks.generator)
-    optimizer.step(samples=len(z))
-    return minibatch_average(losses), fake.detach()
+    optimizer.step(samples=len(z) * ranks.count())
+    return minibatch_average(ranks.whole(losses)), fake.detach()
 
 
 def create_optimizer(parameters: Iterable[Tensor], minibatch_size: int, unit_gain: bool = False
