@@ -7,6 +7,7 @@ The full networks at minibatch 2, a checkpoint every second iteration. Exits 0 w
 weights, statistics, Adam's state, latents and log is the same, 1 where not.
 """
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -49,23 +50,26 @@ def main(program: str, kills: int, iterations: int, home: Path) -> int:
     if start(program, whole, iterations, False).wait():
         return 2
     took = time.time() - begin
-    left = kills
-    while True:
+    left, differing = kills, []
+    while not differing:
         # Killed before its record was there it was no run yet.
         process = start(program, killed, iterations, (killed / "run.json").exists())
-        if left:
-            time.sleep(moments.uniform(0, took))
+        try:
+            process.wait(moments.uniform(0, took) if left else None)
+        except subprocess.TimeoutExpired:
             process.kill()
             left -= 1
         status = process.wait()
         at = found(killed)
         print(f"{kills - left} kills: exit {status}, newest {at[0].name if at else 'none'}",
               flush=True)
-        if status == 0 and not left:
-            break
         if status not in (0, -9):
             return 2
-    differing = apart(killed, whole)
+        if status == 0:
+            differing = apart(killed, whole)
+            if not left:
+                break
+            shutil.rmtree(killed)  # it came to its end before the next kill: again
     print(f"{program}: {kills} kills, {iterations} iterations: {len(differing)} differ "
           f"{differing[:5]}")
     return 1 if differing else 0
