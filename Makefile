@@ -29,6 +29,7 @@ help: ## this list
 #: MINIBATCH=4     images in a minibatch, of twin and twin-cntk; for the others their own default
 #: MAP_FILE=...    map file of your own images (default: data/train_dcgan_map.txt, drawn faces)
 #: OUTPUT=...      folder that the result goes to (default: under runs/)
+#: RESUME=1        train and train-cntk go on with the run in their folder
 #: ACCELERATOR=... cpu or cuda (default: cuda where an NVIDIA driver answers)
 #: CNTK_PYTHON=... the Python 3.6 for CNTK (default: looked for); none: do without CNTK
 #: PORT_PYTHON=... the Python 3.11 to 3.14 for the port (default: looked for)
@@ -61,10 +62,10 @@ twin-cntk: ## the same training by real CNTK
 	$(PARITY) train-cntk $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)'
 
 train: ## the article's run, 50,000 iterations, by the port
-	$(PARITY) train $(PLAN) $(call given,OUTPUT,--output-dir)
+	$(PARITY) train $(PLAN) $(call given,OUTPUT,--output-dir) $(if $(RESUME),--resume)
 
 train-cntk: ## the article's run by real CNTK
-	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir)
+	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir) $(if $(RESUME),--resume)
 
 article: ## one page that follows the article, CNTK's run and the port's beside it
 	$(PARITY) article $(call given,ITERATIONS,--iterations) \

@@ -19,8 +19,8 @@ PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
            "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "bench", "docs",
            "clean", "distclean")
-VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "ACCELERATOR", "CNTK_PYTHON",
-             "PORT_PYTHON")
+VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "RESUME", "ACCELERATOR",
+             "CNTK_PYTHON", "PORT_PYTHON")
 
 
 def make(*arguments: str, folder: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
@@ -224,3 +224,9 @@ def test_ci_is_make_test_in_the_repository(tmp_path):
     done = subprocess.run([ROOT / ".ci" / "run"], cwd=tmp_path, capture_output=True, text=True,
                           env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, f"{ROOT}: make test\n", "")
+
+
+@pytest.mark.parametrize("target", ["train", "train-cntk"])
+def test_training_goes_on_where_it_is_asked_to(target):
+    assert printed(target, "RESUME=1", "OUTPUT=out")[-1].split()[-1] == "--resume"
+    assert "--resume" not in printed(target)[-1]
