@@ -28,6 +28,7 @@ So a value depends on its own row and column alone, not on how many values are c
 side, nor on vectors, threads, or the processor: native/cntk_products.c computes any number at once,
 and nothing is asked of PyTorch's own matrix products.
 """
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -191,6 +192,9 @@ def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pai
     if shape.has_edges and (out > BLOCK or (places % 4 and places > 1)):
         return _through_products(g.contiguous(), weight, stride, pads, size, shape)
     spread = g.reshape(n, out, places).transpose(1, 2).contiguous()
+    if channels * stride[0] * stride[1] <= library().lanes() and bool(g.sum().isfinite()):
+        return _phases_together(spread, weight, stride, (pads[2], pads[0]), size,
+                                tuple(g.shape[2:]))
     packed, offsets = pack(weight, channels, taps, out, channels * taps, taps), _grid((out, 1))
     x = g.new_zeros(n, channels, *size)
     for phase in np.ndindex(*stride):
@@ -200,6 +204,57 @@ def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pai
                  for step in _steps(spread.data_ptr(), rows, offsets, packed, [tap])]
         if steps:
             _multiply(steps, len(where), packed, where, size[0] * size[1], x)
+    return x
+
+
+@lru_cache(maxsize=64)
+def _met_together(stride: Pair, crop: Pair, size: Pair, small: Pair, kernel: Pair, n: int, out: int
+                  ) -> tuple[Pair, list[tuple[Table, list[int]]]]:
+    """How many values a phase has; and for each shift of the place in g, from the first on: where
+    it is met (-1: nowhere), and the tap by which each phase meets it (-1: none)."""
+    grid = tuple(-(-size[i] // stride[i]) for i in (0, 1))
+    shifts = [range((crop[i] - kernel[i]) // stride[i], (stride[i] + crop[i]) // stride[i] + 1)
+              for i in (0, 1)]
+    met, samples = [], np.arange(n)[:, None, None] * (small[0] * small[1])
+    for shift in itertools.product(*shifts):
+        taps = []
+        for phase in np.ndindex(*stride):
+            t = [phase[i] + crop[i] - stride[i] * shift[i] for i in (0, 1)]
+            taps.append(t[0] * kernel[1] + t[1]
+                        if all(0 <= t[i] < kernel[i] for i in (0, 1)) else -1)
+        place = [np.arange(grid[i]) + shift[i] for i in (0, 1)]
+        inside = [(place[i] >= 0) & (place[i] < small[i]) for i in (0, 1)]
+        at = (place[0][:, None] * small[1] + place[1] + samples) * out
+        rows: Table = np.ascontiguousarray(
+            np.where(inside[0][:, None] & inside[1], at, -1)).reshape(-1)
+        if max(taps) >= 0 and (rows >= 0).any():
+            met.append((rows, taps))
+    return grid, met
+
+
+def _phases_together(spread: Tensor, weight: Tensor, stride: Pair, crop: Pair, size: Pair,
+                     small: Pair) -> Tensor:
+    """The same for few channels: the lanes are the channels of every phase, and a shift that is not
+    a phase's adds 0 to it, which changes nothing as long as all is finite. spread N x places x out.
+    """
+    n, (out, channels, h, w) = len(spread), weight.shape
+    phases = list(np.ndindex(*stride))
+    grid, met = _met_together(stride, crop, size, small, (h, w), n, out)
+    lanes = weight.new_zeros(len(met), out, len(phases), channels)
+    for at, (_, taps) in enumerate(met):
+        for phase, tap in enumerate(taps):
+            if tap >= 0:
+                lanes[at, :, phase] = weight.reshape(out, channels, h * w)[:, :, tap]
+    width, plane = len(phases) * channels, grid[0] * grid[1]
+    packed = pack(lanes, width, 1, out, width, samples=len(met))
+    made = spread.new_empty(n, len(phases), channels, *grid)
+    steps = [step for at, (rows, _) in enumerate(met)
+             for step in _steps(spread.data_ptr(), rows, _grid((out, 1)), packed, [at])]
+    _multiply(steps, n * plane, packed, _grid((n, width * plane), (plane, 1)), plane, made)
+    x = spread.new_empty(n, channels, *size)
+    for at, (i, j) in enumerate(phases):
+        into = x[:, :, i::stride[0], j::stride[1]]
+        into.copy_(made[:, at, :, :into.shape[2], :into.shape[3]])
     return x
 
 

@@ -169,11 +169,16 @@ void pack(const float *values, size_t width, size_t lane_stride, size_t count, s
         if (lanes_here < LANES)
             for (size_t t = 0; t < taps; t++)
                 memset(to + t * tap_size, 0, count * LANES * sizeof *to);
-        for (size_t some = 0; some < count; some += LINE)
-            for (size_t lane = 0; lane < lanes_here; lane++)
-                for (size_t k = some; k < count && k < some + LINE; k++)
+        for (size_t some = 0; some < count; some += LINE) {
+            const size_t end = some + LINE < count ? some + LINE : count;
+            for (size_t lane = 0; lane < lanes_here && taps == 1; lane++)
+                for (size_t k = some; k < end; k++)
+                    to[k * LANES + lane] = from[lane * lane_stride + k * stride];
+            for (size_t lane = 0; lane < lanes_here && taps > 1; lane++)
+                for (size_t k = some; k < end; k++)
                     for (size_t t = 0; t < taps; t++)
                         to[t * tap_size + k * LANES + lane] =
                             from[lane * lane_stride + k * stride + t];
+        }
     }
 }
