@@ -53,7 +53,14 @@ FACTS: Dict[str, Fact] = {
     "ledger": Fact([_EVENT], _LAYERS, "what a D step and a G step change: step, name, by what"),
     "initial_sha256": Fact({str: str}, ("twin",), "of each array that the twin run begins with"),
     "minibatch_sha256": Fact([str], ("twin",), "SHA-256 of each minibatch of the twin run"),
-    "stopped": Fact(str, _PORTS, "why a port went no further"),
+    "stopped": Fact(str, (*_PORTS, "port/twin"), "what of a port could not be run, and why"),
+    "unfinished": Fact(bool, ("layers",), "the process was killed before it had done everything"),
+    "latents_hashes": Fact([str], ("twin",), "BLAKE2b of each minibatch of latents"),
+    "state_hashes": Fact([{str: str}], ("twin",), "behind each iteration, of each array that it "
+                         "may move: BLAKE2b"),
+    "mode": Fact(str, ("twin",), "whether the twin run had the reference's bits behind the first "
+                 "iteration (bits), was given its state before each (step), or was alone (free)"),
+    "step_names": Fact([str], ("port/twin",), "the arrays of twin/step/state/apart, in order"),
     "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
     "no_files": Fact(str, ("stand-in/layers",), "why CNTK's files could not be put together"),
     "bits": Fact(bool, ("stand-in/layers",), "whether it computes with CNTK's bits here"),

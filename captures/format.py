@@ -148,6 +148,13 @@ class CaptureWriter:
         self._attached[name] = AttachedEntry(0, "")
         self._hashing.append(_Hashing(place))
 
+    def keep(self) -> None:
+        """Makes what there is so far a capture that can be read, should the process be killed: it
+        says so in its fact "unfinished"."""
+        self.fact("unfinished", True)
+        self._write_manifest()
+        del self._facts["unfinished"]
+
     def _write_manifest(self) -> None:
         for one in self._hashing:
             self._attached[one.path.name] = one.result()

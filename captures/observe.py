@@ -1,8 +1,9 @@
-"""What is looked at in a state: which arrays changed, by how much, and a few places of each.
+"""What is looked at in a state: which arrays changed, by how much, hashes, a few places of each.
 
 Plain Python 3.6 and numpy; both sides of a comparison call the same functions.
 """
-from typing import Any, List, Mapping, Sequence, Tuple
+import hashlib
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -23,6 +24,47 @@ def moved_by_one_ulp(array: np.ndarray, seed: int) -> np.ndarray:
     up = np.random.RandomState(seed).randint(0, 2, array.shape).astype(bool)
     towards = np.where(up, np.float32(np.inf), np.float32(-np.inf))
     return np.where(array == 0, array, np.nextafter(array, towards)).astype(np.float32)
+
+
+def hashed(array: np.ndarray) -> str:
+    """64 bits of BLAKE2b over an array's bytes, as text."""
+    return hashlib.blake2b(np.asarray(array).tobytes(), digest_size=8).hexdigest()
+
+
+def hashes(arrays: Arrays) -> Dict[str, str]:
+    """Name to hash."""
+    return {name: hashed(array) for name, array in arrays.items()}
+
+
+class Watched:
+    """Latents whose hashes are kept: ``hashes`` has one for each minibatch that was drawn."""
+
+    def __init__(self, latents: Any) -> None:
+        self.latents = latents
+        self.hashes: List[str] = []
+
+    def next(self, samples: int) -> np.ndarray:
+        made: np.ndarray = self.latents.next(samples)
+        self.hashes.append(hashed(made))
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.latents, name)
+
+
+def apart(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray
+          ) -> Tuple[float, float, float, float]:
+    """How far an iteration took an array from where the reference's took it: (root mean square of
+    the difference, of the reference's movement, of the reference's value; the largest
+    difference)."""
+    a, b, c = (np.ravel(one).astype(np.float64) for one in (ours, theirs, before))
+    difference, movement = a - b, b - c
+
+    def rms(x: np.ndarray) -> float:
+        return float(np.sqrt(np.dot(x, x) / x.size)) if x.size else 0.0
+
+    largest = float(np.abs(difference).max()) if a.size else 0.0
+    return rms(difference), rms(movement), rms(b), largest
 
 
 def changed(before: Arrays, after: Arrays) -> List[str]:

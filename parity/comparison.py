@@ -66,8 +66,11 @@ def load(folder: Path) -> Captures:
             absent[role] = Lack(role, failure.read_text().strip() if failure.exists()
                                 else str(error), failure.exists())
         else:
+            facts = found[role].facts
             if failure.exists():
-                found[role].facts.setdefault("stopped", failure.read_text().strip())
+                facts.setdefault("stopped", failure.read_text().strip())
+            if facts.get("unfinished"):
+                facts.setdefault("stopped", "it was ended before it had done everything")
     if not found:
         raise CaptureError(f"there is no capture in {folder}: give a folder that `parity run` has "
                            "filled")

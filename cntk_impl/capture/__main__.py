@@ -40,6 +40,7 @@ def main(arguments=None):
                         "pictures are made too")
     parser.add_argument("--classifier", help="layers: a JSON file that names an ONNX classifier, "
                         "which CNTK has look at the pictures")
+    parser.add_argument("--beside", help="twin: the folder in which the port's run meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
     select_device()
@@ -56,7 +57,7 @@ def main(arguments=None):
             if options.job == "layers":
                 layers_job(writer, plan, note, options.trained, options.classifier)
             else:
-                twin_job(writer, plan, note, options.nudge)
+                twin_job(writer, plan, note, options.nudge, options.beside)
             writer.fact("seconds", time.time() - started)
     except ParityError as error:
         sys.stderr.write("error: %s\n" % error)

@@ -1,17 +1,18 @@
-"""The twin run on CNTK, from the seed alone. Python 3.6."""
+"""The twin run on CNTK, from the seed alone: what it read, drew and moved, each iteration."""
 import hashlib
 
 import numpy as np
 
 from captures import observe
+from captures.lockstep import Leader
 from captures.plan import Latents
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture import model
 from cntk_impl.capture.layers import _Watched
-from cntk_impl.capture.observed import Observed
+from cntk_impl.capture.observed import Observed, optimizer_values
 
 
-def twin_job(writer, plan, note, nudge):
+def twin_job(writer, plan, note, nudge, beside=None):
     observed = Observed(plan.spec, plan.seed)
     if nudge:
         for name, held in observed.state.items():
@@ -23,8 +24,10 @@ def twin_job(writer, plan, note, nudge):
     size = plan.twin_minibatch_size
     reader, hashes = model.reader(plan.spec, plan.map_file, plan.seed), []
     trainers = program.create_trainers(observed.networks, size, bool(plan.unit_gain))
+    latents = observe.Watched(Latents(plan.seed, plan.spec.maker.input[0]))
     steps = program.iterate(observed.networks, trainers, _Watched(reader, hashes, plan.spec),
-                            Latents(plan.seed, plan.spec.maker.input[0]), size)
+                            latents, size)
+    leader, states = Leader(beside), []
     losses, samples = [], []
     weights = [name for name in plan.spec.arrays if name.endswith(("/weight", "/scale", "/bias"))]
     for i in range(plan.twin_iterations):
@@ -35,6 +38,12 @@ def twin_job(writer, plan, note, nudge):
         losses.append([D_loss, G_loss])
         samples.append(np.concatenate([observe.sampled(observed.state[name].value)
                                        for name in weights]))
+        arrays = dict(observed.values(), **optimizer_values(observed, trainers))
+        states.append(observe.hashes(arrays))
+        leader.done(i + 1, dict(states[-1], D_loss=D_loss, G_loss=G_loss), arrays)
     writer.add("twin/run/losses/d_and_g", np.array(losses, np.float64))
     writer.add("twin/run/weights/sampled", np.array(samples, np.float32))
     writer.fact("minibatch_sha256", hashes)
+    writer.fact("latents_hashes", latents.hashes)
+    writer.fact("state_hashes", states)
+    writer.fact("mode", leader.mode)

@@ -31,7 +31,7 @@ def command(plan: Plan, output: Output = RUNS / "horizon", quiet: Quiet = False)
     console = console_of(quiet)
     with made_whole(output) as making:
         folder = Path(making)
-        jobs.run_jobs(recipes.twin_jobs(plan, folder), plan, folder, console)
+        jobs.run_jobs(recipes.twin_jobs(plan, folder, reruns=True), plan, folder, console)
         report, closing = judged(plan, folder)
         write_all(report, Pictures(), policies(), folder, console, layers=False, final=output,
                   closing=closing)

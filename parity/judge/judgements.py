@@ -2,37 +2,40 @@
 
 Three kinds of judgement, from the sharpest down:
 
-exact    the same bits. Where the port does the same arithmetic there is nothing to tolerate.
-ratio    two float32 programs round differently, so neither is the truth; the float64 oracle is.
-         The port may be at most a stated factor farther from it than CNTK is.
-floor    a difference that no ratio bounds, measured: once, or in the run itself.
-
-Each is applied to a layer on its own inputs first (``local``), where an error is born, and then in
-the chain, where it may be inherited.
+exact     the same bits. Where the port does the same arithmetic there is nothing to tolerate.
+rounding  two float32 programs round differently, so neither is the truth; the float64 oracle is.
+          On its own inputs a layer may be off by what rounding explains, and by no pattern; in the
+          chain, where errors are handed on, by a stated factor of what CNTK is.
+floor     a difference that no error analysis bounds, measured: once, or in the run itself.
 """
 import math
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from parity.judge import metrics
+from parity.judge import metrics, rounding
 from parity.judge.metrics import Array
 from parity.judge.policies import (
+    CHAIN,
     CHANCE,
-    ERROR_RATIO,
-    ERROR_RATIO_ONEDNN,
     EXACT,
+    FEW_ROUNDINGS,
     FORMULA,
     FORMULA_CHAIN,
     KINK,
     NUDGE,
     ONE_ULP,
     PRESENT,
+    ROUNDING,
     Policy,
 )
 from parity.judge.results import Check
+from parity.judge.rounding import Verdict
+
+SMALLEST = 2.0 ** -102  # of float32, normal, over 2**-24: below it, roundings are absolute
 
 # -------------------------------------------------------------------------------------- the checks
 
@@ -103,10 +106,74 @@ def within_nudges(place: str, measured: float, nudge: float, policy: Policy, **m
     return within(place, measured, policy, **more)
 
 
-def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, local: bool,
-             kinks: int = 0, distinct: int | None = None, loose: float = 1.0,
-             nudge: float = 0.0) -> list[Check]:
-    """The two judgements of a layer: is the formula CNTK's, and is the port as near to it as CNTK.
+def on_its_own(place: str, port: Array, cntk: Array, oracle: Array, expected: Array,
+               loose: float = 1.0) -> list[Check]:
+    """A layer on CNTK's own inputs: does CNTK compute the oracle's formula, and does the port, with
+    no more than rounding between? expected: the oracle's E (``rounding.py``). loose: factor on
+    CNTK's distance from the oracle, for longer sums."""
+    for other in (port, oracle, expected):
+        if np.shape(other) != np.shape(cntk):
+            return [other_shape(place, other, cntk)]
+    same = metrics.differing(port, cntk) == 0
+    figures = _figures(port, cntk, oracle, same)
+    # A port with CNTK's bits computes CNTK's formula, however far both are from float64.
+    if same:
+        return [replace(same_bits(place, port, cntk, local=True, figures=figures),
+                        verdict=Verdict.SAME_BITS)]
+    found = rounding.examined(port, cntk, oracle, expected, place.endswith("/weight"))
+    return [
+        within(place, figures["cntk_error"], FORMULA, factor=loose, figures=figures, local=True,
+               detail=f"CNTK is {figures['cntk_error']:.3g} of the layer's size away from what the "
+                      "oracle's formula gives, far beyond rounding: CNTK computes another formula"),
+        replace(within(place, found.margin * ROUNDING.value, ROUNDING,
+                       f"{found.detail}; largest difference from CNTK "
+                       f"{figures['largest_absolute']:.3g} at "
+                       f"{list(metrics.first_differing(port, cntk))}", figures=figures, local=True),
+                verdict=found.verdict)]
+
+
+def _figures(port: Array, cntk: Array, oracle: Array, same: bool) -> dict[str, float]:
+    cntk_error = metrics.error(cntk, oracle)
+    port_error = cntk_error if same else metrics.error(port, oracle)
+    return {**(metrics.NO_DIFFERENCE if same else metrics.figures(port, cntk)),
+            "cntk_error": cntk_error, "port_error": port_error,
+            "ratio": port_error / cntk_error if cntk_error
+            else (1.0 if not port_error else math.inf)}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is said of an array in the chain. formula: of CNTK beside the oracle, None where the
+    port has CNTK's bits or the arrays cannot be compared; port: of the port."""
+
+    formula: Check | None
+    port: Check
+
+    @property
+    def checks(self) -> list[Check]:
+        return [self.port] if self.formula is None else [self.formula, self.port]
+
+
+def rounded_few_times(place: str, port: Array, wanted: Array, terms: Array, detail: str,
+                      steps: int = 1, local: bool | None = None) -> Check:
+    """Within a few roundings of ``terms``, value by value. wanted: in float64. steps: how often the
+    few roundings were done one after the other."""
+    if np.shape(port) != np.shape(wanted):
+        return other_shape(place, port, wanted)
+    apart = np.abs(np.asarray(port, np.float64) - wanted)
+    unit = np.maximum(np.asarray(terms, np.float64), SMALLEST) * rounding.UNIT
+    ratio = np.where(apart == 0, 0.0, apart / unit) if np.size(apart) else np.zeros(1)
+    worst = float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
+    return replace(within(place, worst, FEW_ROUNDINGS, detail, factor=steps, local=local),
+                   verdict=Verdict.ROUNDING if worst <= FEW_ROUNDINGS.value * steps
+                   else Verdict.ANOTHER)
+
+
+def in_the_chain(place: str, port: Array, cntk: Array, oracle: Array, kinks: int = 0,
+                 distinct: int | None = None, loose: float = 1.0, nudge: float = 0.0
+                 ) -> Chain:
+    """The two judgements of a layer in the chain, where errors are handed on: is the formula
+    CNTK's, and is the port about as near to it as CNTK.
 
     kinks: units that lie on other sides of a rectifier's kink in two of the runs; where there are
         any, gradients in the chain are judged by the policy "kink".
@@ -117,36 +184,32 @@ def nearness(place: str, port: Array, cntk: Array, oracle: Array, onednn: bool, 
     """
     for other in (port, oracle):
         if np.shape(other) != np.shape(cntk):
-            return [other_shape(place, other, cntk)]
-    cntk_error = metrics.error(cntk, oracle)
+            return Chain(None, other_shape(place, other, cntk))
     same = metrics.differing(port, cntk) == 0
-    port_error = cntk_error if same else metrics.error(port, oracle)
-    figures = {
-        **(metrics.NO_DIFFERENCE if same else metrics.figures(port, cntk)),
-        "cntk_error": cntk_error, "port_error": port_error,
-        "ratio": port_error / cntk_error if cntk_error else (1.0 if not port_error else math.inf),
-    }
-    # A port with CNTK's bits computes CNTK's formula, however far both are from float64.
-    formula = same_bits(place, port, cntk, local=local, figures=figures) if same else within_nudges(
-        place, cntk_error, nudge, KINK if kinks else FORMULA if local else FORMULA_CHAIN,
-        factor=loose, figures=figures, local=local,
-        detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the port's formula "
-               "gives in float64, far beyond rounding: it is another formula")
-    policy = ERROR_RATIO_ONEDNN if onednn else ERROR_RATIO
+    figures = _figures(port, cntk, oracle, same)
+    if same:
+        return Chain(None, replace(same_bits(place, port, cntk, local=False, figures=figures),
+                                   verdict=Verdict.SAME_BITS))
+    cntk_error, port_error = figures["cntk_error"], figures["port_error"]
+    formula = within_nudges(
+        place, cntk_error, nudge, KINK if kinks else FORMULA_CHAIN, factor=loose, figures=figures,
+        local=False,
+        detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the oracle's formula "
+               "gives, far beyond rounding: it is another formula")
     size = metrics.rms(oracle)
     ulps = port_error * size / float(np.spacing(np.float32(size))) if size else port_error
     chance = few_values(distinct or int(np.size(cntk)))
     # Either is enough; where both pass, the one with more room is reported.
-    ratio_margin = figures["ratio"] / (policy.value * chance)
+    ratio_margin = figures["ratio"] / (CHAIN.value * chance)
     if ulps / ONE_ULP.value <= min(1.0, ratio_margin):
-        ratio = within(place, ulps, ONE_ULP, figures=figures, local=local)
+        ratio = within(place, ulps, ONE_ULP, figures=figures, local=False)
     elif ratio_margin > 1 and kinks and port_error <= KINK.value * loose:
-        ratio = within(place, port_error, KINK, factor=loose, figures=figures, local=local)
+        ratio = within(place, port_error, KINK, factor=loose, figures=figures, local=False)
     else:
-        ratio = within(place, figures["ratio"], policy, factor=chance, figures=figures,
-                       local=local,
+        ratio = within(place, figures["ratio"], CHAIN, factor=chance, figures=figures, local=False,
                        detail=f"the port is {port_error:.3g} of the layer's size away from "
                               f"float64, CNTK {cntk_error:.3g}; largest difference "
                               f"{figures['largest_absolute']:.3g} at "
                               f"{list(metrics.first_differing(port, cntk))}")
-    return [formula, ratio]
+    verdict = Verdict.ROUNDING if ratio.passed else Verdict.ANOTHER
+    return Chain(formula, replace(ratio, verdict=verdict))

@@ -21,6 +21,7 @@ class Check:
     detail: one sentence on a failure: what differs, and where exactly.
     local: True, judged on the reference's own inputs: an error born here. False, in the chain: it
         may be inherited. None: the question does not arise.
+    verdict: of a computed array, one of the four words of ``rounding.Verdict``.
     """
 
     place: str
@@ -31,6 +32,7 @@ class Check:
     metrics: dict[str, float] = field(default_factory=dict)
     detail: str = ""
     local: bool | None = None
+    verdict: str = ""
 
     @property
     def passed(self) -> bool:

@@ -11,9 +11,11 @@ whatever OMP_NUM_THREADS says.)
 """
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ from parity.producers.progress import Shown, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 4
+LONGEST, LAST_LINES = 600, 400  # characters and lines that are kept of what a process says
+ERROR = 2  # exit status of what cannot go on: its message says why
 
 
 class ProducerError(ParityError):
@@ -37,7 +41,14 @@ class ProducerError(ParityError):
 
 @dataclass
 class Job:
-    """One process. ``after``: names of jobs that must be done before. ``slots``: processors."""
+    """One process. ``after``: names of jobs that must be done before. ``slots``: processors.
+
+    beside: jobs that are started with it, on its processors: the two wait for each other. ended: a
+    file that is made when the process has ended. may_fail: it is somebody's port, so that its
+    failure is a finding and not this program's error: the reason goes to ``NAME.failed`` beside its
+    folder. refuses: where such a process exits 2, it asks for something, and that is an error.
+    silence: seconds without a line of progress after which such a process is ended.
+    """
 
     name: str
     command: Sequence[str | os.PathLike[str]]
@@ -46,6 +57,16 @@ class Job:
     after: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     slots: int = 1
+    beside: tuple["Job", ...] = ()
+    ended: Path | None = None
+    may_fail: bool = False
+    refuses: bool = False
+    silence: float = 1200.0
+
+    @property
+    def failure(self) -> Path:
+        """Where the reason stands why it made no capture."""
+        return self.folder.with_name(self.name + ".failed")
 
 
 def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
@@ -54,8 +75,12 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
 
     at_once: processors that may be used, if there are so many.
 
-    Raises ProducerError where one fails; the others are ended first.
+    Raises ProducerError where one fails that may not; the others are ended first.
     """
+    for one in [*jobs, *(other for job in jobs for other in job.beside)]:
+        one.failure.unlink(missing_ok=True)
+        if one.ended:
+            shutil.rmtree(one.ended.parent, ignore_errors=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plan.save(str(plan_file(folder)))
@@ -66,17 +91,21 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
     running: dict[Future[None], Job] = {}
     done: set[str] = set()
     left = list(jobs)
+    guests = {other.name for job in jobs for other in job.beside}
     processes = _Processes()
-    with shown(console) as progress, ThreadPoolExecutor(len(left) or 1) as threads:
+    with shown(console) as progress, ThreadPoolExecutor(
+            sum(1 + len(job.beside) for job in left) or 1) as threads:
         try:
             while left or running:
-                busy = sum(min(job.slots, at_once) for job in running.values())
+                busy = sum(min(job.slots, at_once) for job in running.values()
+                           if job.name not in guests)
                 for job in list(left):
                     ready = all(name in done for name in job.after)
                     if ready and busy + min(job.slots, at_once) <= at_once:
                         left.remove(job)
                         busy += min(job.slots, at_once)
-                        running[threads.submit(_run, job, progress, processes)] = job
+                        for one in (job, *job.beside):
+                            running[threads.submit(_run, one, progress, processes)] = one
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     done.add(running.pop(future).name)
@@ -123,21 +152,68 @@ def _run(job: Job, progress: Shown, processes: _Processes) -> None:
             assert process.stdout is not None and process.stderr is not None
             listener = threading.Thread(target=_collect, args=(process.stderr, errors))
             listener.start()
-            for line in process.stdout:
-                _note(line, lambda **what: progress.update(task, **what))
-            code = process.wait()
+            with _watched(job, process) as heard:
+                for line in process.stdout:
+                    heard(line)
+                    _note(line, lambda **what: progress.update(task, **what))
+                code = process.wait()
             listener.join()
             process.stdout.close()
             process.stderr.close()
         if code:
-            raise ProducerError(explanation(job.name, code, errors))
+            reason = explanation(job.name, code, errors)
+            if not job.may_fail or (job.refuses and code == ERROR):
+                raise ProducerError(reason)
+            job.failure.write_text(plain_line(reason) + "\n", encoding="utf-8")
+            progress.update(task, description=f"{job.name}: failed")
+            return
         progress.update(task, total=1, completed=1, description=f"{job.name}: done")
     finally:
         progress.stop_task(task)
+        if job.ended:
+            job.ended.parent.mkdir(parents=True, exist_ok=True)
+            job.ended.touch()
+
+
+@contextlib.contextmanager
+def _watched(job: Job, process: subprocess.Popen[str]) -> Iterator[Callable[[str], None]]:
+    """Ends a process that may fail when it says nothing for too long; yields what to call with each
+    line that it says."""
+    last, over = [time.monotonic()], threading.Event()
+
+    def heard(line: str) -> None:
+        if line.startswith("progress\t"):
+            last[0] = time.monotonic()
+
+    def watch() -> None:
+        while not over.wait(min(1.0, job.silence)):
+            if time.monotonic() - last[0] > job.silence:
+                process.send_signal(signal.SIGXCPU)  # its name says what happened
+                return
+
+    if not job.may_fail:
+        yield heard
+        return
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        watcher.join()
+
+
+def plain_line(text: str) -> str:
+    """One line of a length that people read, whatever a port says."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
 
 
 def _collect(stream: Iterator[str], lines: list[str]) -> None:
-    lines += [line.rstrip("\n") for line in stream]
+    """The last lines, cut: a port may say a megabyte."""
+    for line in stream:
+        lines.append(line.rstrip("\n")[:LONGEST])
+        del lines[:-LAST_LINES]
 
 
 def _note(line: str, update: Callable[..., None]) -> None:
@@ -156,6 +232,7 @@ def explanation(name: str, code: int, errors: Sequence[str]) -> str:
             what = f"signal {-code}"
         mend = {"SIGKILL": "most likely memory ran out: free some, or give a smaller "
                            "--minibatch-size",
+                "SIGXCPU": "it made no progress for too long",
                 "SIGABRT": "it aborted itself; run `make "
                            "setup` again if libraries changed"}.get(what, "run it again")
         said = f" Its last words: {errors[-1]}." if errors else ""

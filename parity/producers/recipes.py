@@ -1,10 +1,11 @@
-"""TODO."""
+"""The jobs of a run: which process makes which capture, after or beside which other."""
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captures.files import plan_file
+from captures.lockstep import FOLLOWER, LEADER
 from captures.plan import Plan
 from environment import find_python, processors
 from parity.golden.store import certificate_of
@@ -45,7 +46,7 @@ def possible_reference() -> str:
 
 
 def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", nudge: int = 0,
-             for_score: ForScore = NOTHING) -> Job:
+             beside: Path | None = None, for_score: ForScore = NOTHING) -> Job:
     """Raises ProducerError where CNTK's environment is not there."""
     python = find_python.installed_cntk(os.fspath(ROOT))
     if python is None:
@@ -60,12 +61,15 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
         command += ["--classifier", for_score.classifier]
     if for_score.trained is not None:
         command += ["--trained", for_score.trained]
+    if beside:
+        command += ["--beside", beside]
     try:
         threads = processors.variables(plan.cntk_threads)
     except processors.ProcessorsError as error:
         raise ProducerError(str(error)) from error
     return Job(name, command, folder / name, slots=plan.threads if job == "layers" else 1,
-               environment={**threads, **CNTK_ENVIRONMENT})
+               environment={**threads, **CNTK_ENVIRONMENT},
+               ended=beside / LEADER if beside else None)
 
 
 def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:
@@ -81,7 +85,8 @@ def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str =
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
              dtype: str = "float32", port: Path = ROOT, reference: str | Path = "cntk",
-             parts: str = "", for_score: ForScore = NOTHING) -> Job:
+             parts: str = "", beside: Path | None = None,
+             for_score: ForScore = NOTHING) -> Job:
     """port: the folder that holds the ``torch_port`` to judge; by default this project's own.
     reference: CNTK's capture: the name of a job that runs before, or a folder that is there.
     parts: of ``torch_port.capture.PARTS``; all if empty."""
@@ -96,10 +101,13 @@ def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
         command += ["--pictures"]
     if for_score.trained is not None:
         command += ["--trained", for_score.trained]
+    if beside:
+        command += ["--beside", beside]
     waits = job == "layers" and isinstance(reference, str)
     return Job(name, command, folder / name, cwd=port,
                after=(str(reference),) if waits else (),
-               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
+               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads,
+               ended=beside / FOLLOWER if beside else None, may_fail=dtype == "float32")
 
 
 def adapter_job(plan: Plan, folder: Path, adapter: Path, mapping: Path | None = None,
@@ -111,7 +119,8 @@ def adapter_job(plan: Plan, folder: Path, adapter: Path, mapping: Path | None = 
     if mapping is not None:
         command += ["--mapping", mapping.resolve()]
     return Job("port", command, folder / "port", after=(reference,),
-               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads)
+               environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads,
+               may_fail=True, refuses=True)
 
 
 def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: str = "") -> Job:
@@ -119,14 +128,19 @@ def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: 
     return port_job(plan, folder, "oracle", dtype="float64", reference=reference, parts=parts)
 
 
-def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT, reference: str = CNTK) -> list[Job]:
-    """CNTK, its reruns from weights moved by one ULP, and the port, from the seed alone."""
-    theirs = port_job(plan, folder, "twin-port", "twin", port=port)
+def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT, reference: str = CNTK,
+              reruns: bool = False) -> list[Job]:
+    """CNTK and, beside it, the port, from the seed alone. reruns: CNTK again, from weights moved by
+    one ULP, which only a free run without CNTK's bits is measured by."""
     if reference != CNTK:  # this project's own port, whoever's is judged
-        return [port_job(plan, folder, "twin-cntk", "twin"), theirs]
-    return [cntk_job(plan, folder, "twin-cntk", "twin"),
-            *(cntk_job(plan, folder, f"twin-rerun{i}", "twin", nudge=i)
-              for i in range(1, plan.reruns + 1)), theirs]
+        return [port_job(plan, folder, "twin-cntk", "twin"),
+                port_job(plan, folder, "twin-port", "twin", port=port)]
+    again = [cntk_job(plan, folder, f"twin-rerun{i}", "twin", nudge=i)
+             for i in range(1, plan.reruns + 1)] if reruns else []
+    meeting = folder / "twin-meeting"
+    leader = cntk_job(plan, folder, "twin-cntk", "twin", beside=meeting)
+    follower = port_job(plan, folder, "twin-port", "twin", port=port, beside=meeting)
+    return [replace(leader, beside=(follower,)), *again]
 
 
 def reference_job(plan: Plan, folder: Path, reference: str, for_score: ForScore = NOTHING) -> Job:

@@ -100,10 +100,6 @@ class Captures:
         """The networks that the captures are of."""
         return self.cntk.spec
 
-    @property
-    def onednn(self) -> bool:
-        return bool(self.plan["onednn"])
-
     def nudge(self, place: str) -> dict[str, float]:
         """How far CNTK's layer in evaluation mode moves with its inputs moved by one ULP: "error",
         a part of its size, and "largest", absolute. place: ``branch/layer/output``."""

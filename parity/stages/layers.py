@@ -56,6 +56,7 @@ def unsteadiness(cntk: Capture) -> list[str]:
 
 # With at most so many values a sample, the errors of a sample go together.
 FEW = 4
+HOW = "bits, or rounding without a pattern; in the chain, CNTK's own error times 16"
 ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
 
 
@@ -88,23 +89,26 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             continue
         equal = compared = 0
         for name in [*names, *extra]:
-            found = arrays_or_failure(name, (captures.cntk, f"{prefix}/{name}"),
-                                      (captures.port, f"{place}/{name}"),
-                                      (captures.oracle, f"{place}/{name}"))
+            wanted = [(captures.cntk, f"{prefix}/{name}"), (captures.port, f"{place}/{name}"),
+                      (captures.oracle, f"{place}/{name}")]
+            if local:
+                wanted.append((captures.oracle, f"rounding/{prefix}/{name}"))
+            found = arrays_or_failure(name, *wanted)
             if isinstance(found, Check):
                 checks.append(found)
                 continue
-            cntk, port, oracle = found
+            cntk, port, oracle = found[:3]
             compared += 1
             equal += cntk.shape == port.shape and metrics.differing(port, cntk) == 0
-            evaluated = not local and prefix == "forward/evaluation"
+            if local:
+                checks += judgements.on_its_own(name, port, cntk, oracle, found[3], sums)
+                continue
             # In the chain the errors of one sample go together: there are as many as samples.
-            few = samples if not local and np.size(cntk) <= FEW * samples else None
-            checks += judgements.nearness(name, port, cntk, oracle, captures.onednn, local,
-                                       0 if local else kinks, few,
-                                       sums if local else max(loose, steep(captures, prefix,
-                                                                           name)),
-                                       captures.nudge(name)["error"] if evaluated else 0.0)
+            few = samples if np.size(cntk) <= FEW * samples else None
+            checks += judgements.in_the_chain(
+                name, port, cntk, oracle, kinks, few, max(loose, steep(captures, prefix, name)),
+                captures.nudge(name)["error"] if prefix == "forward/evaluation" else 0.0
+            ).checks
         counts.append(f"{equal} of {compared} arrays "
                       + ("on their own inputs" if local else "in the chain"))
     return checks, f"With CNTK's bits, no value differing: {', '.join(counts)}."
@@ -149,7 +153,7 @@ def _case(prefix: str, check: Check) -> Case:
 
 def _forward(mode: str, title: str, part: str) -> Definition:
     prefix = f"forward/{mode}"
-    return Definition(prefix, title, "error ratio", partial(forward, mode),
+    return Definition(prefix, title, HOW, partial(forward, mode),
                       only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
                       partial(_case, prefix))
 
@@ -157,7 +161,7 @@ def _forward(mode: str, title: str, part: str) -> Definition:
 def _gradient(step: str, part: str) -> Definition:
     prefix = f"gradient/{step}"
     return Definition(prefix, f"gradients of the {step.upper()} step's loss: every parameter and "
-                              "every layer's output", "error ratio", partial(gradient, step),
+                              "every layer's output", HOW, partial(gradient, step),
                       only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
                       array_case(prefix))
 

@@ -1,39 +1,222 @@
-"""Whole training runs from the seed alone."""
+"""Whole training runs from the seed alone, iteration by iteration; the first difference in time is
+the first failure.
+
+Three ways, and the capture says which (its fact "mode"):
+
+bits   The port had CNTK's bits behind the first iteration, so bits are what it is asked for: of
+       latents, minibatches, losses, and everything that an iteration moves. Losing them at
+       iteration t is a failure at t.
+step   It never had them. Then it was given CNTK's state before each iteration, and what the
+       iteration moved is compared: nothing has time to grow.
+free   Nobody was beside it. Two runs whose weights differ in the last place part by some per cent
+       within five iterations, so all that can be asked is that the port parts from CNTK no faster
+       than CNTK from itself, which takes CNTK's reruns from nudged weights to tell.
+"""
+import itertools
 import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from captures.format import Capture
+from captures.lockstep import BITS, FREE, STEP
 from parity.judge import judgements
-from parity.judge.policies import EXACT, FIRST_LOSS, HORIZON
+from parity.judge.policies import (
+    EXACT,
+    FIRST_LOSS,
+    FORMULA_CHAIN,
+    HORIZON,
+    STEP_LOSS,
+    STEP_MOVEMENT,
+    STEP_STATISTIC,
+    Policy,
+)
 from parity.judge.results import Check, Stage
-from parity.stages.common import Captures, array_or_failure
-from parity.stages.definition import Definition, only
+from parity.stages.common import Captures, array_or_failure, arrays_or_failure
+from parity.stages.definition import Definition, Needs
 from parity.stages.reader import same_minibatches
+
+LOSSES, WEIGHTS, APART = ("twin/run/losses/d_and_g", "twin/run/weights/sampled",
+                          "twin/step/state/apart")
+STATISTICS, COUNTS = ("running_mean", "running_variance"), ("sample_count", "minibatches")
 
 
 def judge(stage: Stage, captures: Captures) -> None:
     cntk, port = captures.twins["cntk"], captures.twins["port"]
+    stage.checks += inputs(cntk, port)
+    plan, mode = cntk.manifest["plan"], port.facts.get("mode", FREE)
+    if cntk.facts.get("state_hashes") and not differing(cntk, port, 0):
+        mode = BITS  # whoever was beside it
+    count = len(cntk.facts.get("state_hashes", []))
+    asked = int(plan["twin_iterations"])
+    if count < asked and mode != FREE:
+        stage.checks.append(judgements.missing(
+            "twin/run/length", f"CNTK's run has {count} of {asked} iterations"))
+    if mode == BITS:
+        stage.checks += same_bits(cntk, port)
+        at = lost(cntk, port)
+        stage.notes.append(f"The port loses CNTK's bits in iteration {at} of {count}." if at else
+                           f"The port has CNTK's bits through {count} iterations from seed "
+                           f"{plan['seed']}.")
+    elif mode == STEP:
+        stage.checks += in_step(cntk, port)
+        stage.notes.append(f"The port never had CNTK's bits: each of {count} iterations from seed "
+                           f"{plan['seed']} began at CNTK's state.")
+    else:
+        free(stage, captures)
+
+
+def inputs(cntk: Capture, port: Capture) -> Iterator[Check]:
+    """What an iteration begins with: initial weights, minibatches, latents."""
     a, b = (capture.facts.get("initial_sha256") or {} for capture in (cntk, port))
     wrong = [name for name in {**a, **b} if a.get(name) != b.get(name)]
-    stage.checks.append(judgements.within(
+    yield judgements.within(
         "twin/initial/weights", len(wrong), EXACT,
         f"other initial values in {', '.join(wrong[:3])}") if a or b else judgements.missing(
-            "twin/initial/weights", "neither side has hashes of its initial weights"))
-    stage.checks.append(same_minibatches("twin/reader/minibatches", *(
-        capture.facts.get("minibatch_sha256") for capture in (cntk, port))))
+            "twin/initial/weights", "neither side has hashes of its initial weights")
+    yield same_minibatches("twin/reader/minibatches", *(
+        capture.facts.get("minibatch_sha256") for capture in (cntk, port)))
+    theirs, ours = (capture.facts.get("latents_hashes") for capture in (cntk, port))
+    if theirs is None and ours is None:
+        return  # runs of before latents were kept
+    if not theirs or not ours:
+        yield judgements.missing("twin/latents/drawn", "one side has no hashes of its latents")
+        return
+    other = [i // 2 + 1 for i, (x, y) in enumerate(itertools.zip_longest(theirs, ours)) if x != y]
+    yield judgements.within("twin/latents/drawn", len(other), EXACT,
+                            f"the latents of iterations {sorted(set(other))[:5]} are others")
+
+
+# ------------------------------------------------------------------------------------------- bits
+
+
+def order(critic: str, name: str) -> tuple[bool, bool, int, str]:
+    """In which a difference spreads within an iteration: the critic's step comes first, and what a
+    step learns before what it counts on the way."""
+    network, layer, quantity = name.split("/")
+    number = int("".join(c for c in layer if c.isdigit()) or 0)
+    return (network != critic, quantity in STATISTICS, number, name)
+
+
+def differing(cntk: Capture, port: Capture, i: int) -> list[str]:
+    """The arrays that have not CNTK's bits behind iteration i, from 0."""
+    sides = [capture.facts.get("state_hashes", []) for capture in (cntk, port)]
+    a, b = (side[i] if i < len(side) else {} for side in sides)
+    return sorted((name for name in {**a, **b} if a.get(name) != b.get(name)),
+                  key=partial(order, cntk.spec.critic.name))
+
+
+def lost(cntk: Capture, port: Capture) -> int | None:
+    """The iteration, from 1, behind which the bits are no longer CNTK's."""
+    for i in range(len(cntk.facts.get("state_hashes", []))):
+        if differing(cntk, port, i):
+            return i + 1
+    return None
+
+
+def same_bits(cntk: Capture, port: Capture) -> Iterator[Check]:
+    """Iterations up to the first that differs; what follows it says nothing new."""
+    losses = [array_or_failure(capture, LOSSES) for capture in (cntk, port)]
+    for i in range(len(cntk.facts.get("state_hashes", []))):
+        wrong = differing(cntk, port, i)
+        place = wrong[0] if wrong else "twin/state/bits"
+        yield judgements.within(
+            f"iteration{i + 1:04d}/{place}", len(wrong), EXACT,
+            f"behind iteration {i + 1} {len(wrong)} arrays have not CNTK's bits, the first in "
+            f"order {', '.join(wrong[:3])}: until then every one had")
+        for at, name in enumerate(("D_loss", "G_loss")):
+            a, b = losses
+            if isinstance(a, Check) or isinstance(b, Check) or min(len(a), len(b)) <= i:
+                yield judgements.missing(f"iteration{i + 1:04d}/twin/{name}",
+                                         "one side has no loss of this iteration")
+                continue
+            yield judgements.same_bits(f"iteration{i + 1:04d}/twin/{name}", b[i, at], a[i, at])
+        if wrong:
+            return
+
+
+# ---------------------------------------------------------------------------------------- in step
+
+
+def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
+    """Every iteration from CNTK's own state: losses, counters, statistics, weights, m and v."""
+    found = arrays_or_failure("twin/step/state", (cntk, LOSSES), (port, LOSSES), (port, APART))
+    if isinstance(found, Check):
+        yield found
+        return
+    theirs, ours, apart = found
+    names = port.facts.get("step_names", [])
+    at = sorted(range(len(names)), key=lambda i: order(cntk.spec.critic.name, names[i]))
+    for i in range(len(theirs)):
+        place = f"iteration{i + 1:04d}"
+        if i >= len(apart):
+            yield judgements.missing(f"{place}/twin/state", "the port has not done this iteration")
+            return
+        for column, name in enumerate(("D_loss", "G_loss")):
+            gone = abs(float(ours[i, column]) / float(theirs[i, column]) - 1)
+            yield judgements.within(
+                f"{place}/twin/{name}", gone if gone == gone else math.inf, STEP_LOSS,
+                f"from CNTK's state the loss is {ours[i, column]:.9g}, CNTK's "
+                f"{theirs[i, column]:.9g}")
+        # The first minibatch of all is the running statistic, with the rounding of the chain.
+        yield from _worst_of_each(place, [names[k] for k in at], apart[i][at],
+                                  STEP_STATISTIC if i else FORMULA_CHAIN)
+
+
+def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
+                   of_statistics: Policy) -> Iterator[Check]:
+    """A check for each kind of quantity: of the arrays that fail the first in order, else the
+    worst."""
+    kinds: dict[str, list[Check]] = {}
+    for name, row in zip(names, rows, strict=True):
+        quantity = name.rpartition("/")[2]
+        difference, movement, size, largest = (float(value) for value in row)
+        if quantity in COUNTS:
+            kind, check = "counts", judgements.within(
+                f"{place}/{name}", largest if largest == largest else math.inf, EXACT,
+                "the count is another")
+        elif quantity in STATISTICS:
+            kind, check = "statistics", judgements.within(
+                f"{place}/{name}", _part(difference, size), of_statistics,
+                f"from CNTK's state the statistic goes {difference:.3g} elsewhere, it moved by "
+                f"{movement:.3g}")
+        else:
+            kind, check = "learnt", judgements.within(
+                f"{place}/{name}", _part(difference, movement), STEP_MOVEMENT,
+                f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by "
+                f"{movement:.3g}")
+        kinds.setdefault(kind, []).append(check)
+    for checks in kinds.values():
+        failed = [check for check in checks if not check.passed]
+        yield failed[0] if failed else max(checks, key=lambda check: check.margin)
+
+
+def _part(difference: float, whole: float) -> float:
+    if difference != difference:
+        return math.inf
+    return difference / whole if whole else (0.0 if not difference else math.inf)
+
+
+# ------------------------------------------------------------------------------------------- free
+
+
+def free(stage: Stage, captures: Captures) -> None:
+    """Distances from CNTK's run, against those of CNTK's own reruns."""
     unusable = incomparable(captures.twins)
     if unusable:
         stage.checks += unusable
         return
+    reference, port = captures.twins["cntk"][LOSSES], captures.twins["port"][LOSSES]
     distances = horizon(captures.twins)
-    reference = cntk[LOSSES]
-    first = abs(float(port[LOSSES][0, 0]) / float(reference[0, 0]) - 1)
+    first = abs(float(port[0, 0]) / float(reference[0, 0]) - 1)
     stage.checks.append(judgements.within("iteration0001/twin/D_loss", first, FIRST_LOSS,
-                                       f"the first D loss differs by {first:.3g}"))
+                                          f"the first D loss differs by {first:.3g}"))
     for quantity, series in distances.items():
         reruns = [values for name, values in series.items() if name.startswith("rerun")]
         if not reruns:
+            stage.notes.append(f"{quantity} of a free run: CNTK's own reruns were not made, so how "
+                               "far it may part was not judged.")
             continue
         bound = np.max(reruns, axis=0)
         for i in range(len(reference)):
@@ -53,9 +236,6 @@ def judge(stage: Stage, captures: Captures) -> None:
                            "reruns.")
 
 
-LOSSES, WEIGHTS = "twin/run/losses/d_and_g", "twin/run/weights/sampled"
-
-
 def incomparable(twins: dict[str, Capture]) -> list[Check]:
     """A failed check for every run that ended early, reached NaN or lacks something."""
     checks = []
@@ -68,7 +248,7 @@ def incomparable(twins: dict[str, Capture]) -> list[Check]:
             elif not isinstance(reference, Check) and found.shape != reference.shape:
                 checks.append(judgements.missing(
                     array, f"the shape is {found.shape} in twin-{name}, "
-                                                     f"{reference.shape} in twin-cntk"))
+                           f"{reference.shape} in twin-cntk"))
     return checks
 
 
@@ -100,6 +280,6 @@ def indistinguishable(distances: dict[str, dict[str, np.ndarray]]) -> int | None
 
 
 TWIN_RUN = Definition(
-    "twin", "from the seed alone: initial weights, minibatches, losses; and how fast CNTK parts "
-            "from itself", "exact weights and minibatches; distance against CNTK's own", judge,
-    only("twin-cntk", "twin-port"))
+    "twin", "from the seed alone: initial weights, minibatches, latents, and all that each "
+            "iteration moves", "bits; or each iteration from CNTK's own state", judge,
+    {"twin-cntk": Needs(), "twin-port": Needs()})

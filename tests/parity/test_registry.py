@@ -4,7 +4,7 @@ import importlib
 import pytest
 
 from captures.errors import PlanError
-from parity.cli import app, run
+from parity.cli import app, options, run
 from parity.judge import judgements
 from parity.judge.results import Report
 from parity.report import facts
@@ -43,18 +43,18 @@ def test_a_new_stage_has_its_turn(added):
 
 
 def test_a_stage_that_is_not_there_is_refused():
-    with pytest.raises(PlanError, match=r"no stage 'forward/backwards': give some of structure, "):
+    with pytest.raises(PlanError, match=r"no stage 'forward/backwards': give some of reference, "):
         registry.chosen(["forward/backwards"])
 
 
 def test_a_new_stage_is_a_choice_of_the_command_line(added, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     try:
-        importlib.reload(run)
+        importlib.reload(options), importlib.reload(run)
         assert app.main(["run", "--help"]) == 0
     finally:
         monkeypatch.undo()
-        importlib.reload(run)
+        importlib.reload(options), importlib.reload(run)
     said = capsys.readouterr().out
     assert "new/one" in said and "forward/g_step" in said
 

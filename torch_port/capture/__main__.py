@@ -50,6 +50,7 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
     work: dict[str, Callable[[], None]] = {
         "seed": lambda: seed_part(writer, plan), "evaluation": layers.evaluation,
         "training": layers.training_d, "generator": layers.training_g, "steps": layers.steps}
+    stopped = ""
     for i, part in enumerate(parts):
         if part == "seed" and dtype != torch.float32:
             continue  # integers and hashes: nothing to be had in double
@@ -58,12 +59,10 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
             work[part]()
         except CaptureError:
             raise
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            if part == parts[0]:
-                raise
-            # What a wrong port raises. What was captured so far already says where it is wrong.
-            writer.fact("stopped", f"{part}: {first_line(error)}")
-            break
+        except Exception as error:  # what a wrong port raises: what it had is judged all the same
+            stopped = stopped or f"{part}: {first_line(error)}"
+            writer.fact("stopped", stopped)
+        writer.keep()  # what there is, should the process be killed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", action="store_true", help="for the score, of every source")
     parser.add_argument("--trained", type=Path, help="an .npz of a trained generator's arrays, "
                         "whose pictures are made too")
+    parser.add_argument("--beside", help="of --job twin: the folder in which the reference's run "
+                                         "meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
 
@@ -94,12 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                            {"torch": torch.__version__, "numpy": np.__version__},
                            plan.threads, options.job) as writer:
             if options.job == "twin":
-                twin_job(writer, plan, note)
+                twin_job(writer, plan, note, options.beside)
             else:
                 reference = Capture(options.reference)
+                writer.fact("parts", options.parts.split(","))
                 layers_job(writer, plan, reference, getattr(torch, options.dtype), note,
                            options.parts.split(","), options.pictures, options.trained)
-                writer.fact("parts", options.parts.split(","))
             writer.fact("seconds", time.time() - started)
     except (PlanError, CaptureError, ValueError, CompilerError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,9 @@ from captures import observe
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from torch_port import losses
+from torch_port.activations import cntk_log
 from torch_port.adam import CNTKAdam
+from torch_port.capture import expected_rounding as expected
 from torch_port.capture.pictures import generated, score_pictures
 from torch_port.capture.recorder import Recorder, Replacer
 from torch_port.dcgan import Networks, empty_networks, normalized
@@ -134,11 +136,24 @@ class Layers:
         local = Replacer(lambda place: self.reference[f"{stage}/{place}"], self.dtype)
         self._forward(networks, local)
         self.add(f"local/{stage}", local.arrays())
+        if self.dtype == torch.float64:
+            first = {self.spec.maker.name: self.z_d, self.spec.real: self.pixels()}
+            self._add_expected(stage, expected.outputs(self.spec, networks, local, first))
+
+    @property
+    def _images(self) -> str:
+        """The place whose output the fake branch takes."""
+        return f"{self.spec.maker.name}/{self.spec.maker.last}/output"
+
+    def _add_expected(self, stage: str, made: dict[str, Tensor]) -> None:
+        """What a float32 program may be off by, beside each array of the oracle's."""
+        for name, tensor in made.items():
+            self.writer.add(f"rounding/{stage}/{name}", tensor.float().numpy())
 
     def _forward(self, networks: Networks, watched: Recorder) -> None:
         """All three branches."""
         fake = networks.generator(self.z_d, watched.branch(self.spec.maker.name))
-        networks.discriminator(fake, watched.branch(self.spec.fake))
+        networks.discriminator(fake, watched.branch(self.spec.fake, self._images))
         networks.discriminator(self.pixels(), watched.branch(self.spec.real))
 
     def pixels(self) -> Tensor:
@@ -195,10 +210,12 @@ class Layers:
             real = networks.discriminator(self.pixels(), each(self.spec.real))
             fake = networks.discriminator(fake, each(self.spec.fake))
             samples = losses.discriminator_loss(real, fake)
+            terms = [cntk_log(real.flatten()), cntk_log(1 - fake.flatten())]
         else:
             fake = networks.generator(self.z_g, each(self.spec.maker.name))
-            samples = losses.generator_loss(
-                networks.discriminator(fake, each(self.spec.fake)))
+            fake = networks.discriminator(fake, each(self.spec.fake, self._images))
+            samples = losses.generator_loss(fake)
+            terms = [cntk_log(fake.flatten())]
         given = [torch.from_numpy(self.reference[f"{stage}/{place}"]).to(self.dtype)
                  for place in local.outputs]
         torch.autograd.backward([*local.outputs.values(), samples.sum()],
@@ -207,6 +224,15 @@ class Layers:
         self.add(f"local/{stage}", parameter_gradients(
             networks, self.spec.learns("d" if d_step else "g").name))
         self.writer.add(f"local/{stage}/loss/samples/value", samples.detach().numpy())
+        if self.dtype == torch.float64:
+            first = {self.spec.maker.name: self.z_g} if not d_step else {
+                self.spec.real: self.pixels(),
+                self.spec.fake: self.given(f"{forward}/{self._images}")}
+            upstream = dict(zip(local.outputs, given, strict=True))
+            made = expected.gradients(self.spec, networks, local, upstream, first,
+                                      self.spec.learns("d" if d_step else "g").name)
+            made["loss/samples/value"] = expected.of_losses(terms, samples)
+            self._add_expected(stage, made)
 
     def steps(self) -> None:
         """One D step and one G step with the program's own functions; then the optimizers alone on

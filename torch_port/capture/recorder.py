@@ -16,7 +16,8 @@ class Recorder:
     def __init__(self) -> None:
         self.outputs: dict[str, Tensor] = {}
 
-    def branch(self, branch: str) -> Each:
+    def branch(self, branch: str, first: str = "") -> Each:
+        """first: the place of another branch whose output this one begins with."""
         def each(name: str, h: Tensor) -> Tensor:
             self.outputs[f"{branch}/{name}/output"] = h
             if h.requires_grad:
@@ -41,11 +42,17 @@ class Replacer(Recorder):
         super().__init__()
         self.given, self.dtype = given, dtype
         self.replaced: dict[str, Tensor] = {}
+        self.before: dict[str, str] = {}  # place to the place whose output the layer took
 
-    def branch(self, branch: str) -> Each:
+    def branch(self, branch: str, first: str = "") -> Each:
+        """first: the place of another branch whose output this one begins with."""
+        last = first
+
         def each(name: str, h: Tensor) -> Tensor:
+            nonlocal last
             place = f"{branch}/{name}/output"
             self.outputs[place] = h
+            self.before[place], last = last, place
             leaf = torch.from_numpy(self.given(place)).to(self.dtype)
             self.replaced[place] = leaf.requires_grad_(torch.is_grad_enabled())
             return leaf
