@@ -11,36 +11,39 @@ the leader waits for it. In step the leader keeps at most two states on disk, wh
     leader, follower  made when that process has ended, by who started it: nobody waits for the dead
 """
 import json
-import os
 import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional
 
 import numpy as np
+
+from captures.files import AnyPath, json_text, write_text, written_whole
 
 BITS, STEP, FREE = "bits", "step", "free"
 LEADER, FOLLOWER = "leader", "follower"
 KEPT = 2
 PAUSE = 0.02  # seconds between two looks
 
+Arrays = Mapping[str, np.ndarray]
 
-class Lockstep(object):
+
+class Lockstep:
     """What both sides share: the folder's files. ``folder`` None: nobody is beside."""
 
-    def __init__(self, folder):
-        self.folder = folder and str(folder)
-        if self.folder and not os.path.isdir(self.folder):
-            os.makedirs(self.folder)
+    def __init__(self, folder: Optional[AnyPath]) -> None:
+        self.alone = folder is None
+        self.folder = Path(str(folder or ""))
+        if not self.alone:
+            self.folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, name):
-        return os.path.join(self.folder, name)
+    def state(self, iteration: int) -> Path:
+        return self.folder / ("state-%04d.npz" % iteration)
 
-    def state(self, iteration):
-        return self.path("state-%04d.npz" % iteration)
-
-    def wait(self, ready, other):
+    def wait(self, ready: Callable[[], bool], other: str) -> bool:
         """Until ``ready()``; False where the other process ended without it."""
         while not ready():
-            if os.path.exists(self.path(other)):
-                return bool(ready())
+            if (self.folder / other).exists():
+                return ready()
             time.sleep(PAUSE)
         return True
 
@@ -48,69 +51,51 @@ class Lockstep(object):
 class Leader(Lockstep):
     """The reference's side."""
 
-    def __init__(self, folder):
-        super(Leader, self).__init__(folder)
-        self.mode = BITS if self.folder else FREE
+    def __init__(self, folder: Optional[AnyPath]) -> None:
+        super().__init__(folder)
+        self.mode = FREE if self.alone else BITS
 
-    def done(self, iteration, hashes, arrays):
+    def done(self, iteration: int, hashes: Mapping[str, Any], arrays: Arrays) -> None:
         """Behind each iteration. hashes: name to hash; arrays: name to array, the whole state."""
-        if not self.folder:
+        if self.alone:
             return
         if iteration == 1:
-            written(self.path("first.json"), lambda path: dump(hashes, path))
-            if self.wait(lambda: os.path.exists(self.path("mode")), FOLLOWER):
-                with open(self.path("mode")) as file:
-                    self.mode = file.read().strip()
-        if self.mode != STEP:
-            return
-        alive = self.wait(lambda: sum(name.startswith("state-") and name.endswith(".npz") for name
-                                      in os.listdir(self.folder)) < KEPT, FOLLOWER)
-        if alive:
-            written(self.state(iteration), lambda path: save(arrays, path))
+            write_text(self.folder / "first.json", json_text(dict(hashes)), durable=False)
+            answer = self.folder / "mode"
+            if self.wait(answer.exists, FOLLOWER):
+                self.mode = answer.read_text().strip()
+        if self.mode == STEP and self.wait(self._room, FOLLOWER):
+            with written_whole(self.state(iteration), durable=False) as part, \
+                    part.open("wb") as file:
+                np.savez(file, **{name.replace("/", "|"): array  # type: ignore[arg-type]
+                                  for name, array in arrays.items()})
+
+    def _room(self) -> bool:
+        return sum(1 for path in self.folder.glob("state-*.npz")
+                   if ".part" not in path.name) < KEPT
 
 
 class Follower(Lockstep):
     """The port's side."""
 
-    def first(self):
+    def first(self) -> Dict[str, Any]:
         """The leader's hashes behind iteration 1; nothing where there is no leader."""
-        if not self.folder or not self.wait(
-                lambda: os.path.exists(self.path("first.json")), LEADER):
+        path = self.folder / "first.json"
+        if self.alone or not self.wait(path.exists, LEADER):
             return {}
-        with open(self.path("first.json")) as file:
-            return json.load(file)
-
-    def answer(self, mode):
-        written(self.path("mode"), lambda path: write(mode, path))
-
-    def behind(self, iteration):
-        """The leader's state behind an iteration; None where it ended before. The one before it is
-        removed."""
-        path = self.state(iteration)
-        if not self.wait(lambda: os.path.exists(path), LEADER):
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            made = {name.replace("|", "/"): arrays[name] for name in arrays.files}
-        os.unlink(path)
+        made: Dict[str, Any] = json.loads(path.read_text())
         return made
 
+    def answer(self, mode: str) -> None:
+        write_text(self.folder / "mode", mode, durable=False)
 
-def written(path, write_to):
-    """Under a temporary name, then renamed: the other side never sees half a file."""
-    write_to(path + ".part")
-    os.rename(path + ".part", path)
-
-
-def dump(value, path):
-    with open(path, "w") as file:
-        json.dump(value, file)
-
-
-def write(text, path):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def save(arrays, path):
-    with open(path, "wb") as file:
-        np.savez(file, **{name.replace("/", "|"): array for name, array in arrays.items()})
+    def behind(self, iteration: int) -> Optional[Dict[str, np.ndarray]]:
+        """The leader's state behind an iteration; None where it ended before. Taken, it is removed.
+        """
+        path = self.state(iteration)
+        if not self.wait(path.exists, LEADER):
+            return None
+        with np.load(str(path), allow_pickle=False) as arrays:
+            made = {name.replace("|", "/"): arrays[name] for name in arrays.files}
+        path.unlink()
+        return made

@@ -156,7 +156,7 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         for column, name in enumerate(("D_loss", "G_loss")):
             gone = abs(float(ours[i, column]) / float(theirs[i, column]) - 1)
             yield judgements.within(
-                f"{place}/twin/{name}", gone if gone == gone else math.inf, STEP_LOSS,
+                f"{place}/twin/{name}", _number(gone), STEP_LOSS,
                 f"from CNTK's state the loss is {ours[i, column]:.9g}, CNTK's "
                 f"{theirs[i, column]:.9g}")
         # The first minibatch of all is the running statistic, with the rounding of the chain.
@@ -174,7 +174,7 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
         difference, movement, size, largest = (float(value) for value in row)
         if quantity in COUNTS:
             kind, check = "counts", judgements.within(
-                f"{place}/{name}", largest if largest == largest else math.inf, EXACT,
+                f"{place}/{name}", _number(largest), EXACT,
                 "the count is another")
         elif quantity in STATISTICS:
             kind, check = "statistics", judgements.within(
@@ -192,8 +192,13 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
 
 
+def _number(value: float) -> float:
+    """NaN is as far off as can be."""
+    return math.inf if math.isnan(value) else value
+
+
 def _part(difference: float, whole: float) -> float:
-    if difference != difference:
+    if math.isnan(difference):
         return math.inf
     return difference / whole if whole else (0.0 if not difference else math.inf)
 
