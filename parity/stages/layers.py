@@ -14,7 +14,7 @@ from parity.judge import judgements, metrics
 from parity.judge.policies import LEDGER, LONGER_SUMS, OUTPUT
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure
-from parity.stages.definition import Case, Definition, LayerCase, array_case, only
+from parity.stages.definition import Case, Definition, LayerCase, Needs, array_case, only
 from parity.stages.rectifiers import coarse, kinks, loosened, saturation
 
 
@@ -151,19 +151,23 @@ def _case(prefix: str, check: Check) -> Case:
     return LayerCase(prefix, branch, layer)
 
 
+def _needs(prefix: str) -> dict[str, Needs]:
+    """The oracle's with what rounding may make of each array, where layers are judged alone."""
+    expected = (f"rounding/{prefix}",) if prefix in ON_ITS_OWN else ()
+    return {**only("cntk", "port", arrays=(prefix,)), "oracle": Needs((prefix, *expected))}
+
+
 def _forward(mode: str, title: str, part: str) -> Definition:
     prefix = f"forward/{mode}"
     return Definition(prefix, title, HOW, partial(forward, mode),
-                      only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
-                      partial(_case, prefix))
+                      _needs(prefix), (part,), partial(_case, prefix))
 
 
 def _gradient(step: str, part: str) -> Definition:
     prefix = f"gradient/{step}"
     return Definition(prefix, f"gradients of the {step.upper()} step's loss: every parameter and "
                               "every layer's output", HOW, partial(gradient, step),
-                      only("cntk", "port", "oracle", arrays=(prefix,)), (part,),
-                      array_case(prefix))
+                      _needs(prefix), (part,), array_case(prefix))
 
 
 EVALUATION = _forward("evaluation", "every layer's output in evaluation mode, on its own inputs "

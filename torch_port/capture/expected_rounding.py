@@ -53,7 +53,7 @@ def _convolve(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv_transpose2d(x, weight, None, layer.stride, layer.padding,  # type: ignore[arg-type]
                                   layer.output_padding)
     assert isinstance(layer, Convolution)
-    return F.conv2d(F.pad(x, (1, 0, 1, 0)) if layer.padded else x, weight, None, layer.stride)
+    return F.conv2d(F.pad(x, layer.pads), weight, None, layer.stride)
 
 
 def _products(layer: nn.Module) -> tuple[float, float]:
