@@ -233,3 +233,19 @@ def test_a_full_disk_in_the_ports_process(plan, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         f"error: {tmp_path / 'capture'} cannot be written (No space left on device): free space "
         "there or choose another folder\n")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("import os; os.kill(os.getpid(), 9)", "SIGKILL"), ("raise KeyError('no such layer')", "layer"),
+    ("print('x' * 2 ** 20); import sys; sys.exit('y' * 2 ** 20)", "yyy"),
+    ("import time; time.sleep(60)", "made no progress for too long")])
+def test_a_port_that_fails_is_a_finding(plan, tmp_path, text, words):
+    """Killed, raising, printing a megabyte, hanging: the reason is kept, the others go on."""
+    jobs = [Job("port", [sys.executable, "-c", text], tmp_path / "run" / "port", cwd=tmp_path,
+                may_fail=True, silence=1.0, ended=tmp_path / "run" / "meeting" / "follower"),
+            Job("after", [sys.executable, "-c", "pass"], tmp_path / "run" / "after", cwd=tmp_path,
+                after=("port",))]
+    run_jobs(jobs, plan, tmp_path / "run", Console(file=io.StringIO()))
+    said = (tmp_path / "run" / "port.failed").read_text()
+    assert words in said and len(said) < 1000 and said.count("\n") == 1
+    assert (tmp_path / "run" / "meeting" / "follower").exists()
