@@ -67,6 +67,8 @@ def trained_model(plan: Plan, console: Console, iterations: int = ITERATIONS,
                "--seed", "0", "--output-dir", str(folder)]
     if (folder / "checkpoints").is_dir():
         command.append("--resume")
+    elif folder.exists():  # a try that came to no checkpoint
+        command.append("--overwrite")
     console.print(f"training a model for the score, once: {iterations} iterations, "
                   f"some minutes; kept in {path}", highlight=False)
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.DEVNULL,
