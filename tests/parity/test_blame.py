@@ -20,7 +20,7 @@ from test_onnx_graphs import (  # the graphs' edits are the same ones, the fixtu
 )
 from torch import nn
 
-from captures.article import LAYERS
+from captures.article import DCGAN
 from parity.blame import corners as accused
 from parity.blame import finding
 from parity.blame.corners import blame
@@ -362,7 +362,7 @@ PLACES = [("generator", "conv1"), ("generator", "conv3"), ("generator", "bn2"),
 @pytest.mark.parametrize(("network", "layer"), PLACES)
 def test_a_layer_from_cntks_own_input(case, folder, network, layer):  # noqa: F811
     """The graph that is made of CNTK's weights gives CNTK's output; a wrong port shows."""
-    names = [e.name for e in LAYERS[network]]
+    names = [layer.name for layer in DCGAN.network(network).layers]
     i = names.index(layer)
     taken = case.inputs[network] if i == 0 else case.cntk[network][names[i - 1]]
     right = case.cntk[network][layer]

@@ -12,8 +12,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from captures import article
-from captures.article import LAYERS
+from captures.article import DCGAN
 from parity.blame.finding import measured_floor
 from parity.onnx import graph as onnx_graph
 from parity.onnx import runtime as onnx_runtime
@@ -122,7 +121,7 @@ def test_both_pass_every_check(case, exporter, network):
     assert graph_structure.check(path) == ""
     checks, _ = graph_structure.compare_structure(path, network)
     assert failed(checks) == {}
-    assert len(checks) == 6 + len(LAYERS[network])
+    assert len(checks) == 6 + len(DCGAN.network(network).layers)
     checks = graph_structure.compare_state(path, network, case.state)
     assert failed(checks) == {}
     assert len(checks) == len([name for name in case.state if name.startswith(network)
@@ -156,8 +155,8 @@ def test_structure(case, exporter, network):
     assert made["parameters"] == sum(
         array.size for name, array in case.state.items()
         if name.startswith(network) and not name.endswith("sample_count"))
-    assert made["layers"] == [e.name for e in LAYERS[network]]
-    assert made["inputs"][0]["dims"][1:] == article.INPUT[network]
+    assert made["layers"] == [layer.name for layer in DCGAN.network(network).layers]
+    assert made["inputs"][0]["dims"][1:] == list(DCGAN.network(network).input)
     norms = [node for node in made["nodes"] if node["op"] == "BatchNormalization"]
     assert len(norms) == {"generator": 6, "discriminator": 5}[network]
     assert norms[0]["attributes"]["epsilon"] == pytest.approx(1e-5)
@@ -166,7 +165,7 @@ def test_structure(case, exporter, network):
 def test_layer_outputs_are_tensors_of_the_file(case, exporter, network):
     path = case.paths[exporter, network]
     outputs = onnx_graph.layer_outputs(path)
-    assert list(outputs) == [e.name for e in LAYERS[network]]
+    assert list(outputs) == [layer.name for layer in DCGAN.network(network).layers]
     assert list(outputs) == list(case.cntk[network])  # CNTK's own order
     there = {name for node in onnx.load(path).graph.node for name in node.output}
     assert set(outputs.values()) <= there
