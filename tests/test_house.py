@@ -310,8 +310,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "environment/processors.py": "the standard library alone",
         "environment/set_up.py": "the standard library alone",
         "captures/training/checkpoint.py": "a folder, brought to the disk first",
-        "torch_port/native/__init__.py": "a compiled library, which several processes may build",
-        "parity/blame/reproduction.py": "a folder",
         "datasets/dataset.py": "a folder"},
     "no_paths_by_hand": {
         "captures/process.py": "names the variable to keep it out",
@@ -336,7 +334,7 @@ YET: dict[str, dict[str, str]] = {
         "parity/judge/policies.py",
         "parity/report/html.py", "parity/stages/"), "asks the spec"),
     "one_write_and_rename": dict.fromkeys((
-        "parity/evidence/examine.py", "parity/report/files.py"),
+        "parity/evidence/examine.py",),
         "takes captures/files.py"),
 }
 

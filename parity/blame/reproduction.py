@@ -1,7 +1,5 @@
 """A failing case as a small folder with a script that shows it."""
 import math
-import os
-import shutil
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from onnx import TensorProto, helper, numpy_helper
 
 from captures.article import DCGAN
+from captures.files import folder_whole
 from captures.spec import Spec
 from parity.blame.finding import (
     PORT,
@@ -124,7 +124,8 @@ def write_array_reproduction(folder: AnyPath, place: str, right: Array, other: A
         worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
         start = min(max(worst - VALUES // 2, 0), right.size - VALUES)
     arrays = {"expected": right[start:start + VALUES], "suspect": other[start:start + VALUES]}
-    script = _ARRAYS.format(place=place, allowed=allowed, shapes=shapes, start=start, names=names)
+    script = rendered("arrays.py.j2", place=place, allowed=allowed, shapes=shapes, start=start,
+                      names=names)
     return _folder(folder, place, what or f"{place} differs", script,
                    {"outputs.npz": arrays}, None)
 
@@ -212,35 +213,45 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
 
 
 def _write(folder: AnyPath, case: _Case, what: str, right: str, suspect: str, judge: bool) -> Path:
-    layers = case.model.graph.name
-    script = _LAYER.format(place=case.place, layers=layers, allowed=case.allowed, right=right,
-                           suspect=suspect, judge=judge)
+    script = rendered("layer.py.j2", place=case.place, layers=case.model.graph.name,
+                      allowed=case.allowed, right=right, suspect=suspect, judge=judge)
     return _folder(folder, case.place, what, script,
                    {"inputs.npz": {"input": case.taken},
                     "outputs.npz": {"expected": case.expected, "suspect": case.suspect}},
                    case.model)
 
 
+def rendered(template: str, **values: Any) -> str:
+    """A file of a folder. Raises jinja2.UndefinedError: the template asks for more."""
+    files = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+                        keep_trailing_newline=True, trim_blocks=True, autoescape=False)
+    files.filters["literal"] = _literal
+    return files.get_template(template).render(values)
+
+
+def _literal(value: Any) -> str:
+    """As Python writes it. (``repr`` of what a template lacks would be a name.)"""
+    if isinstance(value, Undefined):
+        str(value)  # raises
+    if isinstance(value, float):
+        return repr(float(value)) if math.isfinite(value) else f'float("{value}")'
+    return repr(value)
+
+
 def _folder(folder: AnyPath, place: str, what: str, script: str,
             arrays: Mapping[str, Mapping[str, Array]], model: onnx.ModelProto | None) -> Path:
-    whole, part = Path(folder), Path(os.fspath(folder) + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with folder_whole(folder) as part:
         for name, of in arrays.items():
             np.savez(part / name, **of)  # type: ignore[arg-type]
         if model is not None:
             (part / "subgraph.onnx").write_bytes(model.SerializeToString(deterministic=True))
-        (part / "reproduce.py").write_text(script)
-        (part / "README.txt").write_text(_README.format(
-            place=place, what=textwrap.fill(what, 98), needs="numpy" if model is None
-            else "numpy and onnxruntime", files="\n".join(
-                f"    {name}: {text}" for name, text in _FILES.items() if (part / name).exists())))
-        shutil.rmtree(whole, ignore_errors=True)
-        os.replace(part, whole)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return whole
+        (part / "reproduce.py").write_text(script, encoding="utf-8")
+        (part / "README.txt").write_text(rendered(
+            "README.txt.j2", place=place, what=textwrap.fill(what, 98),
+            needs="numpy" if model is None else "numpy and onnxruntime",
+            files=[(name, text) for name, text in _FILES.items() if (part / name).exists()]),
+            encoding="utf-8")
+    return Path(folder)
 
 
 _FILES = {
@@ -249,107 +260,3 @@ _FILES = {
     "outputs.npz": "expected: what is right; suspect: what was computed instead",
     "reproduce.py": "prints how far they are apart",
 }
-_README = """\
-{place}
-
-{what}
-
-    python reproduce.py
-
-needs {needs}, nothing else of the project. It exits 1 if it shows the failure, 0 if not.
-
-{files}
-"""
-_LAYER = '''\
-"""{place}: does onnxruntime, with {layers} alone, show the failure? See README.txt."""
-import sys
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import onnxruntime
-
-HERE = Path(__file__).resolve().parent
-ALLOWED = {allowed!r}  # largest absolute difference
-# True: subgraph.onnx holds CNTK's own weights and judges between the two stored outputs.
-# False: subgraph.onnx, or what runs it, is itself the suspect.
-JUDGE = {judge}
-
-
-def distance(a, b):
-    if a.size != b.size:
-        return float("inf")
-    apart = float(np.max(np.abs(a.ravel().astype(np.float64) - b.ravel())))
-    return apart if apart == apart else float("inf")
-
-
-def main():
-    taken = np.load(HERE / "inputs.npz")["input"]
-    stored = np.load(HERE / "outputs.npz")
-    expected, suspect = stored["expected"], stored["suspect"]
-    print("allowed: %.6g" % ALLOWED)
-    print("{right} against {suspect}, as stored: %.6g" % distance(expected, suspect))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            str(HERE / "subgraph.onnx"), options, providers=["CPUExecutionProvider"])
-        fresh = session.run(None, {{session.get_inputs()[0].name: taken}})[0]
-    except Exception as error:
-        print("onnxruntime %s does not run subgraph.onnx: %s" % (onnxruntime.__version__, error))
-        return 1
-    right, wrong = distance(expected, fresh), distance(suspect, fresh)
-    print("{right} against onnxruntime %s here and now: %.6g" % (onnxruntime.__version__, right))
-    print("{suspect} against onnxruntime here and now: %.6g" % wrong)
-    if JUDGE:
-        print("onnxruntime is nearer to " + ("{right}" if right <= wrong else "{suspect}"))
-        failed = not distance(expected, suspect) <= ALLOWED
-    else:
-        failed = not right <= ALLOWED
-    print("the failure shows" if failed else "the failure does not show here")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-'''
-_ARRAYS = '''\
-"""{place}: how far two arrays are apart. See README.txt."""
-import sys
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-HERE = Path(__file__).resolve().parent
-ALLOWED = {allowed!r}  # largest absolute difference
-NAMES = {names!r}
-SHAPES = {shapes!r}  # of the whole arrays
-START = {start}  # flat index of the first value that is stored
-
-
-def main():
-    stored = np.load(HERE / "outputs.npz")
-    expected, suspect = (stored[name].astype(np.float64) for name in ("expected", "suspect"))
-    for name, shape in zip(NAMES, SHAPES):
-        print("%s: %s" % (name, shape))
-    if SHAPES[0] != SHAPES[1]:
-        print("the shapes differ: the failure shows")
-        return 1
-    apart = np.abs(expected - suspect)
-    apart[np.isnan(apart)] = np.inf
-    worst = int(np.argmax(apart))
-    print("%d of %d values differ" % (np.count_nonzero(apart), apart.size))
-    print("largest difference: %.6g, allowed %.6g" % (apart[worst], ALLOWED))
-    print("there, at flat index %d: %s %.9g, %s %.9g"
-          % (START + worst, NAMES[0], expected[worst], NAMES[1], suspect[worst]))
-    print("root mean square, over that of %s: %.6g"
-          % (NAMES[0], np.sqrt(np.mean(apart ** 2) / max(np.mean(expected ** 2), 1e-300))))
-    failed = not apart[worst] <= ALLOWED
-    print("the failure shows" if failed else "the failure does not show")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-'''

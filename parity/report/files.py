@@ -1,9 +1,8 @@
 """Writing a report's files: whole or not at all."""
-import contextlib
-import os
 from pathlib import Path
 
 from captures.errors import ParityError
+from captures.files import write_bytes
 
 
 class ReportError(ParityError):
@@ -11,18 +10,10 @@ class ReportError(ParityError):
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes to a temporary name beside ``path`` and renames: no reader sees half a file.
-
-    Raises ReportError: the folder cannot be made or written, the disk is full.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    """Raises ReportError: the folder cannot be made or written, the disk is full."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
+        write_bytes(path, content, durable=False)  # it is made again in seconds
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise ReportError(
             f"{path.name} cannot be written in {path.parent} ({error.strerror or error}): give a "
             f"folder that can be written, with {len(content) // 2**20 + 1} MB free") from error

@@ -3,11 +3,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch.nn.functional as F
+from jinja2 import UndefinedError
 from test_onnx_graphs import (  # the graphs' edits are the same ones, the fixtures too
     EDITS,
     NETWORKS,
@@ -33,6 +35,7 @@ from parity.blame.finding import (
     measured_floor,
 )
 from parity.blame.reproduction import (
+    rendered,
     write_array_reproduction,
     write_layer_reproduction,
     write_reproduction,
@@ -221,8 +224,9 @@ def test_the_port_at_fault(case, sound, folder, monkeypatch, defect):  # noqa: F
     layer = defect(networks, monkeypatch)
     corners = sound("discriminator")
     path = folder / "discriminator.onnx"
-    onnx.save(onnx_export._graph(onnx_export._FromPixels(networks.discriminator), onnx_export.IMAGE,
-                                 "x", (1, 1, 1), "probability", 16), path)
+    pixels = onnx_export._FromPixels("discriminator", networks.discriminator, DCGAN.middle)
+    onnx.save(onnx_export._graph(pixels, DCGAN.critic.input, "x", DCGAN.critic.output,
+                                 "probability", 16), path)
     corners = replace(
         corners, port=port_layers(networks, "discriminator", corners.input),
         port_onnx=ran(path, corners.input),
@@ -272,6 +276,41 @@ def reproduce(folder):  # noqa: F811
     """Alone: of the project nothing can be imported."""
     return subprocess.run([sys.executable, "-I", "-W", "error", folder / "reproduce.py"],
                           cwd="/", capture_output=True, text=True, check=False, timeout=120)
+
+
+def lint(folder):  # noqa: F811
+    """What the project's own rules say of the script. (A folder has no __init__: no matter.)"""
+    rules = Path(__file__).parents[2] / "pyproject.toml"
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--config", rules,
+         folder / "reproduce.py"], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_the_scripts_keep_the_projects_own_rules(folder):  # noqa: F811
+    """Each template, filled in; and a script that does not keep them is told."""
+    one = np.zeros((1, 2), np.float32)
+    made = write_array_reproduction(folder / "made", "step/0001/gradient/x", one, one, 0.5)
+    assert lint(made).returncode == 0, lint(made).stdout
+    (made / "reproduce.py").write_text(rendered(
+        "layer.py.j2", place="generator/conv1", layers="conv1", allowed=float("1e-6"),
+        right="the framework", suspect="onnxruntime, in its own chain", judge=False))
+    assert lint(made).returncode == 0, lint(made).stdout
+    (made / "reproduce.py").write_text("import os\nfrom typing import Any\n")
+    assert lint(made).returncode == 1
+    assert "F401" in lint(made).stdout
+
+
+@pytest.mark.parametrize(("allowed", "written"), [
+    (np.float64(1e-6), "1e-06"), (float("inf"), 'float("inf")'), (float("nan"), 'float("nan")')])
+def test_a_number_is_written_as_python_reads_it(allowed, written):
+    script = rendered("arrays.py.j2", place="x", allowed=allowed, names=("CNTK", "port"),
+                      shapes=[[1], [1]], start=0)
+    assert f"ALLOWED = {written}  #" in script
+
+
+def test_a_template_that_asks_for_more_is_refused():
+    with pytest.raises(UndefinedError, match="judge"):
+        rendered("layer.py.j2", place="x", layers="x", allowed=1.0, right="a", suspect="b")
 
 
 @pytest.mark.parametrize(("exporter", "name", "expected"), [

@@ -551,8 +551,9 @@ def folded(case):
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(_FromPixels(case.networks().discriminator).eval(),
-                          (torch.zeros(1, 3, 256, 256),), file, opset_version=9, dynamo=False)
+        made = _FromPixels("discriminator", case.networks().discriminator, DCGAN.middle)
+        torch.onnx.export(made.eval(), (torch.zeros(1, 3, 256, 256),), file,
+                          opset_version=9, dynamo=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "discriminator.onnx"
         path.write_bytes(file.getvalue())

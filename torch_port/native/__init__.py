@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from captures.errors import ParityError
+from captures.files import written_whole
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 SOURCE = Path(__file__).with_name("cntk_random.c")
@@ -122,8 +123,9 @@ def _compile(source: str, library: Path, compiler: str, name: str, flags: tuple[
             f"{name} compiled once. Install one (Debian, Ubuntu: apt-get install gcc "
             "libc6-dev) and run this again.")
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as folder:
-        text, new = Path(folder) / name, Path(folder) / library.name
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as folder, \
+            written_whole(library) as new:
+        text = Path(folder) / name
         text.write_text(source, encoding="ascii")
         done = subprocess.run([program, *FLAGS, *flags, "-o", new, text, "-lm"],
                               capture_output=True, text=True, check=False)
@@ -132,4 +134,3 @@ def _compile(source: str, library: Path, compiler: str, name: str, flags: tuple[
                 f"`{program}` could not compile {name} (exit {done.returncode}):\n"
                 f"{done.stderr.strip()}\nThe C library's headers may be missing (Debian, Ubuntu: "
                 "apt-get install libc6-dev).")
-        os.replace(new, library)

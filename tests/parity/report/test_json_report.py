@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 
+from captures.files import strict
 from parity.judge.results import Report
-from parity.report.json_report import as_json, strict, write_json
+from parity.report.json_report import as_json, write_json
 
 
 def read(report: Report, policies=POLICIES) -> dict:
