@@ -1,11 +1,13 @@
 """A capture whose manifest or files were changed: one message each, and nothing is read outside."""
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from captures.errors import CaptureError
+from captures.files import LARGEST_JSON
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from tests.captures.image_kinds import bmp
@@ -66,3 +68,52 @@ def test_a_link_is_refused(whole, tmp_path):
     (folder / "x.onnx").symlink_to(whole / "x.onnx")
     with pytest.raises(CaptureError, match="is a link"):
         read_all(folder)
+
+
+def test_packed_and_judged_elsewhere(whole, tmp_path):
+    """It refers to nothing outside itself: zipped, unpacked under another name, with the folder
+    where it was made out of reach."""
+    packed = shutil.make_archive(str(tmp_path / "sent"), "zip", whole.parent, whole.name)
+    there = whole.parent.with_name("away")
+    whole.parent.rename(there)
+    try:
+        shutil.unpack_archive(packed, tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / whole.name).rename(tmp_path / "elsewhere" / "received")
+        arrays, files = read_all(tmp_path / "elsewhere" / "received")
+    finally:
+        there.rename(whole.parent)
+    assert np.array_equal(arrays[0], np.arange(6))
+    assert [file.read_bytes() for file in files] == [b"graph"]
+    assert files[0].parent == tmp_path / "elsewhere" / "received"
+
+
+def test_packed_and_cut_short(whole, tmp_path):
+    """What the archive lost is named when it is asked for."""
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    (folder / "x.onnx").unlink()
+    with pytest.raises(CaptureError, match=r"x\.onnx of the capture .* cannot be read"):
+        read_all(folder)
+
+
+def test_a_manifest_of_100_megabytes(whole, tmp_path):
+    """Is refused by its size, before a byte of it is understood."""
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    with (folder / "manifest.json").open("r+b") as file:
+        file.truncate(100 * 10 ** 6)  # a hole: no disk is filled
+    tracemalloc.start()
+    try:
+        with pytest.raises(CaptureError, match="larger than 32 MB"):
+            Capture(folder)
+        assert tracemalloc.get_traced_memory()[1] < 2 * LARGEST_JSON
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_manifest_is_read(whole, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    with (folder / "manifest.json").open("ab") as file:
+        file.write(b" " * (LARGEST_JSON - file.tell()))
+    assert len(Capture(folder)) == 1
