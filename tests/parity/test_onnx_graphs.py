@@ -507,6 +507,61 @@ def test_the_generators_pads(case, exporter, edit, folder):
     assert "pads" in found["generator/conv4/node"]
 
 
+def automatic(layer, way):
+    def edit(model):
+        node = find(model, layer)
+        node.attribute.remove(next(one for one in node.attribute if one.name == "pads"))
+        attribute(node, "auto_pad", way)
+    return edit
+
+
+@pytest.mark.parametrize(("network", "layer", "way", "other"), [
+    ("discriminator", "conv3", "SAME_LOWER", "SAME_UPPER"),
+    ("generator", "conv4", "SAME_UPPER", "SAME_LOWER")])
+def test_same_is_the_articles_pads_one_way_round_alone(case, folder, network, layer, way, other):
+    """The odd pixel at the top and the left is SAME_LOWER of a convolution, SAME_UPPER of a
+    transposed one's crop."""
+    path = edited(case, "cntk", network, automatic(layer, way), folder)
+    assert failed(graph_structure.compare_structure(path, network)[0]) == {}
+    path = edited(case, "cntk", network, automatic(layer, other), folder)
+    found = failed(graph_structure.compare_structure(path, network)[0])
+    assert "pads" in found[f"{network}/{layer}/node"]
+
+
+def test_onnxruntime_reads_same_lower_likewise(case, folder):
+    path = edited(case, "cntk", "discriminator", automatic("conv3", "SAME_LOWER"), folder)
+    taken = case.inputs["discriminator"][:1]
+    ours, theirs = (onnx_runtime.run(p, taken).layers["conv3"]
+                    for p in (path, case.paths["cntk", "discriminator"]))
+    assert np.array_equal(ours, theirs)
+
+
+def sparse(indices):
+    values = numpy_helper.from_array(np.array([3, 5], np.float32), "values")
+    return helper.make_sparse_tensor(values, numpy_helper.from_array(np.array(indices), "at"),
+                                     [2, 2])
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({"value": numpy_helper.from_array(np.arange(4.0))}, np.arange(4.0)),
+    ({"value_float": 127.5}, np.float32(127.5)),
+    ({"value_floats": [1.5, 2.5]}, np.array([1.5, 2.5], np.float32)),
+    ({"value_int": 7}, np.int64(7)),
+    ({"value_ints": [1, -1]}, np.array([1, -1], np.int64)),
+    ({"sparse_value": sparse([1, 2])}, np.array([[0, 3], [5, 0]], np.float32)),
+    ({"sparse_value": sparse([[0, 1], [1, 0]])}, np.array([[0, 3], [5, 0]], np.float32))])
+def test_every_form_of_a_constant(given, expected):
+    got = onnx_graph._constant(helper.make_node("Constant", [], ["c"], **given), "x.onnx")
+    assert got.dtype == expected.dtype and got.shape == expected.shape
+    assert np.array_equal(got, expected)
+
+
+def test_a_constant_of_text_is_no_number():
+    node = helper.make_node("Constant", [], ["c"], value_string=b"no")
+    with pytest.raises(GraphError, match=r"x\.onnx has a Constant c that holds no numbers"):
+        onnx_graph._constant(node, "x.onnx")
+
+
 def no_constant(model):
     """A second taker of a layer's tensor."""
     name = find(model, "conv3").output[0]
@@ -553,7 +608,8 @@ def folded(case):
         warnings.simplefilter("ignore", DeprecationWarning)
         made = _FromPixels("discriminator", case.networks().discriminator, DCGAN.middle)
         torch.onnx.export(made.eval(), (torch.zeros(1, 3, 256, 256),), file,
-                          opset_version=9, dynamo=False)
+                          opset_version=9, dynamo=False, input_names=["x"],
+                          dynamic_axes={"x": {0: "N"}})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "discriminator.onnx"
         path.write_bytes(file.getvalue())
