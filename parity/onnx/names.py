@@ -1,4 +1,4 @@
-"""TODO."""
+"""What all of parity/onnx names: types, the error, the opset, operators that change shapes only."""
 import os
 from collections.abc import Callable
 

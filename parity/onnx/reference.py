@@ -1,4 +1,4 @@
-"""TODO."""
+"""A graph in onnx's own reference evaluator, where an export and its framework differ."""
 from typing import Any
 
 import numpy as np

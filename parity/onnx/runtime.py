@@ -1,4 +1,4 @@
-"""TODO."""
+"""onnxruntime on one exported graph: every layer's output, of any minibatch."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""TODO."""
+"""An exported graph against its network's description, and its weights against the framework's."""
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
