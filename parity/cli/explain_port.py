@@ -11,7 +11,7 @@ from parity.producers.jobs import ROOT
 
 def command(
     adapter: Annotated[Path, typer.Argument(help="the file that names the port's parts")],
-    mapping: Annotated[Path | None, typer.Option(metavar="FILE", help=(
+    mapping: Annotated[Path | None, typer.Option(metavar="FILE", show_default="none", help=(
         "JSON: which tensor is which array, where that cannot be found out"))] = None,
 ) -> int:
     """In a process of its own: it is the user's code that runs."""

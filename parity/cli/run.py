@@ -35,7 +35,7 @@ def command(
     port: Annotated[Path, typer.Option(metavar="FILE.py|FOLDER", show_default="ours", help=(
         "the port to judge: an adapter (docs/judge-your-port.md), or a folder that holds a "
         "torch_port"))] = ROOT,
-    mapping: Annotated[Path | None, typer.Option(metavar="FILE", help=(
+    mapping: Annotated[Path | None, typer.Option(metavar="FILE", show_default="none", help=(
         "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
     stages: Stages = "",
     no_trained: Annotated[bool, typer.Option("--no-trained", show_default="off", help=(

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -83,11 +84,23 @@ def test_a_second_run_is_refused_by_name_and_a_killed_one_leaves_nothing(tmp_pat
     assert not (tmp_path / ".making").exists()
 
 
+def _is_held(folder):
+    try:
+        with alone(folder):
+            return False
+    except OutputError:
+        return True
+
+
 def test_a_child_does_not_keep_the_folder(tmp_path):
     with alone(tmp_path):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
                                  close_fds=False)
     try:
+        # Its descriptors are closed while the child becomes another program: shortly after.
+        until = time.monotonic() + 20
+        while time.monotonic() < until and _is_held(tmp_path):
+            time.sleep(0.05)
         with alone(tmp_path) as folder:  # not refused
             assert folder == str(tmp_path)
     finally:
