@@ -38,8 +38,8 @@ def command(
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", show_default="none", help=(
         "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
     stages: Stages = "",
-    no_trained: Annotated[bool, typer.Option("--no-trained", show_default="off", help=(
-        "do without the trained model for the score; the first run trains it, which takes "
+    trained: Annotated[bool, typer.Option("--trained", show_default="off", help=(
+        "score the pictures of a trained model too; the first run trains it, which takes "
         "some minutes"))] = False,
     no_layers: NoLayers = False,
     reference: Annotated[str, typer.Option(
@@ -58,7 +58,7 @@ def command(
                         "one, or the .py file that docs/judge-your-port.md describes")
     console = console_of(quiet)
     with made_whole(output) as making:
-        files = for_score.prepare(plan, Path(making), console, comparison.CACHE, not no_trained
+        files = for_score.prepare(plan, Path(making), console, comparison.CACHE, trained
                                   ) if SCORE in chosen else for_score.NOTHING
         sources = recipes.Sources(port.resolve(), reference, mapping, files)
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)

@@ -76,7 +76,7 @@ def trained_model(plan: Plan, console: Console, iterations: int = ITERATIONS,
     if done.returncode:
         raise ProducerError(f"the model for the score could not be trained (exit "
                             f"{done.returncode}): run `make parity` again, which goes on from "
-                            "where it stopped, or do without with --no-trained")
+                            "where it stopped, or do without --trained")
     arrays = captured_arrays(folder)
     with written_whole(path) as part:
         np.savez(part, **arrays)
