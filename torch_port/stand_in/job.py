@@ -140,7 +140,7 @@ def stand_in_job(writer: Kept, plan: Plan, note: Note) -> None:
     seed_part(writer, plan)
     note(f"stand-in: {plan.warmup_iterations} iterations of the article's program", 1, parts)
     warmed_up(writer, plan)
-    layers = StandIn(writer.kept, plan, torch.float32, writer)
+    layers = StandIn(writer.kept, plan, torch.float32, writer, pictures=True)
     note("stand-in: every layer in evaluation mode", 2, parts)
     layers.evaluation()
     writer.fact("evaluation_nudged", layers.nudged())
