@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captures.article import DCGAN
 from planted.one_layer import backwards
-from planted.parts import layer, method, replace
+from planted.parts import layer, method, replace, weight_of
 from planted.plant import BETWEEN, mistake
 from torch_port import dcgan, losses
 from torch_port.adam import CNTKAdam, Coefficients
@@ -96,7 +95,7 @@ def one_layers_gradient_scaled() -> None:
 
 
 @mistake("one-filter-not-learnt", BETWEEN,
-         "The gradient of one of 128 filters is 0: a mask that was left on.",
+         "The gradient of one filter is 0: a mask that was left on.",
          "step", AFTER_D + "/conv3/weight.*")
 def one_filter_not_learnt() -> None:
     in_d_step(lambda network: _only(gradient(network, "conv3.weight")[5].zero_()))
@@ -184,10 +183,10 @@ def one_scale_not_given() -> None:
          "A parameter group of its own for the first layer, with twice the rate.",
          "step", AFTER_D + "/conv1/weight")
 def one_layers_rate_doubled() -> None:
-    shape = DCGAN.creation_order["discriminator/conv1/weight"]
+    is_first = weight_of("discriminator/conv1")
 
     def update(self: CNTKAdam, p: Tensor, truncate: bool, k: Coefficients) -> None:
-        if tuple(p.shape) == shape:
+        if is_first(p):
             k = Coefficients(**{**vars(k), "rate": 2 * k.rate})
         before(self, p, truncate, k)
     before = method(CNTKAdam, "_update_parameter", update)

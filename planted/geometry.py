@@ -52,9 +52,11 @@ def padding_shifted() -> None:
          "The same in the discriminator's fourth layer alone.",
          EVALUATION, "discriminator_(real|fake)/conv4/output")
 def one_layers_padding_shifted() -> None:
-    before = layers.padded
-    replace(layers.padded,
-            lambda x, pads: before(x, (0, 1, 0, 1) if x.shape[1] == 128 else pads))
+    def change(networks: dcgan.Networks) -> None:
+        convolution = convolution_of(networks, "discriminator/conv4")
+        assert isinstance(convolution, PaddedConvolution)
+        convolution.pads = (0, 1, 0, 1)
+    built(change)
 
 
 @mistake("no-output-padding", GEOMETRY,
@@ -107,7 +109,7 @@ class _Swapped(PaddedConvolution):
 
 
 @mistake("two-filters-swapped", GEOMETRY,
-         "Two of 256 filters of the discriminator's fourth layer in each other's place.",
+         "Two filters of the discriminator's fourth layer in each other's place.",
          EVALUATION, "discriminator_(real|fake)/conv4/output")
 def two_filters_swapped() -> None:
     built(lambda networks: becomes(

@@ -237,7 +237,7 @@ def discriminator_in_evaluation_in_the_g_step() -> None:
 
 @mistake("fake-before-real", NORMALISATION,
          "D(G(z)) is computed before D(x): the running statistics are updated in another order.",
-         "step|training", ".*discriminator/bn2/running_(mean|variance)")
+         "step|twin", ".*discriminator/bn2/running_(mean|variance)")
 def fake_before_real() -> None:
     def of(networks: dcgan.Networks, x: Tensor, z: Tensor, each_real: Each = unchanged,
            each_fake: Each = unchanged) -> Tensor:

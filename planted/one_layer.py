@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captures.article import DCGAN
 from planted.parts import (
-    PlantError,
     activation,
     becomes,
     built,
@@ -19,6 +17,7 @@ from planted.parts import (
     layer,
     method,
     replace,
+    weight_of,
 )
 from planted.plant import ONE_LAYER, mistake
 from torch_port import activations, convolution, dcgan
@@ -51,14 +50,12 @@ def output(name: str, change: Callable[[Tensor], Tensor], training_only: bool = 
 
 def convolved(name: str, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     """Changes what one convolution is given, its input and its weight: ``discriminator/conv3``.
-    It is known by the shape of its weight, which no other has. Raises PlantError: none has."""
-    if f"{name}/weight" not in DCGAN.creation_order:
-        raise PlantError(f"there is no convolution {name}")
-    shape = DCGAN.creation_order[f"{name}/weight"]
+    Raises AttributeError: there is none."""
+    is_its = weight_of(name)
     part = convolution.conv_transpose2d if name.startswith("gen") else convolution.conv2d
 
     def convolve(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
-        if tuple(weight.shape) == shape and not torch.onnx.is_in_onnx_export():
+        if is_its(weight) and not torch.onnx.is_in_onnx_export():
             x, weight = change(x, weight)
         return before(x, weight, *others)
 
@@ -80,23 +77,23 @@ def backwards(exact: Tensor, other: Tensor) -> Tensor:
 
 
 @mistake("one-filter-in-float16", ONE_LAYER,
-         "One of 128 filters of the discriminator's third layer is used in float16.",
+         "One filter of the discriminator's third layer is used in float16.",
          EVALUATION, "discriminator_(real|fake)/conv3/output")
 def one_filter_in_float16() -> None:
     def change(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         coarse = weight.clone()
-        coarse[17] = coarse[17].half().float()
+        coarse[1] = coarse[1].half().float()
         return x, straight(weight, coarse)
     convolved("discriminator/conv3", change)
 
 
 @mistake("one-filter-scaled", ONE_LAYER,
-         "One of 256 filters of the generator's third layer is 1e-4 of itself too large.",
+         "One filter of the generator's third layer is 1e-4 of itself too large.",
          EVALUATION, "generator/conv3/output")
 def one_filter_scaled() -> None:
     def change(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         factor = torch.ones(weight.shape[1])
-        factor[5] += 1e-4
+        factor[1] += 1e-4
         return x, weight * factor[:, None, None]
     convolved("generator/conv3", change)
 
@@ -140,7 +137,7 @@ def first_column_mirrored() -> None:
 
 
 @mistake("one-channels-bias-missing", ONE_LAYER,
-         "The bias of one of 32 channels is not added in the discriminator's first layer.",
+         "The bias of one channel is not added in the discriminator's first layer.",
          EVALUATION, "discriminator_(real|fake)/conv1/output")
 def one_channels_bias_missing() -> None:
     def change_class(networks: dcgan.Networks) -> None:
@@ -149,19 +146,21 @@ def one_channels_bias_missing() -> None:
 
         def forward(self: Any, h: Tensor) -> Tensor:
             kept = torch.ones(self.out_channels)
-            kept[7] = 0
+            kept[1] = 0
             return before(self, h) - (self.bias * (1 - kept))[:, None, None]
         becomes(module, type("OneBiasMissing", (type(module),), {"forward": forward}))
     built(change_class)
 
 
 @mistake("one-channel-offset", ONE_LAYER,
-         "1e-4 is added to one of 128 channels of the generator's fourth convolution.",
+         "1e-4 is added to one channel of the generator's fourth convolution.",
          EVALUATION, "generator/conv4/output")
 def one_channel_offset() -> None:
-    offset = torch.zeros(128, 1, 1)
-    offset[9] = 1e-4
-    output("generator/conv4", lambda h: h + offset.to(h.dtype))
+    def change(h: Tensor) -> Tensor:
+        offset = h.new_zeros(h.shape[1], 1, 1)
+        offset[1] = 1e-4
+        return h + offset
+    output("generator/conv4", change)
 
 
 @mistake("one-sample-scaled", ONE_LAYER,
@@ -274,7 +273,7 @@ def time_constant_500() -> None:
 
 
 @mistake("one-channels-mean-stands", ONE_LAYER,
-         "The running mean of one of 512 channels is not updated.",
+         "The running mean of one channel is not updated.",
          "step", "after_d/discriminator/bn5/running_mean")
 def one_channels_mean_stands() -> None:
     def update(module: BatchNormalization, before: Any, *arguments: Any) -> None:
@@ -288,8 +287,10 @@ def one_channels_mean_stands() -> None:
          "One normalisation by an approximate reciprocal root of 12 bits.",
          EVALUATION, "discriminator_(real|fake)/bn2/output")
 def coarse_roots() -> None:
-    error = 1 + 2.0 ** -13 * torch.cos(torch.arange(64.0) * 7)[:, None, None]
-    output("discriminator/bn2", lambda h: h * error.to(h.dtype))
+    def change(h: Tensor) -> Tensor:
+        error = 2.0 ** -13 * torch.cos(torch.arange(float(h.shape[1])) * 7)
+        return h * (1 + error)[:, None, None].to(h.dtype)
+    output("discriminator/bn2", change)
 
 
 @mistake("statistics-as-constants", ONE_LAYER,
@@ -336,10 +337,10 @@ def relu_capped() -> None:
     activation("generator/relu5", lambda network, h: F.hardtanh(h, 0.0, 4.0))
 
 
-@mistake("tanh-clipped", ONE_LAYER, "The image is clipped to -0.3 .. 0.3.",
+@mistake("tanh-clipped", ONE_LAYER, "The image is clipped to -0.1 .. 0.1.",
          EVALUATION, "generator/tanh7/output")
 def tanh_clipped() -> None:
-    activation("generator/tanh7", lambda network, h: activations.tanh(h).clamp(-0.3, 0.3))
+    activation("generator/tanh7", lambda network, h: activations.tanh(h).clamp(-0.1, 0.1))
 
 
 @mistake("dropout-in-one-layer", ONE_LAYER, "Dropout of one value in a thousand in one layer.",

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 from planted.parts import method, replace
-from planted.plant import OPTIONS, TRAINING_STAGE, at, mistake
+from planted.plant import OPTIONS, TRAINING_STAGE, mistake
 from torch_port import dcgan
 from torch_port.adam import CNTKAdam
 from torch_port.batch_norm import BatchNormalization
@@ -37,7 +37,7 @@ def weights_seed_ignored() -> None:
 
 
 @mistake("latents-seed-ignored", OPTIONS, "The latents are those of seed 0.",
-         TRAINING_STAGE, at(1, "(input/)?.*latents.*"), seed=7)
+         TRAINING_STAGE, "twin/latents/drawn", seed=7)
 def latents_seed_ignored() -> None:
     before = run.Latents
     replace(run.Latents, lambda seed, *size: before(0, *size))  # type: ignore[arg-type]

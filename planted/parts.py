@@ -134,6 +134,15 @@ def activation(name: str, change: Callable[[dcgan.Chain, Tensor], Tensor]) -> No
     before = method(dcgan.Chain, "output", output)
 
 
+def weight_of(name: str) -> Callable[[Tensor], bool]:
+    """Whether a tensor is the weight of this convolution, ``generator/conv3``, of any networks that
+    are made from now on. Raises AttributeError: there is none."""
+    made: list[nn.Module] = []
+    layer(name)
+    built(lambda networks: made.append(convolution_of(networks, name)))
+    return lambda weight: any(weight is one.weight for one in made)
+
+
 def becomes(module: nn.Module, kind: type[nn.Module]) -> None:
     """Has one layer behave as another class, which is made from its own."""
     if not issubclass(kind, type(module)):

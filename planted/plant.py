@@ -54,13 +54,12 @@ KINDS = {
     RUNTIME: "a runtime that computes something else",
     BEHAVIOUR: "a port that raises, is killed, or leaves something out",
 }
-TRAINING_STAGE = "training"  # iteration by iteration
+TRAINING_STAGE = "twin"  # iteration by iteration
 
 
-def at(iteration: int | str, place: str) -> str:
-    """The pattern of a place in a training run: the iteration and what of it."""
-    digits = f"0*{iteration}" if isinstance(iteration, int) else iteration
-    return rf"(iteration/?)?{digits}/({place})"
+def at(iteration: int, place: str) -> str:
+    """The pattern of a place in a training run: the iteration, from 1, and what of it."""
+    return f"iteration{iteration:04d}/({place})"
 
 
 # Who may be blamed: the report's words.

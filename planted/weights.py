@@ -27,12 +27,12 @@ def loaded(name: str, change: Callable[[Tensor], None]) -> None:
 
 
 @mistake("one-wrong-weight", WEIGHTS,
-         "One of 13 million weights of the generator's second layer is off by one unit in the last "
-         "place.",
+         "One weight of the generator's second layer, of 13 million in the article's, is off by "
+         "one unit in the last place.",
          "state", "generator/conv2/weight")
 def one_wrong_weight() -> None:
     def change(weight: Tensor) -> None:
-        place = np.unravel_index(7654321, weight.shape)
+        place = np.unravel_index(7654321 % weight.numel(), weight.shape)
         weight[place] = torch.nextafter(weight[place], torch.tensor(9.0))
     loaded("generator/conv2/weight", change)
 
@@ -50,7 +50,7 @@ def one_layer_in_float16() -> None:
          "state", "discriminator/bn5/running_variance")
 def two_channels_exchanged() -> None:
     def change(variance: Tensor) -> None:
-        variance[[10, 11]] = variance[[11, 10]].clone()
+        variance[[1, 2]] = variance[[2, 1]].clone()
     loaded("discriminator/bn5/running_variance", change)
 
 

@@ -13,17 +13,12 @@ are processors. A result is a small JSON file named after the mistake and keyed 
 depends on, so an interrupted run goes on where it stopped.
 """
 import contextlib
-import hashlib
 import json
-import multiprocessing
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -32,7 +27,6 @@ from captures.plan import Plan
 from parity.evidence.defect import BASES, OURS, Defect, catalogue
 from parity.evidence.examine import (
     CORRECT,
-    SCHEDULE,
     Result,
     Task,
     _write,
@@ -40,66 +34,29 @@ from parity.evidence.examine import (
     work,
     write_json,
 )
+from parity.evidence.keys import digest, reference_key, suite_key
 from parity.evidence.matrix import documentation, matrix, print_summary, table
+from parity.evidence.plans import plan_of
+from parity.evidence.pool import run_all
 from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
 from parity.judge import policies
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
-from parity.producers.progress import shown
 
 DOCS = ROOT / "docs" / "defects.md"
 MATRIX = "matrix.json"
 NAMED_RIGHT = 0.95  # at least so many of the defects at the right place
-MOST_AT_ONCE = 4
-SECONDS = 900  # a changed port may also never end
-PRELOADED = ("torch", "torch.onnx", "cv2", "scipy.stats", "onnx.reference", "onnxruntime",
-             "parity.evidence.defects", "planted.catalogue")
 JUDGES = ("stages", "judge", "onnx", "blame")
 
 
 # ----------------------------------------------------------------------------- what depends on what
 
 
-def plan_of(map_file: Path) -> Plan:
-    """Small, and trained a little: an untrained normalisation divides by the root of 0."""
-    return Plan.make(map_file, minibatch_size=2, warmup_iterations=3, twin_iterations=0, reruns=0,
-                     score_images=2)
-
-
-def _digest(*parts: str | bytes) -> str:
-    made = hashlib.sha256()
-    for part in parts:
-        made.update(part.encode() if isinstance(part, str) else part)
-        made.update(b"\0")
-    return made.hexdigest()
-
-
-def _files(folder: Path, pattern: str = "*.py") -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob(pattern))
-            if "__pycache__" not in path.parts and path.is_file())
-
-
-def reference_key(plan: Plan) -> str:
-    """Of all that CNTK's capture depends on."""
-    sources = [path for name in ("cntk_impl", "captures", "torch_port")
-               for path in _files(ROOT / name)]
-    return _digest(plan.hash, *(path.read_bytes() for path in sources))
-
-
-def suite_key(plan: Plan) -> str:
-    """Of the suite, the port and the reference: what every result depends on."""
-    judges = [path for name in JUDGES for path in _files(ROOT / "parity" / name)]
-    schedule = [(part, [stage.name for stage in stages]) for part, stages in SCHEDULE]
-    return _digest(reference_key(plan), json.dumps(policies.policies()), json.dumps(schedule),
-                   *(path.read_bytes() for path in judges),
-                   *(path.read_bytes() for path in _files(ROOT / "torch_port", "*.c")))
-
-
 def defect_key(defect: Defect, suite: str) -> str:
     """What is expected of it is none of it: a result can be looked at again."""
     given = {name: value for name, value in asdict(defect).items()
              if name not in ("stage", "place", "blame", "what", "kind")}
-    return _digest(suite, json.dumps(given), catalogue().sources.get(defect.base, ""))
+    return digest(suite, json.dumps(given), catalogue().sources.get(defect.base, ""))
 
 
 def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
@@ -118,13 +75,15 @@ def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. only: names; all if empty. restart: forget what was done before."""
+    """What is asked for. only: names; all if empty. restart: forget what was done before. whole: of
+    the article's own networks, not the narrow ones."""
 
     only: Sequence[str] = ()
     bases: Sequence[str] = BASES
     shard: Shard = WHOLE_LIST
     merge: Sequence[Path] = ()
     restart: bool = False
+    whole: bool = False
 
     def chosen(self) -> list[Defect]:
         """Raises PlanError: there is no such defect or base port."""
@@ -153,7 +112,7 @@ def main(map_file: Path, output: Path, wanted: Wanted, console: Console) -> int:
     Raises PlanError, CaptureError, ProducerError, CatalogueError.
     """
     chosen = wanted.chosen()
-    plan = plan_of(map_file)
+    plan = plan_of(map_file, wanted.whole)
     output = output.resolve()
     if wanted.restart:
         shutil.rmtree(output / RESULTS, ignore_errors=True)
@@ -210,7 +169,7 @@ def run(chosen: Sequence[Defect], plan: Plan, output: Path, console: Console) ->
     def task(base: str, defect: Defect | None = None) -> Task:
         reference = references.folder(defect)
         suite = suite_key(references.plan(defect))
-        key = defect_key(defect, suite) if defect else _digest(
+        key = defect_key(defect, suite) if defect else digest(
             suite, catalogue().sources.get(base, ""))
         name = defect.title if defect else correct_port(base)
         return Task(defect, base, key, reference, scratch / name, correct,
@@ -264,61 +223,10 @@ def _captures_kept(correct: Path) -> bool:
 
 
 def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Console) -> None:
-    """As many at a time as there are processors; a graph's defect after the correct port."""
-    context = multiprocessing.get_context("forkserver")
-    at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
-    waiting, running = list(left), {}  # type: ignore[var-annotated]
-    with shown(console, counted=True) as progress:
-        bar = progress.add_task("defects", total=total, completed=len(done))
-        if waiting:
-            _start_server(context)
-        try:
-            while waiting or running:
-                ready = [one for one in waiting
-                         if CORRECT in done or one.defect is None or not one.defect.export]
-                for one in ready[:at_once - len(running)]:
-                    waiting.remove(one)
-                    process = context.Process(target=work, args=(one,), daemon=True)
-                    process.start()
-                    running[process.sentinel] = process, one, time.monotonic()
-                progress.update(bar, completed=len(done), description="defects: " + ", ".join(
-                    one.name for _, one, _ in running.values()))
-                ended = connection.wait(list(running), timeout=5)
-                for sentinel, (process, one, begun) in list(running.items()):
-                    if sentinel not in ended:
-                        if time.monotonic() - begun < SECONDS:
-                            continue
-                        process.terminate()
-                    process.join()
-                    del running[sentinel]
-                    done[one.name] = load_result(one) or Result(
-                        one.name, one.key, error=_how_it_ended(process.exitcode))
-                    shutil.rmtree(one.scratch, ignore_errors=True)
-            progress.update(bar, completed=len(done), description="defects")
-        finally:
-            for process, _, _ in running.values():
-                process.terminate()
-                process.join()
-
-
-def _how_it_ended(code: int | None) -> str:
-    return jobs.explanation("the changed port", code if code is not None else -15, [])
-
-
-def _start_server(context: Any) -> None:
-    """The process that the others are forked from: imports, and no thread."""
-    forkserver.set_forkserver_preload(list(PRELOADED))
-    given = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    before = {name: os.environ.get(name) for name in (*given, "PYTHONPATH")}
-    os.environ.update(given, PYTHONPATH=str(ROOT))
-    try:
-        forkserver.ensure_running()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    for one, code in run_all("defects", left, work, total, console):
+        done[one.name] = load_result(one) or Result(
+            one.name, one.key, error=jobs.explanation("the examination", code, []))
+        shutil.rmtree(one.scratch, ignore_errors=True)
 
 
 def load_result(task: Task) -> Result | None:

@@ -1,13 +1,10 @@
 """One planted mistake, in a process of its own: the port's capture is made part by part, and each
 stage judges as soon as it has what it needs, until one fails."""
-import importlib
 import json
 import math
 import os
 import re
 import shutil
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -17,20 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from captures import files
 from captures.format import FORMAT, MANIFEST, ArrayEntry, Capture
 from parity.blame.finding import PORT
+from parity.evidence.child import captured, plants, said_to
 from parity.evidence.defect import OURS, Defect
 from parity.judge import policies
 from parity.judge.results import Check, Stage
-from parity.producers import jobs
 from parity.stages import common, registry
 from parity.stages import export as onnx_stage
 from parity.stages.score import SCORE
 from parity.stages.whole import WHOLE
 
 CORRECT = "correct-port"
-SECONDS = 600  # a part of a changed port may never end
 
 # What is made of the port's capture, and the stages that then have all they need.
 SCHEDULE = registry.schedule(stage for stage in registry.STAGES
@@ -123,6 +118,15 @@ class Task:
     def name(self) -> str:
         return self.defect.title if self.defect else correct_port(self.base)
 
+    @property
+    def after(self) -> str:
+        """The exported files are changed in copies of our correct port's."""
+        return CORRECT if self.defect and self.defect.export else ""
+
+    @property
+    def log(self) -> Path:
+        return self.scratch / "log.txt"
+
 
 def correct_port(base: str) -> str:
     """What the base port is called among the results."""
@@ -132,9 +136,7 @@ def correct_port(base: str) -> str:
 def work(task: Task) -> None:
     """In the process of a defect: examines it and writes the result."""
     task.scratch.mkdir(parents=True, exist_ok=True)
-    with open(task.scratch / "log.txt", "w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    said_to(task.log)
     started = time.monotonic()
     result = Result(task.name, task.key)
     try:
@@ -161,8 +163,7 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
         fault = plants().mistakes()[defect.name].exported
         return _onnx(_with_fault(task, defect, fault.change), fault.perturb, defect.export,
                      defect.network)
-    plants().plant(defect.plants if defect else [] if task.base == OURS else [task.base])
-    capture = importlib.import_module("torch_port.capture.__main__")
+    planted = defect.plants if defect else [] if task.base == OURS else [task.base]
     ours = defect is None and task.base == OURS
     home = task.correct if ours else task.scratch
     made = common.Captures(reference, Parts(home / "evaluation"),
@@ -171,7 +172,7 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     for part, stages in EXPORTS if exported else SCHEDULE:
         if exported and not stages:
             continue
-        stopped = _make(capture, task, part, home / part)
+        stopped = captured(planted, task.reference, home / part, [part], task.log)
         if stopped:
             made.port.facts["stopped"] = stopped
             break
@@ -193,47 +194,6 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
 def whose(stage: Stage, captures: common.Captures) -> str:
     exports = captures.found.get(onnx_stage.ONNX.name)
     return exports.word or PORT if stage.name == onnx_stage.ONNX.name and exports else PORT
-
-
-def _make(capture: Any, task: Task, part: str, folder: Path) -> str:
-    """The port's capture of one part, by its own command, in a child: a port may kill itself.
-
-    Returns "", or why there is none."""
-    log = task.scratch / "log.txt"
-    said = log.stat().st_size
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            code = capture.main([
-                "--plan", str(files.plan_file(task.reference)), "--reference",
-                str(task.reference / "cntk"), "--output", str(folder), "--parts", part])
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    code = _ended(child)
-    words = log.read_bytes()[said:].decode(errors="replace").splitlines()
-    return jobs.explanation(part, code, words) if code else ""
-
-
-def _ended(child: int) -> int:
-    """The child's exit code, or minus its signal; it is killed where it takes too long."""
-    last = time.monotonic() + SECONDS
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > last:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def plants() -> Any:
-    """The catalogue itself. Only a process that runs the port may have it: it imports PyTorch."""
-    return importlib.import_module("planted.catalogue")
 
 
 def _with_fault(task: Task, defect: Defect, change: Any) -> common.Captures:

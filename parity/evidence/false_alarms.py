@@ -1,24 +1,26 @@
-"""The correct port over many plans: none may fail.
+"""Correct ports over many plans: none may fail.
 
-    bin/parity false-alarms
+    bin/parity false-alarms [--only A,B] [--ports ours,onednn] [--shard 3/8] [--merge FOLDER]
 
-A suite that cries wolf is switched off. So the shipped port is compared with CNTK over plans that
-differ in everything that a plan may say: seeds, minibatches of 1 to 16, one and two threads, unit
-gain on and off, states trained for one to twenty iterations so that activations
-saturate, weights scaled up and down by powers of two. Not with ``--onednn``: its convolutions are
-not the port's, and of minibatch 2 they are outside (the generator's second layer is 3.9 times as
-far from float64 as CNTK's, 3 are allowed). Each plan runs every stage but the long twin
-run and the score (of those that differ in nothing but the seed, every fourth the ONNX stage). What
-was done is kept, plan by plan, and a run goes on where it stopped.
+A suite that cries wolf is switched off. So every correct port of the package ``planted`` (ours, and
+those that compute the same formulas in another order or precision) is compared with CNTK over plans
+that differ in everything that a plan may say: seeds, minibatches of 1 to 16, one and two threads,
+unit gain on and off, states trained for one to twenty iterations so that activations saturate,
+weights scaled up and down by powers of two. In two kinds of plans CNTK itself computes otherwise:
+on MKL's AVX2 and AVX-512 branches. Most plans are of narrow networks (``plans.narrow``); those
+whose name begins with ``whole`` are of the article's.
+
+CNTK and the float64 oracle run a plan once, for all ports. Each port goes through every stage but
+the twin run and the score. A result is a small JSON file for each plan and port; a run goes on
+where it stopped.
 """
-import hashlib
+import contextlib
 import json
-import multiprocessing
-import os
 import shutil
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +28,49 @@ from rich.console import Console
 from rich.table import Table
 
 from captures.errors import PlanError
-from captures.files import written_whole
+from captures.files import write_json, write_text
+from captures.format import Capture
 from captures.plan import Plan
-from parity import comparison
-from parity.judge.results import Report
+from parity.evidence.child import captured, said_to
+from parity.evidence.defect import OURS, Catalogue, catalogue
+from parity.evidence.keys import digest, suite_key
+from parity.evidence.plans import plan_of
+from parity.evidence.pool import run_all
+from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
+from parity.judge import policies
+from parity.judge.results import Stage
+from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
-from parity.producers.progress import shown
 from parity.stages import registry
+from parity.stages.common import Captures
+from parity.stages.score import SCORE
 
-STAGES = tuple(name for name in registry.names() if name not in ("twin", "score"))
-# Of plans that differ in nothing but the seed every fourth goes through onnxruntime as well.
-WITHOUT_ONNX = tuple(name for name in STAGES if name != "onnx")
-SOURCES = ("captures", "cntk_impl", "parity", "torch_port")
+DOCS = ROOT / "docs" / "false-alarms.md"
+JUDGED = tuple(stage for stage in registry.STAGES if not stage.twins and stage is not SCORE)
+PARTS = registry.parts(JUDGED)
+BRANCHES = {"avx2": "5", "avx512": "7"}  # MKL_DEBUG_CPU_TYPE of the MKL in CNTK
+# Of the article's own networks a capture takes minutes: not every port goes through those.
+WHOLE_PORTS = (OURS, "ordinary", "channels-last")
 
 
-def catalogue() -> dict[str, dict[str, int]]:
+def plans() -> dict[str, dict[str, int]]:
     """Name to the values in which a plan differs from: minibatch 2, one iteration of warm-up."""
-    plans: dict[str, dict[str, int]] = {}
+    made: dict[str, dict[str, int]] = {}
 
     def add(name: str, **values: int) -> None:
-        plans[name] = {"minibatch_size": 2, "warmup_iterations": 1, "score_images": 2, **values}
+        made[name] = {"minibatch_size": 2, "warmup_iterations": 1, **values}
 
-    # The long ones first, so that nobody waits for the last one, and not side by side: of minibatch
-    # 16 the captures take 17 GB, of 8 they take 9.
-    for size in (16, 4, 3, 1, 8, 5):
+    # The long ones first, so that nobody waits for the last one.
+    for size in (4, 1):
+        add(f"whole-minibatch-{size}", minibatch_size=size, seed=100 + size)
+    add("whole-trained-3", warmup_iterations=3, seed=73)
+    for size in (16, 8, 5, 4, 3, 2, 1):
         add(f"minibatch-{size}", minibatch_size=size, seed=100 + size)
-    for seed in (*range(1, 24), 12345, 2**31, 2**32 - 1):
+    for seed in (*range(1, 13), 12345, 2**31, 2**32 - 1):
         add(f"seed-{seed}", seed=seed, minibatch_size=1 if seed % 4 else 2)
     for size in (1, 2, 4):
         add(f"two-threads-{size}", minibatch_size=size, threads=2, seed=40 + size)
-    for size in (1, 2):
+    for size in (1, 2, 16):
         add(f"unit-gain-{size}", minibatch_size=size, unit_gain=1, seed=50 + size)
     for iterations in (3, 6, 10, 20):
         add(f"trained-{iterations}", warmup_iterations=iterations, seed=70 + iterations,
@@ -63,120 +78,259 @@ def catalogue() -> dict[str, dict[str, int]]:
     for exponent in (-4, -3, -2, -1, 1, 2, 3, 4):
         add(f"scaled-{exponent}", weight_scale_exponent=exponent, seed=80 + exponent,
             minibatch_size=2 if exponent > 0 else 1)
+    for branch, number in BRANCHES.items():
+        for size in (1, 2, 4):
+            add(f"cntk-on-{branch}-{size}", minibatch_size=size, seed=10 * int(number) + size,
+                warmup_iterations=2)
     add("all-of-it", minibatch_size=3, threads=2, unit_gain=1, warmup_iterations=4,
         weight_scale_exponent=1, seed=99)
-    return plans
-
-
-def fingerprint(plan: Plan) -> str:
-    """Of the plan and of the programs: a result that either of them has outdated is made again."""
-    digest = hashlib.sha256(plan.hash.encode())
-    for folder in SOURCES:
-        for path in sorted((ROOT / folder).rglob("*.py")) + sorted((ROOT / folder).rglob("*.c")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def one(name: str, plan: Plan, folder: Path) -> Report:
-    """Captures and compares; the captures, some gigabytes, are removed again."""
-    quiet = Console(quiet=True)
-    scratch = folder / f"captures-{name}"
-    try:
-        wanted = WITHOUT_ONNX if name.startswith("seed-") and plan.seed % 4 else STAGES
-        report, _ = comparison.run(plan, scratch, quiet, stages=wanted, pictures=False, at_once=1)
-        if report.reproduction and Path(report.reproduction).is_dir():
-            kept = folder / f"reproduction-{plan.hash[:12]}"
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(report.reproduction, kept)
-            report.reproduction = str(kept)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return report
-
-
-def result_of(report: Report) -> dict[str, Any]:
-    checks = [(check.margin, f"{stage.name} {check.place} ({check.policy})")
-              for stage in report.stages for check in stage.checks]
-    worst = max(checks, default=(0.0, ""))
-    return {"passed": report.passed, "checks": len(checks), "margin": min(worst[0], 1e300),
-            "worst": worst[1],
-            "failures": [{"stage": stage.name, "place": check.place, "detail": check.detail,
-                          "measured": str(check.measured), "allowed": check.allowed,
-                          "policy": check.policy, "local": check.local}
-                         for stage in report.stages for check in stage.checks
-                         if not check.passed][:20]}
-
-
-def main(map_file: Path, folder: Path, only: Sequence[str], restart: bool,
-         console: Console) -> int:
-    """only: names of plans; all if empty. restart: forget what was done before.
-
-    Exit code: 0 where no plan failed, 1 where one did."""
-    plans = catalogue()
-    if only:
-        unknown = [name for name in only if name not in plans]
-        if unknown:
-            raise PlanError(f"there is no plan {unknown[0]!r}: give some of {', '.join(plans)}")
-        plans = {name: plans[name] for name in only}
-    folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, Any]] = {}
-    with shown(console, counted=True) as progress:
-        task = progress.add_task("plans", total=len(plans))
-        # Each of the processes below has one processor to itself.
-        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-        # Two plans side by side, each with one process at a time: CNTK, then the port, the oracle.
-        side_by_side = min(2, len(os.sched_getaffinity(0)))
-        waiting = list(plans.items())
-        running: dict[Future[dict[str, Any]], str] = {}
-        with ProcessPoolExecutor(side_by_side, multiprocessing.get_context("spawn")) as pool:
-            while waiting or running:
-                while waiting and len(running) < side_by_side:
-                    name, values = waiting.pop(0)
-                    running[pool.submit(_kept_or_made, name, values, map_file, folder,
-                                        restart)] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future)
-                    results[name] = future.result()
-                    progress.update(task, advance=1, description=name)
-                    if not results[name]["passed"]:
-                        progress.console.print(
-                            f"false alarm: {name}: {results[name]['failures'][0]}", markup=False,
-                            highlight=False)
-    results = {name: results[name] for name in plans}
-    _print(results, console)
-    _write(folder / "false-alarms.json", results)
-    failed = [name for name, result in results.items() if not result["passed"]]
-    console.print(f"\n{len(failed)} false alarms in {len(results)} plans"
-                  + (f": {', '.join(failed)}" if failed else ""), highlight=False)
-    return 1 if failed else 0
-
-
-def _kept_or_made(name: str, values: dict[str, int], map_file: Path, folder: Path, restart: bool
-                  ) -> dict[str, Any]:
-    plan = Plan.make(map_file, twin_iterations=0, **values)
-    path, mark = folder / f"{name}.json", fingerprint(plan)
-    if path.exists() and not restart:
-        try:
-            kept = json.loads(path.read_text())
-            if kept.pop("fingerprint", None) == mark:
-                return kept
-        except ValueError:
-            pass  # half a file of another program's: made again
-    begun = time.monotonic()
-    made = result_of(one(name, plan, folder))
-    made["seconds"] = round(time.monotonic() - begun, 1)
-    _write(path, {**made, "fingerprint": mark})
     return made
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for. only: names of plans, ports: of ports; all if empty."""
+
+    only: Sequence[str] = ()
+    ports: Sequence[str] = ()
+    shard: Shard = WHOLE_LIST
+    merge: Sequence[Path] = ()
+    restart: bool = False
+
+    def chosen(self) -> dict[str, dict[str, int]]:
+        """Raises PlanError: there is no such plan or port."""
+        known = plans()
+        for what, asked, there in (("plan", self.only, list(known)),
+                                   ("port", self.ports, list(all_ports()))):
+            for name in asked:
+                if name not in there:
+                    raise PlanError(f"there is no {what} {name!r}: give some of "
+                                    f"{', '.join(there)}")
+        names = [name for name in known if not self.only or name in self.only]
+        return {name: known[name] for name in self.shard.share(names)}
+
+    @property
+    def everything(self) -> bool:
+        return not self.only and not self.ports and self.shard.of == 1
+
+    def ports_of(self, plan: str) -> list[str]:
+        fitting = WHOLE_PORTS if plan.startswith("whole") else tuple(all_ports())
+        return [port for port in self.ports or fitting if port in fitting]
 
 
-def _print(results: dict[str, dict[str, Any]], console: Console) -> None:
-    table = Table("", "plan", "checks", "largest margin", "where", "s", box=None)
-    for name, result in results.items():
-        table.add_row("ok" if result["passed"] else "FAIL", name, str(result["checks"]),
-                      f"{result['margin']:.3g}", result["worst"], f"{result['seconds']:.0f}")
+def all_ports() -> dict[str, str]:
+    """Port to what is different in it."""
+    return {OURS: "This project's port, with CNTK's bits.", **catalogue().correct}
+
+
+# ------------------------------------------------------------------------------ one plan, all ports
+
+
+@dataclass(frozen=True)
+class Task:
+    """ports: name to the key of its result. results: where those go."""
+
+    name: str
+    plan: Plan
+    ports: Mapping[str, str]
+    scratch: Path
+    results: Path
+    branch: str = ""
+    allowances: Mapping[str, float] | None = None
+    after: str = ""
+
+    @property
+    def log(self) -> Path:
+        return self.scratch / "log.txt"
+
+    def result(self, port: str) -> Path:
+        return self.results / f"{self.name}@{port}.json"
+
+
+def work(task: Task) -> None:
+    """In a process of its own; the captures, some gigabytes, are removed as soon as they are
+    judged."""
+    task.scratch.mkdir(parents=True, exist_ok=True)
+    said_to(task.log)
+    try:
+        _make_reference(task)
+        for port in task.ports:
+            _one_port(task, port)
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        keep = task.scratch / "log.txt"
+        for path in task.scratch.iterdir():
+            if path != keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_reference(task: Task) -> None:
+    cntk = recipes.cntk_job(task.plan, task.scratch)
+    if task.branch:
+        cntk = replace(cntk, environment={**cntk.environment, "MKL_DEBUG_CPU_TYPE": task.branch})
+    jobs.run_jobs([cntk, recipes.oracle_job(task.plan, task.scratch)], task.plan, task.scratch,
+                  Console(quiet=True), 1)
+
+
+def _one_port(task: Task, port: str) -> None:
+    begun = time.monotonic()
+    folder = task.scratch / "port"
+    stopped = captured([] if port == OURS else [port], task.scratch, folder, PARTS, task.log)
+    stages: list[Stage] = []
+    if not stopped:
+        captures = Captures(Capture(task.scratch / "cntk"), Capture(folder),
+                            Capture(task.scratch / "oracle"))
+        with policies.changed(task.allowances or {}):
+            stages = [stage(captures) for stage in JUDGED]
+    made = result_of(stages, stopped)
+    made.update(plan=task.name, port=port, key=task.ports[port],
+                seconds=round(time.monotonic() - begun, 1))
+    write_json(task.result(port), made)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def result_of(stages: Sequence[Stage], stopped: str = "") -> dict[str, Any]:
+    """margin: the largest; worst: where. A port that stops fails too."""
+    checks = [(check.margin, f"{stage.name} {check.place} ({check.policy})")
+              for stage in stages for check in stage.checks]
+    margin, worst = max(checks, default=(0.0, ""))
+    failures = [{"stage": stage.name, "place": check.place, "detail": check.detail,
+                 "measured": str(check.measured), "allowed": check.allowed,
+                 "policy": check.policy, "local": check.local}
+                for stage in stages for check in stage.checks if not check.passed]
+    return {"passed": bool(checks) and not failures and not stopped, "stopped": stopped,
+            "checks": len(checks), "failed": len(failures), "margin": min(margin, 1e300),
+            "worst": worst, "failures": failures[:20]}
+
+
+# -------------------------------------------------------------------------------------- all of them
+
+
+def main(map_file: Path, folder: Path, wanted: Wanted, console: Console) -> int:
+    """Exit code: 0 where no port failed with any plan, 1 where one did.
+
+    Raises PlanError, CatalogueError, ProducerError.
+    """
+    chosen = wanted.chosen()
+    folder = folder.resolve()
+    if wanted.restart:
+        shutil.rmtree(folder / RESULTS, ignore_errors=True)
+    (folder / RESULTS).mkdir(parents=True, exist_ok=True)
+    merged(wanted.merge, folder)
+    tasks = [_task(name, values, map_file, folder, wanted.ports_of(name))
+             for name, values in chosen.items()]
+    results = [kept for task in tasks for port in task.ports
+               if (kept := load_result(task, port)) is not None]
+    done = {(one["plan"], one["port"]) for one in results}
+    left = [replace(task, ports=ports) for task in tasks if (ports := {
+        port: key for port, key in task.ports.items() if (task.name, port) not in done})]
+    for task, code in run_all("plans", left, work, len(tasks), console):
+        for port in task.ports:
+            made = load_result(task, port) or {
+                **result_of([], jobs.explanation("the plan", code or 1, _last_words(task.log))),
+                "plan": task.name, "port": port, "seconds": 0.0}
+            results.append(made)
+            if not made["passed"]:
+                console.print(_alarm(made), markup=False, highlight=False)
+        shutil.rmtree(task.scratch, ignore_errors=True)
+    return _told(chosen, results, folder, wanted, console)
+
+
+def _last_words(log: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return log.read_text(errors="replace").splitlines()
+    return []
+
+
+def _task(name: str, values: Mapping[str, int], map_file: Path, folder: Path,
+          ports: Iterable[str]) -> Task:
+    plan = plan_of(map_file, name.startswith("whole"), **values)
+    branch = next((number for word, number in BRANCHES.items()
+                   if name.startswith(f"cntk-on-{word}-")), "")
+    suite, known = digest(suite_key(plan), branch), catalogue()
+    keys = {port: digest(suite, port, known.sources.get(port, "")) for port in ports}
+    return Task(name, plan, keys, folder / "scratch" / name, folder / RESULTS, branch,
+                {one: policy.value for one, policy in policies.POLICIES.items()})
+
+
+def load_result(task: Task, port: str) -> dict[str, Any] | None:
+    """The result that is there, if it is of the same sources and plan."""
+    with contextlib.suppress(OSError, ValueError):
+        kept: dict[str, Any] = json.loads(task.result(port).read_text())
+        if kept.get("key") == task.ports[port] and not kept["stopped"]:
+            return kept
+    return None
+
+
+def _alarm(made: Mapping[str, Any]) -> str:
+    first = made["stopped"] or "{stage} {place}: {detail}".format(**made["failures"][0]) \
+        if made["failures"] or made["stopped"] else "nothing was judged"
+    return f"false alarm: {made['port']}, plan {made['plan']}: {first}"
+
+
+def _told(chosen: Mapping[str, Any], results: Sequence[dict[str, Any]], folder: Path,
+          wanted: Wanted, console: Console) -> int:
+    order = {name: i for i, name in enumerate(all_ports())}
+    results = sorted(results, key=lambda one: (list(chosen).index(one["plan"]),
+                                               order[one["port"]]))
+    table = Table("", "port", "plans", "false alarms", "largest margin", "where", box=None)
+    rows = by_port(results)
+    for port, row in rows.items():
+        table.add_row("ok" if not row["failed"] else "FAIL", port, str(row["plans"]),
+                      str(row["failed"]), f"{row['margin']:.3g}", row["worst"])
     console.print(table)
+    write_json(folder / "false-alarms.json", results)
+    if wanted.everything:
+        write_text(DOCS, page(results, rows, catalogue()))
+        console.print("docs/false-alarms.md is written", highlight=False)
+    failed = [one for one in results if not one["passed"]]
+    console.print(f"\n{len(failed)} false alarms in {len(results)} comparisons of {len(rows)} "
+                  f"correct ports over {len(chosen)} plans", highlight=False)
+    return 1 if failed else 0
+
+
+def by_port(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Port to its number of plans, of failed ones, its largest margin and where that is."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in results:
+        row = rows.setdefault(one["port"], {"plans": 0, "failed": 0, "margin": -1.0, "worst": ""})
+        row["plans"] += 1
+        row["failed"] += not one["passed"]
+        if one["margin"] > row["margin"]:
+            row.update(margin=one["margin"], worst=f"{one['plan']}: {one['worst']}")
+    return rows
+
+
+def page(results: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]],
+         known: Catalogue) -> str:
+    """docs/false-alarms.md."""
+    failed = [one for one in results if not one["passed"]]
+    what = {OURS: "This project's port, with CNTK's bits.", **known.correct}
+    text = [
+        "# False alarms", "",
+        "Made by `make false-alarms`, which runs all of this; not written by hand.", "",
+        f"**{len(failed)} false alarms in {len(results)} comparisons: {len(rows)} correct ports, "
+        f"{len({one['plan'] for one in results})} plans, "
+        f"{sum(one['checks'] for one in results):,} checks.**", "",
+        "Each port computes the formulas of CNTK's program; they differ in order and precision of "
+        "their sums, in the form of their exports, in their manners. The plans differ in seed, "
+        "minibatch (1 to 16), threads, unit gain, training before, scale of the weights, and in "
+        "the branch of MKL that CNTK itself computes on. A margin is what was measured over what "
+        "is allowed: above 1 is an alarm.", "",
+        "| port | what is different | plans | alarms | largest margin | where |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+        *(f"| {port} | {what[port]} | {row['plans']} | {row['failed']} | {row['margin']:.3g} | "
+          f"{row['worst']} |" for port, row in rows.items()), "",
+        "## Plans", "", "| plan | ports | alarms | largest margin |",
+        "| --- | ---: | ---: | ---: |"]
+    for name in dict.fromkeys(one["plan"] for one in results):
+        of = [one for one in results if one["plan"] == name]
+        text.append(f"| {name} | {len(of)} | {sum(not one['passed'] for one in of)} | "
+                    f"{max(one['margin'] for one in of):.3g} |")
+    if failed:
+        text += ["", "## Alarms", "", *(f"- {_alarm(one)}" for one in failed)]
+    return "\n".join([*text, ""])
+
+

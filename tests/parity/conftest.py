@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parity.evidence import defects
+from parity.evidence import defects, plans
 from tests.conftest import ROOT, cntk_environment_or_fail
 
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
@@ -16,4 +16,5 @@ def reference(tmp_path_factory) -> Path:
     ``cntk``, what real CNTK did with it; made once, and not to be changed."""
     cntk_environment_or_fail()
     folder = tmp_path_factory.mktemp("reference")
-    return defects.make_reference(defects.plan_of(MAP_FILE), folder, Console(quiet=True))
+    plan = plans.plan_of(MAP_FILE, whole=True)
+    return defects.make_reference(plan, folder, Console(quiet=True))
