@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from captures.article import DCGAN
 from planted.catalogue import described, mistakes, plant
 from planted.parts import PlantError, port_modules, restore
 from planted.plant import CORRECT, Mistake, Plant
@@ -28,7 +29,7 @@ def check(plants: Mapping[str, Plant]) -> int:
         try:
             one.apply()
             with torch.device("meta"):
-                dcgan.Networks()  # what a plant changes once the networks are made
+                dcgan.Networks(DCGAN)  # what a plant changes once the networks are made
             print(f"{name}: {restore()} replaced")
         except (PlantError, AttributeError) as error:
             print(f"error: {name}: {error}", file=sys.stderr)

@@ -20,7 +20,8 @@ def killed_in_training() -> None:
     replace(steps.backward, lambda losses, learnt: os.kill(os.getpid(), signal.SIGKILL))
 
 
-@mistake("raises-in-training", BEHAVIOUR, "The first backward pass raises.", "whole", WHOLE)
+@mistake("raises-in-training", BEHAVIOUR, "The first backward pass raises.",
+         "forward/training|whole", "generator/conv1/output|" + WHOLE)
 def raises_in_training() -> None:
     def backward(losses: Any, learnt: Any) -> None:
         raise KeyError("no such layer")
@@ -61,7 +62,7 @@ def a_parameter_of_another_shape() -> None:
 
 
 @mistake("raises-in-the-g-step", BEHAVIOUR, "The G step raises; the D step is right.",
-         "whole", WHOLE)
+         "forward/g_step|whole", "generator/conv1/output|" + WHOLE)
 def raises_in_the_g_step() -> None:
     def losses(*arguments: Any) -> Any:
         raise RuntimeError("view size is not compatible with input tensor's size and stride")

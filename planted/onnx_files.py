@@ -61,7 +61,7 @@ def _graph(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
 
 
 @mistake("onnx-port-raises", ONNX, "The port's export raises.",
-         "onnx|whole", "(generator|port)/.*", blame=f"({PORT}|{PORT_EXPORTER})")
+         "onnx", "generator/port_export/graph", blame=f"({PORT}|{PORT_EXPORTER})")
 def port_raises() -> None:
     def export(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("Exporting the operator 'aten::pad' to ONNX opset version 9 is not "
@@ -71,7 +71,7 @@ def port_raises() -> None:
 
 @mistake("onnx-port-time-constants-differ", ONNX,
          "One normalisation with a time constant of its own: there is no one momentum to export.",
-         "onnx|whole|step", ".*", blame=f"({PORT}|{PORT_EXPORTER})")
+         "step", "after_d/generator/bn3/running_mean")
 def port_time_constants_differ() -> None:
     def change(networks: dcgan.Networks) -> None:
         module = networks.generator.get_submodule("bn3")
@@ -91,7 +91,7 @@ def port_batch_axis_fixed() -> None:
 
 @mistake("onnx-port-momentum-0.9", ONNX,
          "The port's file has ONNX's usual momentum in every normalisation.",
-         "onnx", "generator/bn1/node_port_export", blame=PORT_EXPORTER)
+         "onnx", "generator/graph/momentum_port_export", blame=PORT_EXPORTER)
 def port_momentum() -> None:
     def change(model: onnx.ModelProto) -> None:
         for node in model.graph.node:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import torch_port
 from captures.article import DCGAN
-from captures.spec import Layer
+from captures.spec import Layer, Spec
 from torch_port import dcgan, layers
 
 Part = TypeVar("Part")
@@ -91,8 +91,8 @@ def number(name: str, old: float, new: float) -> None:
 
 def built(change: Callable[[dcgan.Networks], None]) -> None:
     """Changes every pair of networks once it is made, before it is given its values."""
-    def initialised(self: dcgan.Networks) -> None:
-        before(self)
+    def initialised(self: dcgan.Networks, *spec: Spec) -> None:
+        before(self, *spec)
         change(self)
 
     before = method(dcgan.Networks, "__init__", initialised)

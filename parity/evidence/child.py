@@ -36,14 +36,25 @@ def said_to(log: Path) -> None:
 
 def captured(planted: Sequence[str], reference: Path, folder: Path, parts: Sequence[str],
              log: Path) -> str:
-    """The capture by the port's own command, with these plants in it, against the reference's
-    folder. Returns "", or why there is none."""
+    """The capture of the layers by the port's own command, with these plants in it, against the
+    reference's folder. Returns "", or why there is none."""
+    return _captured(planted, folder, log, [
+        "--plan", str(files.plan_file(reference)), "--reference", str(reference / "cntk"),
+        "--output", str(folder), "--parts", ",".join(parts)])
+
+
+def trained(planted: Sequence[str], reference: Path, folder: Path, beside: Path, log: Path) -> str:
+    """The same of the training; beside: where it meets the reference's."""
+    return _captured(planted, folder, log, [
+        "--plan", str(files.plan_file(reference)), "--job", "twin", "--beside", str(beside),
+        "--output", str(folder)])
+
+
+def _captured(planted: Sequence[str], folder: Path, log: Path, arguments: Sequence[str]) -> str:
     said = log.stat().st_size
     child = os.fork()
     if not child:
-        _in_child(planted, [
-            "--plan", str(files.plan_file(reference)), "--reference", str(reference / "cntk"),
-            "--output", str(folder), "--parts", ",".join(parts)])
+        _in_child(planted, arguments)
     code = _ended(child)
     if code:
         words = log.read_bytes()[said:].decode(errors="replace").splitlines()

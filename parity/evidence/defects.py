@@ -34,13 +34,14 @@ from parity.evidence.examine import (
     work,
     write_json,
 )
-from parity.evidence.keys import digest, reference_key, suite_key
+from parity.evidence.keys import digest, suite_key
 from parity.evidence.matrix import documentation, matrix, print_summary, table
 from parity.evidence.plans import plan_of
 from parity.evidence.pool import run_all
+from parity.evidence.reference import make_reference, some_images
 from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
 from parity.judge import policies
-from parity.producers import jobs, recipes
+from parity.producers import jobs
 from parity.producers.jobs import ROOT
 
 DOCS = ROOT / "docs" / "defects.md"
@@ -57,17 +58,6 @@ def defect_key(defect: Defect, suite: str) -> str:
     given = {name: value for name, value in asdict(defect).items()
              if name not in ("stage", "place", "blame", "what", "kind")}
     return digest(suite, json.dumps(given), catalogue().sources.get(defect.base, ""))
-
-
-def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
-    """CNTK's capture of the plan, made where it is not there yet. Raises ProducerError."""
-    key, note = reference_key(plan), folder / "key.txt"
-    if not (note.exists() and note.read_text() == key and (folder / "oracle").is_dir()):
-        shutil.rmtree(folder, ignore_errors=True)
-        jobs.run_jobs([recipes.cntk_job(plan, folder), recipes.oracle_job(plan, folder)], plan,
-                      folder, console)
-        note.write_text(key)
-    return folder
 
 
 # -------------------------------------------------------------------------------------- all of them
@@ -112,8 +102,8 @@ def main(map_file: Path, output: Path, wanted: Wanted, console: Console) -> int:
     Raises PlanError, CaptureError, ProducerError, CatalogueError.
     """
     chosen = wanted.chosen()
-    plan = plan_of(map_file, wanted.whole)
     output = output.resolve()
+    plan = plan_of(some_images(map_file, output), wanted.whole)
     if wanted.restart:
         shutil.rmtree(output / RESULTS, ignore_errors=True)
     merged(wanted.merge, output)
@@ -189,7 +179,7 @@ def run(chosen: Sequence[Defect], plan: Plan, output: Path, console: Console) ->
         left = [wanted[0], *(one for one in left if one is not wanted[0])]
     if wanted[0] in left:
         shutil.rmtree(correct, ignore_errors=True)
-        correct.mkdir()
+        correct.mkdir(parents=True)
     references.make([one.defect for one in left], console)
     _run_all(left, done, len(wanted), console)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from captures.format import FORMAT, MANIFEST, ArrayEntry, Capture
+from captures.format import FORMAT, MANIFEST, ArrayEntry, AttachedEntry, Capture
 from parity.blame.finding import PORT
-from parity.evidence.child import captured, plants, said_to
+from parity.evidence import reference
+from parity.evidence.child import captured, plants, said_to, trained
 from parity.evidence.defect import OURS, Defect
 from parity.judge import policies
 from parity.judge.results import Check, Stage
 from parity.stages import common, registry
 from parity.stages import export as onnx_stage
 from parity.stages.score import SCORE
+from parity.stages.twin import TWIN_RUN
 from parity.stages.whole import WHOLE
 
 CORRECT = "correct-port"
@@ -75,6 +77,7 @@ class Parts(Capture):
         self.entries: dict[str, ArrayEntry] = {}
         self.facts: dict[str, Any] = {}
         self.homes: dict[str, Capture] = {}
+        self.attached = {path.name: AttachedEntry(0, "") for path in folder.glob("*.onnx")}
         for part in parts:
             self.add(part)
 
@@ -84,6 +87,8 @@ class Parts(Capture):
         self.producer, self.plan_hash, self.spec = made.producer, made.plan_hash, made.spec
         self.facts.update(made.facts)
         self.entries.update(made.entries)
+        if str(part) == self.folder:
+            self.attached = made.attached
         self.homes.update(dict.fromkeys(made.entries, made))
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -157,7 +162,7 @@ def work(task: Task) -> None:
 
 def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     """The first failure and who is blamed; None where every stage passes."""
-    reference = Capture(task.reference / "cntk")
+    cntk = Capture(task.reference / "cntk")
     defect = task.defect
     if defect is not None and defect.export:
         fault = plants().mistakes()[defect.name].exported
@@ -166,7 +171,7 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     planted = defect.plants if defect else [] if task.base == OURS else [task.base]
     ours = defect is None and task.base == OURS
     home = task.correct if ours else task.scratch
-    made = common.Captures(reference, Parts(home / "evaluation"),
+    made = common.Captures(cntk, Parts(home / "evaluation"),
                            Capture(task.reference / "oracle"))
     exported = defect is not None and defect.kind == "ONNX"
     for part, stages in EXPORTS if exported else SCHEDULE:
@@ -181,14 +186,31 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
             stage = compare(made)
             if stage.first_failure is not None:
                 return stage, stage.first_failure, whose(stage, made)
-    stage = WHOLE(made)
-    if stage.first_failure is not None:
-        return stage, stage.first_failure, PORT
+    for last in ([] if exported else _training(task, planted, made)), [WHOLE(made)]:
+        for stage in last:
+            if stage.first_failure is not None:
+                return stage, stage.first_failure, PORT
     if ours:
         for made_part in home.iterdir():
             if made_part.name != "evaluation":
                 shutil.rmtree(made_part)
     return None
+
+
+def _training(task: Task, planted: list[str], made: common.Captures) -> list[Stage]:
+    """The twin run, iteration by iteration; none where the plan has none, or the port is dead."""
+    if not reference.trained(task.reference) or made.port.facts.get("stopped"):
+        return []
+    folder = task.scratch / "twin-port"
+    stopped = trained(planted, task.reference, folder,
+                      reference.replayed(task.reference, task.scratch / reference.MEETING),
+                      task.log)
+    made.twins["cntk"] = Capture(task.reference / "twin-cntk")
+    if stopped:
+        made.absent[common.TWIN + "port"] = common.Lack(common.TWIN + "port", stopped, True)
+    else:
+        made.twins["port"] = Capture(folder)
+    return [TWIN_RUN(made)]
 
 
 def whose(stage: Stage, captures: common.Captures) -> str:

@@ -36,6 +36,7 @@ from parity.evidence.defect import OURS, Catalogue, catalogue
 from parity.evidence.keys import digest, suite_key
 from parity.evidence.plans import plan_of
 from parity.evidence.pool import run_all
+from parity.evidence.reference import some_images
 from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
 from parity.judge import policies
 from parity.judge.results import Stage
@@ -218,8 +219,9 @@ def main(map_file: Path, folder: Path, wanted: Wanted, console: Console) -> int:
     if wanted.restart:
         shutil.rmtree(folder / RESULTS, ignore_errors=True)
     (folder / RESULTS).mkdir(parents=True, exist_ok=True)
+    images = some_images(map_file, folder)
     merged(wanted.merge, folder)
-    tasks = [_task(name, values, map_file, folder, wanted.ports_of(name))
+    tasks = [_task(name, values, images, folder, wanted.ports_of(name))
              for name, values in chosen.items()]
     results = [kept for task in tasks for port in task.ports
                if (kept := load_result(task, port)) is not None]

@@ -12,6 +12,7 @@ from captures.plan import Plan
 from captures.spec import Spec
 
 NARROWER = 8
+ITERATIONS = 20  # of the training from the seed
 
 
 def narrow(spec: Spec = DCGAN, by: int = NARROWER) -> Spec:
@@ -30,7 +31,8 @@ def narrow(spec: Spec = DCGAN, by: int = NARROWER) -> Spec:
 
 def plan_of(map_file: Path, whole: bool = False, **values: int) -> Plan:
     """Small, and trained a little: an untrained normalisation divides by the root of 0. whole: of
-    the article's own networks."""
-    made = Plan.make(map_file, **{"minibatch_size": 2, "warmup_iterations": 3, "twin_iterations": 0,
-                                  "reruns": 0, "score_images": 2, **values})
+    the article's own networks, without a training from the seed."""
+    made = Plan.make(map_file, **{
+        "minibatch_size": 2, "warmup_iterations": 3, "twin_iterations": 0 if whole else ITERATIONS,
+        "reruns": 0, "score_images": 2, **values})
     return made if whole else made.of(narrow())

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from parity.producers.jobs import ROOT
 
 MOST_AT_ONCE = 4
-PRELOADED = ("torch", "torch.onnx", "cv2", "scipy.stats", "onnx.reference", "onnxruntime",
+PRELOADED = ("torch", "torch._dynamo", "torch.onnx", "cv2", "scipy.stats", "onnx.reference",
+             "onnxruntime",
              "planted.catalogue", "torch_port.capture.__main__", "parity.evidence.examine",
              "parity.evidence.false_alarms")
 

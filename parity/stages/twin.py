@@ -147,21 +147,24 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         return
     theirs, ours, apart = found
     names = port.facts.get("step_names", [])
+    critic = cntk.spec.critic.name + "/"
     at = sorted(range(len(names)), key=lambda i: order(cntk.spec.critic.name, names[i]))
     for i in range(len(theirs)):
         place = f"iteration{i + 1:04d}"
         if i >= len(apart):
             yield judgements.missing(f"{place}/twin/state", "the port has not done this iteration")
             return
-        for column, name in enumerate(("D_loss", "G_loss")):
+        for column, (name, learnt) in enumerate((("D_loss", True), ("G_loss", False))):
             gone = abs(float(ours[i, column]) / float(theirs[i, column]) - 1)
             yield judgements.within(
                 f"{place}/twin/{name}", _number(gone), STEP_LOSS,
                 f"from CNTK's state the loss is {ours[i, column]:.9g}, CNTK's "
                 f"{theirs[i, column]:.9g}")
-        # The first minibatch of all is the running statistic, with the rounding of the chain.
-        yield from _worst_of_each(place, [names[k] for k in at], apart[i][at],
-                                  STEP_STATISTIC if i else FORMULA_CHAIN)
+            # What the critic's step moved decides the other loss, so it comes before. The first
+            # minibatch of all is the running statistic, with the rounding of the chain.
+            of = [k for k in at if names[k].startswith(critic) is learnt]
+            yield from _worst_of_each(place, [names[k] for k in of], apart[i][of],
+                                      STEP_STATISTIC if i else FORMULA_CHAIN)
 
 
 def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,

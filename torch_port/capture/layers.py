@@ -235,22 +235,31 @@ class Layers:
             self._add_expected(stage, made)
 
     def steps(self) -> None:
-        """One D step and one G step with the program's own functions; then the optimizers alone on
-        the reference's gradients."""
+        """One D step and one G step with the program's own functions, each from the reference's
+        state: what the first one rounded otherwise would grow in the second. Then the optimizers
+        alone on the reference's gradients."""
         networks = self.networks().train()
         optimizers = create_optimizers(networks, self.plan.minibatch_size,
                                        bool(self.plan.unit_gain))
         load_optimizers(networks, optimizers, self.reference, "optimizer/state")
-        states = [{**values(networks), **optimizer_values(networks, optimizers)}]
+        def state() -> dict[str, np.ndarray]:
+            return {**values(networks), **optimizer_values(networks, optimizers)}
+
+        before = state()
         mean = discriminator_step(networks, optimizers[1], self.x, self.z_d)
-        states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_d", dict(observe.of_step(states[-1], self.spec.critic.name)))
+        after = state()
+        events = observe.events("d_step", before, after)
+        self.add("step/0001/after_d", dict(observe.of_step(after, self.spec.critic.name)))
         self.writer.add("step/0001/after_d/loss/d/mean", np.float32(mean))
+        networks.load({name: self.reference[self._at("step/0001/after_d", name, "state")]
+                       for name in networks.arrays()})
+        before = state()
         mean, _ = generator_step(networks, optimizers[0], self.z_g)
-        states.append({**values(networks), **optimizer_values(networks, optimizers)})
-        self.add("step/0001/after_g", dict(observe.of_step(states[-1], self.spec.maker.name)))
+        after = state()
+        events += observe.events("g_step", before, after)
+        self.add("step/0001/after_g", dict(observe.of_step(after, self.spec.maker.name)))
         self.writer.add("step/0001/after_g/loss/g/mean", np.float32(mean))
-        self.writer.fact("ledger", observe.ledger(states))
+        self.writer.fact("ledger", events)
         if self.dtype == torch.float32:
             self.on_their_own(self._optimizer_alone)
 
