@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -18,7 +19,13 @@ from captures.article import DCGAN
 from planted.catalogue import described, mistakes, plant
 from planted.parts import PlantError, port_modules, restore
 from planted.plant import CORRECT, Mistake, Plant
+from planted.sizes import SIZED
 from torch_port import dcgan
+
+
+def of_size() -> dict[str, Plant]:
+    """One of each of those that have a size."""
+    return {kind: Plant(kind, one.what, partial(one.apply, 1e-3)) for kind, one in SIZED.items()}
 
 
 def check(plants: Mapping[str, Plant]) -> int:
@@ -43,14 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(described()))
         return 0
     if list(arguments) == ["--check"]:
-        return check({**CORRECT, **mistakes()})
+        return check({**CORRECT, **mistakes(), **of_size()})
     if len(arguments) < 3 or arguments[0] != "--plants":
         print("error: give --plants NAME[,NAME] MODULE ARGUMENTS, or --list", file=sys.stderr)
         return 2
     port_modules()
     names = arguments[1].split(",")
     for name in names:
-        if name not in CORRECT and name not in mistakes():
+        if name not in CORRECT and name not in mistakes() and name.partition(":")[0] not in SIZED:
             print(f"error: there is no plant {name!r}: give some of {', '.join(CORRECT)} or of the "
                   "mistakes that --list prints", file=sys.stderr)
             return 2

@@ -21,6 +21,7 @@ from planted import (
     weights,
 )
 from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
+from planted.sizes import SIZED
 
 MODULES = (correct, geometry, normalisation, optimizer, losses, initial, data, weights,
            one_layer, between, late, options, onnx_files, behaviour)
@@ -36,9 +37,15 @@ def mistakes() -> dict[str, Mistake]:
 
 
 def plant(names: list[str]) -> None:
-    """Makes these plants in the order given. Raises PlantError, LookupError."""
+    """Makes these plants in the order given; one of ``sizes`` with its size, ``rate:1e-3``.
+
+    Raises PlantError, LookupError."""
     for name in names:
-        (CORRECT.get(name) or mistakes()[name]).apply()
+        kind, _, size = name.partition(":")
+        if size:
+            SIZED[kind].apply(float(size))
+        else:
+            (CORRECT.get(name) or mistakes()[name]).apply()
 
 
 def described() -> dict[str, Any]:
@@ -54,6 +61,10 @@ def described() -> dict[str, Any]:
 
     return {
         "kinds": KINDS,
+        "sized": {kind: one.what for kind, one in SIZED.items()},
+        "sizes_source": hashlib.sha256(
+            shared + b"".join(files[name] for name in ("sizes", "one_layer", "between"))
+        ).hexdigest(),
         "correct": [{"name": one.name, "what": one.what, "source": source(one)}
                     for one in CORRECT.values()],
         "mistakes": [{

@@ -190,7 +190,7 @@ def nan_in_one_layer() -> None:
 # ------------------------------------------------------------------- batch normalisation, one layer
 
 
-def _normalisation(name: str, change: Callable[[BatchNormalization], None]) -> None:
+def normalisation(name: str, change: Callable[[BatchNormalization], None]) -> None:
     """Changes one normalisation once it is made."""
     network, _, short = name.partition("/")
 
@@ -203,12 +203,12 @@ def _normalisation(name: str, change: Callable[[BatchNormalization], None]) -> N
     built(of)
 
 
-def _part(name: str, part: str, new: Callable[..., Any]) -> None:
+def part(name: str, part: str, new: Callable[..., Any]) -> None:
     """Replaces a method of one normalisation: ``new(layer, before, *arguments)``."""
     def change(module: BatchNormalization) -> None:
         before = getattr(module, part)
         module.__dict__[part] = lambda *arguments: new(module, before, *arguments)
-    _normalisation(name, change)
+    normalisation(name, change)
 
 
 @mistake("epsilon-2e-5-in-one-layer", ONE_LAYER, "One normalisation with twice the epsilon.",
@@ -216,7 +216,7 @@ def _part(name: str, part: str, new: Callable[..., Any]) -> None:
 def epsilon_2e_5() -> None:
     def change(module: BatchNormalization) -> None:
         module.epsilon = 2e-5
-    _normalisation("generator/bn4", change)
+    normalisation("generator/bn4", change)
 
 
 @mistake("epsilon-1.1e-5-in-one-layer", ONE_LAYER,
@@ -225,14 +225,14 @@ def epsilon_2e_5() -> None:
 def epsilon_1_1e_5() -> None:
     def change(module: BatchNormalization) -> None:
         module.epsilon = 1.1e-5
-    _normalisation("discriminator/bn6", change)
+    normalisation("discriminator/bn6", change)
 
 
 @mistake("variance-biased-in-one-layer", ONE_LAYER,
          "The running variance of the generator's first normalisation from the biased one.",
          "step", "after_d/generator/bn1/running_variance")
 def variance_biased_in_one_layer() -> None:
-    _part("generator/bn1", "variance_kept",
+    part("generator/bn1", "variance_kept",
           lambda module, before, variance, values: variance * ((values - 1) / values))
 
 
@@ -240,7 +240,7 @@ def variance_biased_in_one_layer() -> None:
          "The same in the discriminator's last normalisation.",
          "step", "after_d/discriminator/bn6/running_variance")
 def variance_biased_in_the_last_layer() -> None:
-    _part("discriminator/bn6", "variance_kept",
+    part("discriminator/bn6", "variance_kept",
           lambda module, before, variance, values: variance * ((values - 1) / values))
 
 
@@ -251,7 +251,7 @@ def running_mean_in_float16() -> None:
     def update(module: BatchNormalization, before: Any, *arguments: Any) -> None:
         before(*arguments)
         module.running_mean.copy_(module.running_mean.half())
-    _part("discriminator/bn3", "_update_statistics", update)
+    part("discriminator/bn3", "_update_statistics", update)
 
 
 @mistake("one-layers-count-stands", ONE_LAYER, "One layer does not count its samples.",
@@ -261,14 +261,14 @@ def one_layers_count_stands() -> None:
                samples: int, values: int) -> None:
         before(mean, variance, samples, values)
         module.sample_count -= samples
-    _part("generator/bn5", "_update_statistics", update)
+    part("generator/bn5", "_update_statistics", update)
 
 
 @mistake("time-constant-500-in-one-layer", ONE_LAYER,
          "One layer's statistics move ten times as fast.",
          "step", "after_d/discriminator/bn4/running_mean")
 def time_constant_500() -> None:
-    _part("discriminator/bn4", "update_factor",
+    part("discriminator/bn4", "update_factor",
           lambda module, before, samples: before(10 * samples))
 
 
@@ -280,7 +280,7 @@ def one_channels_mean_stands() -> None:
         kept = module.running_mean[3].clone()
         before(*arguments)
         module.running_mean[3] = kept
-    _part("discriminator/bn5", "_update_statistics", update)
+    part("discriminator/bn5", "_update_statistics", update)
 
 
 @mistake("coarse-roots-in-one-layer", ONE_LAYER,

@@ -316,7 +316,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "environment/find_python.py": "names the variable to keep it out",
         "environment/set_up.py": "names the variable to keep it out",
         "torch_port/adapter/load.py": "a user's file, which may import its neighbours",
-        "parity/evidence/defects.py": "for the process that all others are forked from"},
+        "parity/evidence/pool.py": "for the process that all others are forked from"},
 }
 YET: dict[str, dict[str, str]] = {
     "the_judge_knows_no_framework": {

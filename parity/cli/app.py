@@ -31,6 +31,7 @@ COMMANDS = {
     "convert": "a trained model in another form, and a run from one program to the other",
     "sample": "pictures, a grid and an interpolation out of a trained model",
     "article": "one page that follows the article: its figures, CNTK's run and the port's",
+    "detection-limits": "how small a mistake of each kind is seen, stage by stage",
     "docs": "the tables of the docs, made from measurements",
 }
 

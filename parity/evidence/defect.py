@@ -53,12 +53,14 @@ class Defect:
 @dataclass(frozen=True)
 class Catalogue:
     """kinds: each with what is in it. correct: the correct ports, name to what is different.
-    sources: hashes of their code."""
+    sources: hashes of their code. sized: mistakes of any size, kind to what the size is of."""
 
     kinds: Mapping[str, str]
     defects: tuple[Defect, ...]
     correct: Mapping[str, str]
     sources: Mapping[str, str]
+    sized: Mapping[str, str]
+    sizes_source: str
 
     def everywhere(self, bases: Sequence[str] = BASES) -> list[Defect]:
         """Every defect in every base port; those of exported files in ours alone."""
@@ -77,4 +79,5 @@ def catalogue() -> Catalogue:
     given: dict[str, Any] = json.loads(done.stdout)
     return Catalogue(given["kinds"], tuple(Defect(**one) for one in given["mistakes"]),
                      {one["name"]: one["what"] for one in given["correct"]},
-                     {one["name"]: one["source"] for one in given["correct"]})
+                     {one["name"]: one["source"] for one in given["correct"]}, given["sized"],
+                     given["sizes_source"])

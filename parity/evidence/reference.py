@@ -66,7 +66,8 @@ def _keep(folder: Path, iterations: int) -> None:
         path = follower.state(i)
         if not follower.wait(path.exists, LEADER):
             return
-        path.rename(kept / path.name)
+        os.link(path, kept / path.name)
+        path.unlink()
 
 
 def replayed(reference: Path, folder: Path) -> Path:

@@ -35,7 +35,7 @@ def test_every_plant_fits_the_port(no_switch, capsys):
     assert main(["--list"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert list(replaced) == [one["name"] for one in listed["correct"]] + [
-        one.name for one in mistakes().values() if not one.exported]
+        one.name for one in mistakes().values() if not one.exported] + list(listed["sized"])
     assert {one["name"] for one in listed["mistakes"]} == set(mistakes())
     assert all(int(count) > 0 for count in replaced.values())
 
