@@ -157,7 +157,7 @@ def test_the_twin(twins):
 def another(plan, folder, **values):
     """The port's first iteration for a plan with other values, here in this process."""
     plan = plan.with_values(twin_iterations=1, **values)
-    with CaptureWriter(str(folder), "port", plan, {}, 1) as writer:
+    with CaptureWriter(str(folder), "port", plan, {}, 1, "twin") as writer:
         twin.twin_job(writer, plan, lambda *_: None)
     return Capture(folder)
 
