@@ -17,6 +17,7 @@ from captures.map_file import read_map_file, write_map_file
 from captures.plan import Plan
 from parity.evidence.keys import reference_key
 from parity.producers import jobs, recipes
+from parity.producers.for_score import NOTHING, ForScore
 
 IMAGES = 160  # more than CNTK's second shuffle looks at; every process reads all of them
 KEPT, MEETING = "twin-states", "twin-meeting"
@@ -30,14 +31,16 @@ def some_images(map_file: Path, folder: Path) -> Path:
     return made
 
 
-def make_reference(plan: Plan, folder: Path, console: Console) -> Path:
+def make_reference(plan: Plan, folder: Path, console: Console,
+                   for_score: ForScore = NOTHING) -> Path:
     """The captures of CNTK and of the oracle, and CNTK's training where the plan has one; made
-    where they are not there yet. Raises ProducerError."""
+    where they are not there yet. for_score: what CNTK's capture holds for the score besides its
+    images. Raises ProducerError."""
     key, note = reference_key(plan), folder / "key.txt"
     if note.exists() and note.read_text() == key:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    work = [recipes.cntk_job(plan, folder), recipes.oracle_job(plan, folder)]
+    work = [recipes.cntk_job(plan, folder, for_score=for_score), recipes.oracle_job(plan, folder)]
     keeper: threading.Thread | None = None
     if plan.twin_iterations:
         meeting = folder / MEETING

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parity.evidence import defects, plans
+from parity import comparison
+from parity.evidence import plans
+from parity.evidence.reference import make_reference
+from parity.producers import for_score
 from tests.conftest import ROOT, cntk_environment_or_fail
 
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
@@ -13,8 +16,10 @@ MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory) -> Path:
     """A folder with ``plan.json`` (minibatch 2, three iterations of warm-up, no twin run) and
-    ``cntk``, what real CNTK did with it; made once, and not to be changed."""
+    ``cntk``, what real CNTK did with it, a classifier's look at its pictures too; made once, and
+    not to be changed."""
     cntk_environment_or_fail()
-    folder = tmp_path_factory.mktemp("reference")
+    folder, console = tmp_path_factory.mktemp("reference"), Console(quiet=True)
     plan = plans.plan_of(MAP_FILE, whole=True)
-    return defects.make_reference(plan, folder, Console(quiet=True))
+    files = for_score.prepare(plan, folder / "score", console, comparison.CACHE, trained=False)
+    return make_reference(plan, folder / "made", console, files)

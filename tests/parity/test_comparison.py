@@ -21,6 +21,7 @@ from parity.cli import app
 from parity.judge.results import Stage
 from parity.onnx.names import Perturb
 from parity.producers import jobs, recipes
+from parity.producers.for_score import ForScore
 from parity.producers.jobs import ROOT
 from parity.report import facts
 from parity.stages import export, registry
@@ -43,8 +44,9 @@ def captured(reference, plan, tmp_path_factory) -> Path:
     for name in ("cntk", "oracle"):
         (folder / name).symlink_to(reference / name)
     jobs.run_jobs([recipes.port_job(plan, folder, reference=reference / "cntk",
-                                           parts="seed,evaluation")],
-                       plan, folder, Console(quiet=True))
+                                    parts="seed,evaluation",
+                                    for_score=ForScore(reference.parent / "score"))],
+                  plan, folder, Console(quiet=True))
     return folder
 
 
@@ -59,7 +61,7 @@ def with_change(captured, folder, name, change, who="port") -> Path:
     shutil.copytree(source, folder / who, copy_function=os.link)
     manifest = json.loads((source / MANIFEST).read_text())
     array, entry = change(Capture(source)[name]), manifest["arrays"][name]
-    entry["file"] = "arrays/changed.npy"
+    entry["file"] = "arrays/999999.npy"  # of no array of a capture of this size
     np.save(folder / who / entry["file"], array)
     entry["crc32"] = checksum(np.ascontiguousarray(array))
     (folder / who / MANIFEST).unlink()
@@ -267,8 +269,8 @@ def test_judging_again_gives_the_same_report(captured, tmp_path):
 
 def test_other_allowances(captured, tmp_path):
     """A port with CNTK's bits passes the sharpest; a runtime does not."""
-    report, _ = comparison.judge(captured, ("forward/evaluation", "onnx"), {"onnx": 0.0},
-                                 pictures=False, cache=tmp_path)
+    report, _ = comparison.judge(captured, ("forward/evaluation", "onnx"),
+                                 {"onnx": 0.0, "nudge": 0.0}, pictures=False, cache=tmp_path)
     assert not report.passed and report.first_failure[0].name == "onnx"
 
 
@@ -277,8 +279,9 @@ def test_what_is_not_there_is_not_judged(captured, tmp_path):
     report = judged(captured, None, tmp_path)
     assert report.passed
     said = dict(line.split(" was not judged: ") for line in report.coverage)
-    assert set(said) == {"forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
-                         "ledger", "twin"}
+    assert set(said) == {"reference", "forward/training", "gradient/d", "forward/g_step",
+                         "gradient/g", "step", "ledger", "twin"}
+    assert said["reference"] == "real CNTK made the reference itself"
     assert said["gradient/g"] == ("the capture of the port has no array gradient/g/...: it was "
                                   "made without its part 'generator'")
     assert "--iterations" in said["twin"]

@@ -95,10 +95,17 @@ def test_a_finished_run_goes_on_with_nothing_and_stays_what_it_is(map_file, fold
 # ------------------------------------------------------------------------------ signals and kills
 
 
+def as_from_a_terminal():
+    """A program under nohup keeps ignoring the signal; the tests may run under one themselves."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(map_file, folder, *options):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.captures.training.toy", str(map_file), str(folder), "60",
-         *options], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+         *options], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=as_from_a_terminal)
 
 
 def wait_for_iteration(folder, count):
