@@ -33,7 +33,7 @@ _EVENT = (str, str, Either((int, str)))
 _LAYERS = ("layers",)
 _REFERENCE = ("cntk/layers", "stand-in/layers")
 _PORTS = ("port/layers", "oracle/layers")
-_ALL = ("layers", "twin", "export")
+_ALL = ("layers", "twin", "export", "pictures")
 
 FACTS: Dict[str, Fact] = {
     "job": Fact(str, _ALL, "which job of the producer it was"),
@@ -71,9 +71,10 @@ FACTS: Dict[str, Fact] = {
     "absent": Fact({str: str}, ("port/layers",), "pattern of arrays that a user's port cannot "
                    "have, to why"),
     "seconds_of_parts": Fact({str: float}, ("port/layers",), "how long each part took"),
-    "graphs": Fact({str: Keys({"error": str, "folded": [str], "notes": [str]})}, ("export",),
-                   "of each exported graph: why it did not run, or \"\"; what is folded in it; "
-                   "remarks"),
+    "graphs": Fact({str: Keys({"error": str, "notes": [str]})}, ("export",),
+                   "of each network's exported graph: why it did not run, or \"\"; remarks"),
+    "made_from": Fact({str: {str: str}}, ("export", "pictures"), "of other captures, cntk say, "
+                      "the arrays and files that it was made from: name to checksum"),
 }
 
 

@@ -272,13 +272,17 @@ class Capture(Mapping[str, np.ndarray]):
             raise CaptureError("the capture %s has no %s: make it again" % (self.folder, name))
         return self.entries[name]
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def as_it_is(self, name: str) -> np.ndarray:
+        """The array, NaN and infinity too."""
         entry = self._entry(name)
         try:
-            array = _read_array(Path(self.folder), entry)
+            return _read_array(Path(self.folder), entry)
         except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
             raise CaptureError("%s of the capture %s cannot be read (%s): make the capture again"
                                % (name, self.folder, _short(error)))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.as_it_is(name)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(np.argmin(np.isfinite(array).ravel()))
             raise CaptureError("%s of the capture %s holds NaN or infinity (first at flat index "
@@ -302,6 +306,12 @@ class Capture(Mapping[str, np.ndarray]):
             raise CaptureError("%s of the capture %s is not what it was when the capture was made: "
                                "make the capture again" % (name, self.folder))
         return path
+
+    def checksum(self, name: str) -> str:
+        """Of an array or an attached file, as the manifest has it; "" where there is none."""
+        if name in self.entries:
+            return "%08x" % self.entries[name].crc32
+        return self.attached[name].sha256 if name in self.attached else ""
 
     def names(self, prefix: str) -> List[str]:
         """The names that begin with ``prefix/``, in order of capture, without it."""

@@ -1,12 +1,13 @@
 """Making captures, and judging captures that are there: two functions that share a folder.
 
-    make(plan, folder, ...)       runs real CNTK, the port and the oracle, which fill the folder
+    make(plan, folder, ...)       runs real CNTK, the port and the oracle, and onnxruntime on what
+                                  the two exported, which fill the folder
     judge(folder, ...)            reads the folder, and nothing else
     run(plan, folder, ...)        the one and then the other
 
 A folder holds ``plan.json`` and one folder for each capture: ``cntk``, ``port``, ``oracle``,
-``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so on. What is not there is not judged, and the
-report says so.
+``onnx-cntk``, ``onnx-port``, ``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so on.
+What is not there is not judged, and the report says so.
 """
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from captures.errors import CaptureError
 from captures.format import MANIFEST, Capture, require_same_plan
 from captures.plan import Plan
 from parity.blame.cases import reproduction
+from parity.blame.exports import of_exports
 from parity.blame.finding import PORT
 from parity.golden.store import stand_in
 from parity.judge import policies
@@ -27,9 +29,9 @@ from parity.producers.recipes import Sources
 from parity.report import Pictures
 from parity.report.gather import curves, manifest_of, pictures_of
 from parity.stages import registry
-from parity.stages.common import TWIN, WHO, Captures, Lack, Nothing, Shown
+from parity.stages.common import RUNTIME, TWIN, WHO, Captures, Lack, Nothing, Shown
 from parity.stages.definition import Definition
-from parity.stages.export import ONNX, Exports
+from parity.stages.export import ONNX
 from parity.stages.reference import REFERENCE
 
 REPRODUCTION = "reproduction"
@@ -46,7 +48,9 @@ def make(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(
     if not any(stage.twins for stage in wanted):
         plan = plan.with_values(twin_iterations=0)
     parts = ",".join(registry.parts(wanted))
-    jobs.run_jobs(recipes.main_jobs(plan, folder, sources, parts), plan, folder, console, at_once)
+    roles = {role for stage in wanted for role in stage.needs}
+    jobs.run_jobs(recipes.main_jobs(plan, folder, sources, parts, roles), plan, folder, console,
+                  at_once)
 
 
 def load(folder: Path) -> Captures:
@@ -86,7 +90,8 @@ def load(folder: Path) -> Captures:
     cntk, port, oracle = (found.get(role, nothing) for role in ("cntk", "port", "oracle"))
     if port.facts.get("absent"):
         cntk = Shown(cntk, port.facts["absent"])
-    return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent)
+    made = {role: one for role, one in found.items() if role.startswith(RUNTIME)}
+    return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent, made=made)
 
 
 def judge(folder: Path, stages: Sequence[str] | None = None,
@@ -107,8 +112,10 @@ def judge(folder: Path, stages: Sequence[str] | None = None,
     with policies.changed(allowances or {}):
         report = _report(captures, wanted)
         if report.first_failure is not None:
-            report.blame = _whose(report, captures)
-            report.reproduction = reproduction(report, captures, folder / REPRODUCTION)
+            exports = of_exports(captures) \
+                if report.first_failure[0].name == ONNX.name else None
+            report.blame = exports.word or PORT if exports else PORT
+            report.reproduction = reproduction(report, captures, exports, folder / REPRODUCTION)
     report.seconds = time.monotonic() - started
     return report, pictures_of(captures) if pictures else Pictures()
 
@@ -127,15 +134,6 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
     report.reference = stand_in(captures.cntk, captures.found.get(REFERENCE.name),
                                 len(captures.cntk))
     return report
-
-
-def _whose(report: Report, captures: Captures) -> str:
-    """CNTK is what is to be ported: only of the exports can it be at fault."""
-    exports: Exports | None = captures.found.get(ONNX.name)
-    first = report.first_failure
-    if exports is not None and first is not None and first[0].name == ONNX.name:
-        return exports.word
-    return PORT
 
 
 def run(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(),  # noqa: B008

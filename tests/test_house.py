@@ -321,10 +321,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
 YET: dict[str, dict[str, str]] = {
     "the_judge_knows_no_framework": {
         "parity/stages/score.py": "the classifier becomes a producer"},
-    "floors": {
-        "parity/stages/export.py": "onnxruntime becomes a producer, and blame moves up"},
-    "a_stage_blames_nobody_and_runs_nothing": {
-        "parity/stages/export.py": "onnxruntime becomes a producer, and blame moves up"},
     "the_command_line": {
         "benchmarks/adam.py": "its command line moves to __main__",
         "benchmarks/image_reader.py": "its command line moves to __main__",
@@ -333,9 +329,6 @@ YET: dict[str, dict[str, str]] = {
         "torch_port/adapter/", "torch_port/files/model.py", "torch_port/normal_initializer.py",
         "parity/judge/policies.py",
         "parity/report/html.py", "parity/stages/"), "asks the spec"),
-    "one_write_and_rename": dict.fromkeys((
-        "parity/evidence/examine.py",),
-        "takes captures/files.py"),
 }
 
 

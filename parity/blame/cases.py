@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from captures.errors import CaptureError
+from parity.blame.exports import Exports
 from parity.blame.reproduction import write_array_reproduction, write_layer_reproduction
 from parity.judge.policies import REPRODUCED
 from parity.judge.results import Check, Report
@@ -13,8 +14,10 @@ from parity.stages.definition import Case, ExportCase, LayerCase
 from parity.stages.registry import STAGES
 
 
-def reproduction(report: Report, captures: common.Captures, folder: Path) -> str:
-    """Where the folder is; "" where there is nothing to show."""
+def reproduction(report: Report, captures: common.Captures, exports: Exports | None, folder: Path
+                 ) -> str:
+    """Where the folder is; "" where there is nothing to show. exports: where one of these failed.
+    """
     found = report.first_failure
     if found is None:
         return ""
@@ -23,14 +26,14 @@ def reproduction(report: Report, captures: common.Captures, folder: Path) -> str
     if definition is None or definition.case is None:
         return ""
     try:
-        return str(_written(definition.case(check), check, captures, folder) or "")
+        return str(_written(definition.case(check), check, captures, exports, folder) or "")
     except (CaptureError, GraphError, ValueError, KeyError, OSError) as error:
         return f"(no folder: {error})"
 
 
-def _written(case: Case, check: Check, captures: common.Captures, folder: Path) -> Path | None:
+def _written(case: Case, check: Check, captures: common.Captures, exports: Exports | None,
+             folder: Path) -> Path | None:
     if isinstance(case, ExportCase):
-        exports: export.Exports | None = captures.found.get(export.ONNX.name)
         return exports.reproduction(folder) if exports is not None else None
     if isinstance(case, LayerCase):
         return _layer_case(case.prefix, case.branch, case.layer, captures, folder, check)

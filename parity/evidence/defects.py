@@ -23,16 +23,17 @@ from pathlib import Path
 from rich.console import Console
 
 from captures.errors import PlanError
+from captures.files import write_json, write_text
+from captures.format import MANIFEST
 from captures.plan import Plan
 from parity.evidence.defect import BASES, OURS, Defect, catalogue
 from parity.evidence.examine import (
     CORRECT,
+    KEPT,
     Result,
     Task,
-    _write,
     correct_port,
     work,
-    write_json,
 )
 from parity.evidence.keys import digest, suite_key
 from parity.evidence.matrix import documentation, matrix, print_summary, table
@@ -47,7 +48,6 @@ from parity.producers.jobs import ROOT
 DOCS = ROOT / "docs" / "defects.md"
 MATRIX = "matrix.json"
 NAMED_RIGHT = 0.95  # at least so many of the defects at the right place
-JUDGES = ("stages", "judge", "onnx", "blame")
 
 
 # ----------------------------------------------------------------------------- what depends on what
@@ -121,7 +121,7 @@ def main(map_file: Path, output: Path, wanted: Wanted, console: Console) -> int:
     write_json(output / MATRIX, made)
     if wanted.everything:
         DOCS.parent.mkdir(exist_ok=True)
-        _write(DOCS, documentation(made))
+        write_text(DOCS, documentation(made))
         console.print(f"{DOCS.relative_to(ROOT) if DOCS.is_relative_to(ROOT) else DOCS} is written",
                       highlight=False)
     console.print(f"{time.monotonic() - started:.0f} s; {output / MATRIX}", highlight=False,
@@ -209,7 +209,7 @@ class References:
 
 
 def _captures_kept(correct: Path) -> bool:
-    return (correct / "evaluation" / "manifest.json").exists()
+    return all((correct / name / MANIFEST).exists() for name in KEPT)
 
 
 def _run_all(left: list[Task], done: dict[str, Result], total: int, console: Console) -> None:

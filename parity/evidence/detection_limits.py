@@ -20,7 +20,6 @@ from rich.table import Table
 
 from captures.errors import PlanError
 from captures.files import read_json, write_json, write_text
-from captures.format import Capture
 from parity.evidence.child import captured, said_to
 from parity.evidence.defect import BASES, OURS, catalogue
 from parity.evidence.false_alarms import JUDGED, PARTS
@@ -28,9 +27,9 @@ from parity.evidence.keys import digest, suite_key
 from parity.evidence.plans import plan_of
 from parity.evidence.pool import run_all
 from parity.evidence.reference import make_reference, some_images
+from parity.evidence.runtime import captures_with
 from parity.evidence.shards import RESULTS
 from parity.producers.jobs import ROOT
-from parity.stages.common import Captures
 
 DOCS = ROOT / "docs" / "detection-limits.md"
 SMALLEST = -9  # as a power of ten
@@ -83,8 +82,7 @@ def _failing(task: Task, planted: Sequence[str], log: Path) -> list[str]:
     shutil.rmtree(folder, ignore_errors=True)
     if captured(planted, task.reference, folder, PARTS, log):
         return ["whole"]
-    captures = Captures(Capture(task.reference / "cntk"), Capture(folder),
-                        Capture(task.reference / "oracle"))
+    captures = captures_with(task.reference, folder)
     return [stage.name for stage in JUDGED if stage(captures).first_failure is not None]
 
 

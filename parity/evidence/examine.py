@@ -1,7 +1,5 @@
 """One planted mistake, in a process of its own: the port's capture is made part by part, and each
 stage judges as soon as it has what it needs, until one fails."""
-import json
-import math
 import os
 import re
 import shutil
@@ -14,27 +12,37 @@ from typing import Any
 
 import numpy as np
 
-from captures.format import FORMAT, MANIFEST, ArrayEntry, AttachedEntry, Capture
+from captures.files import write_json
+from captures.format import FORMAT, MANIFEST, ArrayEntry, AttachedEntry, Capture, hashed
+from captures.spec import Network
+from parity.blame.exports import of_exports
 from parity.blame.finding import PORT
 from parity.evidence import reference
 from parity.evidence.child import captured, plants, said_to, trained
 from parity.evidence.defect import OURS, Defect
+from parity.evidence.runtime import ran
 from parity.judge import policies
 from parity.judge.results import Check, Stage
+from parity.onnx.names import Perturb
 from parity.stages import common, registry
-from parity.stages import export as onnx_stage
+from parity.stages.definition import Definition
+from parity.stages.export import ONNX
 from parity.stages.score import SCORE
 from parity.stages.twin import TWIN_RUN
 from parity.stages.whole import WHOLE
 
+RUNTIME_CNTK, RUNTIME_PORT = f"{common.RUNTIME}cntk", f"{common.RUNTIME}port"
 CORRECT = "correct-port"
+# Of its captures, what is kept: the exported files are changed in copies.
+KEPT = ("evaluation", RUNTIME_PORT)
 
 # What is made of the port's capture, and the stages that then have all they need.
 SCHEDULE = registry.schedule(stage for stage in registry.STAGES
                              if stage is not WHOLE and not stage.twins and stage is not SCORE)
 # The same for a mistake that shows in an exported file alone.
-EXPORTS = registry.schedule(stage for stage in registry.STAGES
-                            if stage.parts == ("evaluation",) and stage is not SCORE)
+EXPORTS = tuple((part, stages) for part, stages in registry.schedule(
+    stage for stage in registry.STAGES
+    if stage.parts == ("evaluation",) and stage is not SCORE) if stages)
 
 
 @dataclass
@@ -77,7 +85,8 @@ class Parts(Capture):
         self.entries: dict[str, ArrayEntry] = {}
         self.facts: dict[str, Any] = {}
         self.homes: dict[str, Capture] = {}
-        self.attached = {path.name: AttachedEntry(0, "") for path in folder.glob("*.onnx")}
+        self.attached: dict[str, AttachedEntry] = {
+            path.name: hashed(path) for path in folder.glob("*.onnx")}
         for part in parts:
             self.add(part)
 
@@ -166,33 +175,31 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
     defect = task.defect
     if defect is not None and defect.export:
         fault = plants().mistakes()[defect.name].exported
-        return _onnx(_with_fault(task, defect, fault.change), fault.perturb, defect.export,
-                     defect.network)
+        return _judged(ONNX, _with_fault(task, defect, fault), task.reference, task.scratch)
     planted = defect.plants if defect else [] if task.base == OURS else [task.base]
     ours = defect is None and task.base == OURS
     home = task.correct if ours else task.scratch
     made = common.Captures(cntk, Parts(home / "evaluation"),
-                           Capture(task.reference / "oracle"))
+                           Capture(task.reference / "oracle"), made={
+                               RUNTIME_CNTK: Capture(task.reference / RUNTIME_CNTK)})
     exported = defect is not None and defect.kind == "ONNX"
     for part, stages in EXPORTS if exported else SCHEDULE:
-        if exported and not stages:
-            continue
         stopped = captured(planted, task.reference, home / part, [part], task.log)
         if stopped:
             made.port.facts["stopped"] = stopped
             break
         made.port.add(home / part)  # type: ignore[attr-defined]
         for compare in stages:
-            stage = compare(made)
-            if stage.first_failure is not None:
-                return stage, stage.first_failure, whose(stage, made)
+            found = _judged(compare, made, task.reference, home)
+            if found is not None:
+                return found
     for last in ([] if exported else _training(task, planted, made)), [WHOLE(made)]:
         for stage in last:
             if stage.first_failure is not None:
                 return stage, stage.first_failure, PORT
     if ours:
         for made_part in home.iterdir():
-            if made_part.name != "evaluation":
+            if made_part.name not in KEPT:
                 shutil.rmtree(made_part)
     return None
 
@@ -213,57 +220,52 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
     return [TWIN_RUN(made)]
 
 
-def whose(stage: Stage, captures: common.Captures) -> str:
-    exports = captures.found.get(onnx_stage.ONNX.name)
-    return exports.word or PORT if stage.name == onnx_stage.ONNX.name and exports else PORT
+def _judged(compare: Definition, captures: common.Captures, reference: Path, home: Path
+            ) -> tuple[Stage, Check, str] | None:
+    """The first failure of one stage and who is blamed; None where it passes. home: where what it
+    needs of onnxruntime is written, if it is not there."""
+    if RUNTIME_PORT in compare.needs and RUNTIME_PORT not in captures.made:
+        captures.made[RUNTIME_PORT] = ran(reference, home / RUNTIME_PORT, "port", captures.port)
+    stage = compare(captures)
+    if stage.first_failure is None:
+        return None
+    word = of_exports(captures).word if compare is ONNX else ""
+    return stage, stage.first_failure, word or PORT
 
 
-def _with_fault(task: Task, defect: Defect, change: Any) -> common.Captures:
-    """The correct port's captures, one export of them a changed copy."""
+def _with_fault(task: Task, defect: Defect, fault: Any) -> common.Captures:
+    """The correct port's captures, one export of them a changed copy, or run by a runtime that is
+    at fault."""
     whole = {"cntk": task.reference / "cntk", "port": task.correct / "evaluation"}
     folders = dict(whole)
-    if change is not None:
+    if fault.change is not None:
         import onnx
         changed = folders[defect.export] = task.scratch / defect.export
         changed.mkdir()
         for path in whole[defect.export].glob("*.onnx"):
             if path.stem == defect.network:
                 model = onnx.load(path)
-                change(model)
+                fault.change(model)
                 (changed / path.name).write_bytes(model.SerializeToString())
             else:
                 os.symlink(path, changed / path.name)
-    return common.Captures(
+    made = common.Captures(
         Parts(folders["cntk"], whole["cntk"]), Parts(folders["port"], whole["port"]),
-        Capture(task.reference / "oracle"))
+        Capture(task.reference / "oracle"), made={
+            RUNTIME_CNTK: Capture(task.reference / RUNTIME_CNTK),
+            RUNTIME_PORT: Capture(task.correct / RUNTIME_PORT)})
+    side = made.of(defect.export)
+    assert side is not None
+    made.made[common.RUNTIME + defect.export] = ran(
+        task.reference, task.scratch / "ran", defect.export, side,
+        _of_network(fault.perturb, made.spec.network(defect.network)) if fault.perturb else None)
+    return made
 
 
-def _onnx(captures: common.Captures, perturb: Any = None, export: str = "", network: str = ""
-          ) -> tuple[Stage, Check, str] | None:
-    """perturb: of one export of one network, which is known by the shapes of its layers."""
-    shapes = {layer.name: layer.output for layer in captures.spec.network(network).layers} \
-        if network else {}
+def _of_network(perturb: Perturb, network: Network) -> Perturb:
+    """A fault in one network alone, which is known by the shapes of its layers."""
+    shapes = {layer.name: layer.output for layer in network.layers}
 
-    def perturbed(name: str, array: Any) -> Any:
+    def perturbed(name: str, array: np.ndarray) -> np.ndarray:
         return perturb(name, array) if array.shape[1:] == shapes.get(name) else array
-
-    exports = onnx_stage.compare(captures, {export: perturbed} if perturb else None)
-    check = exports.stage.first_failure
-    return None if check is None else (exports.stage, check, exports.word or PORT)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Infinity as text, since JSON has none."""
-    def plain(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {name: plain(one) for name, one in item.items()}
-        if isinstance(item, list | tuple):
-            return [plain(one) for one in item]
-        return str(item) if isinstance(item, float) and not math.isfinite(item) else item
-    _write(path, json.dumps(plain(value), indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    return perturbed

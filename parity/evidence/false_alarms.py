@@ -29,7 +29,6 @@ from rich.table import Table
 
 from captures.errors import PlanError
 from captures.files import write_json, write_text
-from captures.format import Capture
 from captures.plan import Plan
 from parity.evidence.child import captured, said_to
 from parity.evidence.defect import OURS, Catalogue, catalogue
@@ -37,13 +36,13 @@ from parity.evidence.keys import digest, suite_key
 from parity.evidence.plans import plan_of
 from parity.evidence.pool import run_all
 from parity.evidence.reference import some_images
+from parity.evidence.runtime import captures_with
 from parity.evidence.shards import RESULTS, WHOLE_LIST, Shard, merged
 from parity.judge import policies
 from parity.judge.results import Stage
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
 from parity.stages import registry
-from parity.stages.common import Captures
 from parity.stages.score import SCORE
 
 DOCS = ROOT / "docs" / "false-alarms.md"
@@ -171,8 +170,9 @@ def _make_reference(task: Task) -> None:
     cntk = recipes.cntk_job(task.plan, task.scratch)
     if task.branch:
         cntk = replace(cntk, environment={**cntk.environment, "MKL_DEBUG_CPU_TYPE": task.branch})
-    jobs.run_jobs([cntk, recipes.oracle_job(task.plan, task.scratch)], task.plan, task.scratch,
-                  Console(quiet=True), 1)
+    jobs.run_jobs([cntk, recipes.oracle_job(task.plan, task.scratch),
+                   recipes.runtime_job(task.plan, task.scratch, "cntk", ("cntk",))],
+                  task.plan, task.scratch, Console(quiet=True), 1)
 
 
 def _one_port(task: Task, port: str) -> None:
@@ -181,8 +181,7 @@ def _one_port(task: Task, port: str) -> None:
     stopped = captured([] if port == OURS else [port], task.scratch, folder, PARTS, task.log)
     stages: list[Stage] = []
     if not stopped:
-        captures = Captures(Capture(task.scratch / "cntk"), Capture(folder),
-                            Capture(task.scratch / "oracle"))
+        captures = captures_with(task.scratch, folder)
         with policies.changed(task.allowances or {}):
             stages = [stage(captures) for stage in JUDGED]
     made = result_of(stages, stopped)

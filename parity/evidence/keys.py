@@ -9,7 +9,7 @@ from parity.judge import policies
 from parity.producers.jobs import ROOT
 from parity.stages import registry
 
-PRODUCERS = ("cntk_impl", "captures", "torch_port")
+PRODUCERS = ("cntk_impl", "captures", "torch_port", "parity/onnx")
 JUDGES = ("stages", "judge", "onnx", "blame")
 
 
@@ -27,7 +27,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def reference_key(plan: Plan) -> str:
-    """Of all that CNTK's capture, the oracle's and the port's depend on."""
+    """Of all that the captures depend on."""
     return digest(plan.hash, *(path.read_bytes() for name in PRODUCERS
                                for path in _files(ROOT / name)))
 

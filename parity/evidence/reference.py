@@ -33,14 +33,15 @@ def some_images(map_file: Path, folder: Path) -> Path:
 
 def make_reference(plan: Plan, folder: Path, console: Console,
                    for_score: ForScore = NOTHING) -> Path:
-    """The captures of CNTK and of the oracle, and CNTK's training where the plan has one; made
-    where they are not there yet. for_score: what CNTK's capture holds for the score besides its
-    images. Raises ProducerError."""
+    """The captures of CNTK, of onnxruntime on its exports and of the oracle, and CNTK's training
+    where the plan has one; made where they are not there yet. for_score: what CNTK's capture holds
+    for the score besides its images. Raises ProducerError."""
     key, note = reference_key(plan), folder / "key.txt"
     if note.exists() and note.read_text() == key:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    work = [recipes.cntk_job(plan, folder, for_score=for_score), recipes.oracle_job(plan, folder)]
+    work = [recipes.cntk_job(plan, folder, for_score=for_score), recipes.oracle_job(plan, folder),
+            recipes.runtime_job(plan, folder, "cntk", ("cntk",))]
     keeper: threading.Thread | None = None
     if plan.twin_iterations:
         meeting = folder / MEETING

@@ -37,7 +37,7 @@ POLICY_OF: tuple[tuple[str, Policy], ...] = (
     ("optimizer/probe", HISTORY_ARITHMETIC), ("normalisation", HISTORY_ARITHMETIC),
     ("pointwise", HISTORY_ARITHMETIC),
     ("optimizer", HISTORY_OPTIMIZER), ("state", HISTORY_STATE),
-    ("forward", HISTORY_CHAIN), ("score", HISTORY_CHAIN),
+    ("forward", HISTORY_CHAIN), ("score", HISTORY_CHAIN), ("onnx", HISTORY_CHAIN),
     ("gradient", HISTORY_GRADIENT), ("step", HISTORY_GRADIENT), ("twin", HISTORY_GRADIENT))
 FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "parameters",
          "evaluation_changes")

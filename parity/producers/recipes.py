@@ -1,6 +1,7 @@
 """The jobs of a run: which process makes which capture, after or beside which other."""
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -151,15 +152,30 @@ def reference_job(plan: Plan, folder: Path, reference: str, for_score: ForScore 
     return stand_in_job(plan, folder, None if found is None else Path(found.path))
 
 
+def runtime_job(plan: Plan, folder: Path, side: str, waits: tuple[str, ...] = ()) -> Job:
+    """onnxruntime on the graphs that one side exported. side: "cntk" or "port"."""
+    name = f"onnx-{side}"
+    command: list[str | os.PathLike[str]] = [
+        sys.executable, "-m", "parity.onnx", "--plan", plan_file(folder),
+        "--reference", folder / "cntk", "--side", side, "--exported", folder / side,
+        "--output", folder / name]
+    return Job(name, command, folder / name, after=waits, slots=plan.threads,
+               may_fail=side == "port")
+
+
 def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
-              parts: str = "") -> list[Job]:
-    """parts: of the port's captures, as in ``port_job``."""
+              parts: str = "", roles: Collection[str] = ()) -> list[Job]:
+    """parts: of the port's captures, as in ``port_job``. roles: of what is made of those captures
+    afterwards, which: ``onnx-cntk`` and so on."""
     reference = sources.reference or possible_reference()
     theirs = (adapter_job(plan, folder, sources.port, sources.mapping) if sources.is_adapter
               else port_job(plan, folder, port=sources.port, parts=parts,
                             for_score=sources.for_score))
     jobs = [reference_job(plan, folder, reference, sources.for_score), theirs,
             oracle_job(plan, folder, parts=parts)]
+    if not sources.is_adapter:  # which exports nothing
+        jobs += [runtime_job(plan, folder, side, tuple(dict.fromkeys(("cntk", side))))
+                 for side in ("cntk", "port") if f"onnx-{side}" in roles]
     if plan.twin_iterations and not sources.is_adapter:
         jobs += twin_jobs(plan, folder, sources.port, reference)
     return jobs

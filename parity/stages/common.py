@@ -16,7 +16,10 @@ from parity.judge import judgements
 from parity.judge.results import Check
 
 TWIN = "twin-"
+RUNTIME = "onnx-"  # and whose export it ran
 WHO = {"cntk": "CNTK", "port": "the port", "oracle": "the float64 oracle",
+       f"{RUNTIME}cntk": "onnxruntime on CNTK's export",
+       f"{RUNTIME}port": "onnxruntime on the port's export",
        f"{TWIN}cntk": "CNTK's twin run", f"{TWIN}port": "the port's twin run"}
 
 
@@ -64,10 +67,11 @@ class Captures:
     """What is compared. ``cntk`` is the reference; ``oracle`` is this project's own model of CNTK's
     program in float64, whoever's port is judged.
 
-    twins: "cntk", "port" and "rerun1" .. of the twin run; empty where it was not asked for.
+    twins: "cntk", "port" and "rerun1" .. of the twin run; empty where it was not asked for. made:
+    role to what was made of these captures: "onnx-cntk", "onnx-port".
     absent: role to why its capture is not there. lacks: stage to why it could not be judged, as far
     as the stages before have come; judged: those that could. found: what a stage found besides its
-    checks, by the stage's name. cache: a folder that may be written to and lost.
+    checks, by the stage's name.
     """
 
     cntk: Capture
@@ -79,6 +83,7 @@ class Captures:
     lacks: dict[str, Lack] = field(default_factory=dict)
     judged: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Capture] = field(default_factory=dict)
     cache: Path = Path()
 
     def of(self, role: str) -> Capture | None:
@@ -87,7 +92,7 @@ class Captures:
             return None
         if role.startswith(TWIN):
             return self.twins.get(role.removeprefix(TWIN))
-        return {"cntk": self.cntk, "port": self.port, "oracle": self.oracle}[role]
+        return {"cntk": self.cntk, "port": self.port, "oracle": self.oracle, **self.made}.get(role)
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -99,6 +104,16 @@ class Captures:
     def spec(self) -> Spec:
         """The networks that the captures are of."""
         return self.cntk.spec
+
+    def outdated(self, role: str) -> str:
+        """What a capture was made from that is no longer there as it was; "" if all is."""
+        capture = self.of(role)
+        for source, names in capture.facts.get("made_from", {}).items() if capture else ():
+            held = self.of(source)
+            for name, checksum in names.items():
+                if held is None or held.checksum(name) != checksum:
+                    return f"{name} of {WHO.get(source, source)}"
+        return ""
 
     def nudge(self, place: str) -> dict[str, float]:
         """How far CNTK's layer in evaluation mode moves with its inputs moved by one ULP: "error",

@@ -8,7 +8,9 @@ table.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
+from captures.format import Capture
 from parity.judge.results import Check, Stage
 from parity.stages.common import TWIN, WHO, Captures, Lack, has_file
 
@@ -113,20 +115,31 @@ class Definition:
         return None
 
     def _lacking(self, captures: Captures, role: str) -> Lack | None:
-        needs, capture, who = self.needs[role], captures.of(role), WHO.get(role, role)
+        capture, who = captures.of(role), WHO.get(role, role)
+        line = captures.port.facts.get("not_given", {}).get(self.name)
+        gone = self._gone(self.needs[role], capture) if capture is not None else ""
+        if line and role not in ("cntk", "oracle") and (capture is None or gone):
+            return Lack(role, f"the adapter does not say: add `{line}`")
         if capture is None:
             return captures.absent.get(role) or Lack(role, f"there is no capture of {who}")
-        gone = [*(f"array {one}/..." for one in needs.arrays if not capture.names(one)),
-                *(f"fact {one}" for one in needs.facts if one not in capture.facts),
-                *(f"file {one}" for one in needs.files if not has_file(capture, one))]
-        if not gone:
-            return None
-        line = capture.facts.get("not_given", {}).get(self.name)
-        if line:
-            return Lack(role, f"the adapter does not say: add `{line}`")
-        reason = f"the capture of {who} has no {gone[0]}"
+        if gone:
+            return self._why(role, capture, f"the capture of {who} has no {gone}")
+        before = captures.outdated(role)
+        return Lack(role, f"{who} was made from another {before}: run the comparison again"
+                    ) if before else None
+
+    @staticmethod
+    def _gone(needs: Needs, capture: Capture) -> str:
+        """The first thing that the capture has not; "" where it has all."""
+        return next(chain(
+            (f"array {one}/..." for one in needs.arrays if not capture.names(one)),
+            (f"fact {one}" for one in needs.facts if one not in capture.facts),
+            (f"file {one}" for one in needs.files if not has_file(capture, one))), "")
+
+    def _why(self, role: str, capture: Capture, reason: str) -> Lack:
         if capture.facts.get("stopped"):
-            return Lack(role, f"{reason}: {who} stopped: {capture.facts['stopped']}", True)
+            return Lack(role, f"{reason}: {WHO.get(role, role)} stopped: "
+                              f"{capture.facts['stopped']}", True)
         made = capture.facts.get("parts", PARTS)
         left = [part for part in self.parts if part not in made] if role != "cntk" else []
         if left:

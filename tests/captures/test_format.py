@@ -8,7 +8,7 @@ import pytest
 
 from captures import files
 from captures.errors import CaptureError
-from captures.format import Capture, CaptureWriter, require_same_plan
+from captures.format import Capture, CaptureWriter, checksum, require_same_plan
 from captures.plan import Plan
 from tests.captures.image_kinds import bmp
 
@@ -143,10 +143,20 @@ def test_a_pickle_is_not_opened(folder):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan(writer, bad):
+    array = np.float32([[0, 1], [bad, np.nan]])
     with writer:
-        writer.add(NAME, np.float32([[0, 1], [bad, np.nan]]))
+        writer.add(NAME, array)
     message = refusal(Capture(writer.folder).get, NAME)
     assert NAME in message and "NaN or infinity (first at flat index 2)" in message
+    assert np.array_equal(Capture(writer.folder).as_it_is(NAME), array, equal_nan=True)
+
+
+def test_checksums(writer):
+    with writer:
+        writer.add(NAME, np.float32([1, 2]))
+    made = Capture(writer.folder)
+    assert made.checksum(NAME) == f"{checksum(np.float32([1, 2])):08x}"
+    assert made.checksum("no/such/array") == ""
 
 
 @pytest.mark.parametrize("other", [

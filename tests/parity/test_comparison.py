@@ -1,6 +1,5 @@
 """The main job on real captures: the correct port agrees; a changed one is named, and the case is
 kept as a folder that shows it alone."""
-import dataclasses
 import json
 import os
 import shutil
@@ -16,19 +15,20 @@ from captures.errors import CaptureError
 from captures.format import MANIFEST, Capture, checksum
 from captures.plan import Plan
 from parity import comparison
-from parity.blame.finding import Blame, Finding
+from parity.blame import exports as blame_exports
 from parity.cli import app
-from parity.judge.results import Stage
+from parity.evidence.runtime import ran
 from parity.onnx.names import Perturb
 from parity.producers import jobs, recipes
 from parity.producers.for_score import ForScore
 from parity.producers.jobs import ROOT
 from parity.report import facts
-from parity.stages import export, registry
 from parity.stages.common import Captures
+from parity.stages.export import ONNX
 
 COPIED = "                tensor.copy_(torch.from_numpy(np.require(arrays[name], " \
          'requirements="W")))\n'
+ALL = ("cntk", "port", "oracle", "onnx-cntk", "onnx-port")
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
 
 
@@ -41,11 +41,13 @@ def plan(reference) -> Plan:
 def captured(reference, plan, tmp_path_factory) -> Path:
     """CNTK's capture, the port's and the oracle's, of what STAGES need."""
     folder = tmp_path_factory.mktemp("captured")
-    for name in ("cntk", "oracle"):
+    for name in ("cntk", "oracle", "onnx-cntk"):
         (folder / name).symlink_to(reference / name)
     jobs.run_jobs([recipes.port_job(plan, folder, reference=reference / "cntk",
                                     parts="seed,evaluation",
-                                    for_score=ForScore(reference.parent / "score"))],
+                                    for_score=ForScore(classifier=reference.parent / "score"
+                                                       / "classifier.json")),
+                   recipes.runtime_job(plan, folder, "port", ("port",))],
                   plan, folder, Console(quiet=True))
     return folder
 
@@ -54,7 +56,7 @@ def with_change(captured, folder, name, change, who="port") -> Path:
     """The captures with one array of one of them changed; everything else is linked, the files of
     that one hard, since a capture refuses links and what lies outside it."""
     folder.mkdir()
-    for one in ("cntk", "port", "oracle"):
+    for one in ALL:
         if one != who:
             (folder / one).symlink_to((captured / one).resolve())
     source = (captured / who).resolve()
@@ -145,12 +147,7 @@ def test_a_wrong_picture_writer_is_named(captured, plan, tmp_path, change, says)
 
 def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_path, monkeypatch):
     """A port that computes otherwise than it exports: the export is looked at second."""
-    exported = export.Exports(Stage("onnx", ""), {"generator": Blame("generator", (
-        Finding("the port's exporter", "conv1", "another kernel"),))}, {}, {}, ({}, {}))
-    faulty = dataclasses.replace(
-        export.ONNX, judge=lambda stage, captures: captures.found.update(onnx=exported))
-    monkeypatch.setattr(registry, "STAGES", [
-        faulty if one is export.ONNX else one for one in registry.STAGES])
+    monkeypatch.setattr(comparison, "of_exports", None)  # nobody asks it
     changed = with_change(captured, tmp_path / "changed",
                           "local/forward/evaluation/generator/conv1/output", swapped)
     report = judged(changed, ("forward/evaluation", "onnx"), tmp_path)
@@ -176,8 +173,13 @@ def test_a_port_that_stops_on_the_way_keeps_what_it_had(captured, reference, pla
     assert "the port stopped: evaluation: " in stopped.detail
 
 
-def captures_of(captured) -> Captures:
-    return Captures(*(Capture(captured / name) for name in ("cntk", "port", "oracle")))
+def captures_of(captured, tmp_path, **perturb: Perturb) -> Captures:
+    """perturb: whose export a runtime at fault runs."""
+    captures = comparison.load(captured)
+    for side, fault in perturb.items():
+        capture = captures.of(side)
+        captures.made[f"onnx-{side}"] = ran(captured, tmp_path / side, side, capture, fault)
+    return captures
 
 
 def noise(layer: str) -> Perturb:
@@ -191,8 +193,9 @@ def noise(layer: str) -> Perturb:
 
 @pytest.mark.parametrize("who", ["cntk", "port"])
 def test_a_runtime_at_fault_is_blamed(captured, tmp_path, who):
-    exports = export.compare(captures_of(captured), {who: noise("bn3")})
-    assert not exports.stage.passed
+    captures = captures_of(captured, tmp_path, **{who: noise("bn3")})
+    assert not ONNX(captures).passed
+    exports = blame_exports.of_exports(captures)
     assert exports.word == "runtime"
     assert exports.blames["generator"].layer == "bn3"
     assert exports.reproduction(tmp_path / "case") is not None
@@ -206,19 +209,36 @@ def nudged(captures: Captures, largest: float) -> Captures:
 
 def test_cntk_says_how_far_a_nudge_moves_it(captured):
     """What its capture measures: rounding, of every layer, and no more."""
-    cntk = captures_of(captured).cntk
+    cntk = Capture(captured / "cntk")
     facts = cntk.facts["evaluation_nudged"]
     assert list(facts) == cntk.names("forward/evaluation")
     assert all(1e-8 < moved["error"] < 1e-5 and 0 < moved["largest"] < 1e-3
                for moved in facts.values())
 
 
-def test_a_runtime_within_cntks_own_nudges_is_not_blamed(captured):
-    fault = {"cntk": noise("tanh7")}  # up to 5e-2 away
-    exports = export.compare(nudged(captures_of(captured), 2e-2), fault)
-    failed = [check.place for check in exports.stage.checks if not check.passed]
-    assert failed == [] and exports.word == ""
-    assert not export.compare(nudged(captures_of(captured), 5e-3), fault).stage.passed
+def test_a_runtime_within_cntks_own_nudges_is_not_blamed(captured, tmp_path):
+    captures = captures_of(captured, tmp_path, cntk=noise("tanh7"))  # up to 5e-2 away
+    nudged(captures, 2e-2)
+    failed = [check.place for check in ONNX(captures).checks if not check.passed]
+    assert failed == [] and blame_exports.of_exports(captures).word == ""
+    assert not ONNX(nudged(captures, 5e-3)).passed
+
+
+def test_a_run_of_another_export_is_not_judged(captured, tmp_path):
+    """What onnxruntime made of a file says nothing of another one."""
+    captures = captures_of(captured, tmp_path)
+    entry = captures.port.attached["generator.onnx"]
+    captures.port.attached["generator.onnx"] = entry._replace(sha256="0" * 64)
+    assert ONNX(captures).not_judged == (
+        "onnxruntime on the port's export was made from another generator.onnx of the port: run "
+        "the comparison again")
+
+
+def test_an_older_run_without_onnxruntimes_captures(captured, tmp_path):
+    for name in ("cntk", "port", "oracle"):
+        (tmp_path / name).symlink_to((captured / name).resolve())
+    report = judged(tmp_path, ("state", "onnx", "whole"), tmp_path)
+    assert report.passed and "there is no whole capture in" in report.stages[1].not_judged
 
 
 def changed_port(folder: Path, *edits: tuple[str, str, str]) -> Path:

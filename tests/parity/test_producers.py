@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from captures.plan import Plan
+from parity.onnx import __main__ as onnx_program
 from parity.producers import jobs, recipes
 from parity.producers.jobs import Job, ProducerError, explanation, run_jobs
 from parity.producers.recipes import cntk_job, main_jobs, port_job, twin_jobs
@@ -122,6 +123,26 @@ def test_the_main_job(plan, tmp_path):
     assert long["twin-rerun2"].command[-2:] == ["--nudge", "2"]
     assert "float64" in jobs["oracle"].command and "float32" in jobs["port"].command
     assert len(main_jobs(plan.with_values(twin_iterations=0), tmp_path)) == 3
+
+
+def test_onnxruntime_runs_what_was_exported_where_a_stage_asks_for_it(plan, tmp_path):
+    plan = plan.with_values(twin_iterations=0)
+    jobs = {job.name: job for job in main_jobs(plan, tmp_path, roles=("onnx-cntk", "onnx-port"))}
+    assert list(jobs) == ["cntk", "port", "oracle", "onnx-cntk", "onnx-port"]
+    assert jobs["onnx-cntk"].after == ("cntk",) and not jobs["onnx-cntk"].may_fail
+    assert jobs["onnx-port"].after == ("cntk", "port") and jobs["onnx-port"].may_fail
+    adapter = recipes.Sources(port=tmp_path / "adapter.py")
+    assert not any(job.name.startswith("onnx") for job in main_jobs(
+        plan, tmp_path, adapter, roles=("onnx-cntk", "onnx-port")))
+
+
+def test_where_a_side_made_nothing_there_is_nothing_to_run(plan, tmp_path):
+    plan.save(tmp_path / "plan.json")
+    code = onnx_program.main(["--plan", str(tmp_path / "plan.json"), "--side", "port",
+                              "--reference", str(tmp_path / "cntk"),
+                              "--exported", str(tmp_path / "port"),
+                              "--output", str(tmp_path / "onnx-port")])
+    assert code == 0 and not (tmp_path / "onnx-port").exists()
 
 
 def test_another_port_beside_a_capture_that_is_there(plan, tmp_path):

@@ -105,7 +105,7 @@ def start(map_file, folder, *options):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.captures.training.toy", str(map_file), str(folder), "60",
          *options], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=as_from_a_terminal)
+        preexec_fn=as_from_a_terminal)  # noqa: PLW1509 - no thread is running here
 
 
 def wait_for_iteration(folder, count):
