@@ -10,7 +10,7 @@ from datasets.faces.traits import Floats, bgr
 
 def eyes(p: Painter, shadow: Floats, face: Floats) -> None:
     t = p.t
-    white, dark = bgr(0xEFEAE4), t.skin * np.float32(0.16) + np.float32(0.02)
+    white, dark = bgr(0xEFEAE4), t.skin * 0.16 + 0.02
     for sign in (-1, 1):
         u, v, a, b = sign * t.eye_gap, -0.12, t.eye_size, t.eye_size * t.eye_open
         p.paint(p.place(ellipse(u, v - 0.02, a * 1.25, b * 1.9)), shadow, 0.34, 0.05, face)
@@ -30,7 +30,7 @@ def eyes(p: Painter, shadow: Floats, face: Floats) -> None:
         p.paint(p.place(ellipse(centre, v - 0.01, radius * 0.86, radius * 0.86), 0.03), t.iris, 1.0,
                 0.008, opening)
         p.paint(p.place(ellipse(centre, v + 0.018, radius * 0.6, radius * 0.45), 0.03),
-                np.clip(t.iris * 1.7, 0, 1).astype(np.float32), 0.55, 0.014, opening)
+                np.clip(t.iris * 1.7, 0, 1), 0.55, 0.014, opening)
         p.paint(p.place(ellipse(centre, v - 0.012, 0.037, 0.037), 0.03), bgr(0x080606), 1.0, 0.004,
                 opening)
         p.stroke([(q[0], q[1] + 0.03) for q in upper], [0.02, 0.05, 0.03], shadow * 0.6, 0.6, 0.012,
@@ -47,7 +47,7 @@ def eyes(p: Painter, shadow: Floats, face: Floats) -> None:
 
 def brows(p: Painter, face: Floats) -> None:
     t = p.t
-    colour = (t.hair * 0.55 + t.skin * 0.10).astype(np.float32)
+    colour = t.hair * 0.55 + t.skin * 0.10
     for sign in (-1, 1):
         u, v = sign * t.eye_gap, -0.35 - t.brow_lift - (0.012 if sign > 0 else 0)
         line = [(u - sign * 0.20, v + 0.035), (u - sign * 0.05, v - 0.012),
@@ -76,9 +76,8 @@ def nose(p: Painter, shadow: Floats, face: Floats) -> None:
 def mouth(p: Painter, shadow: Floats, face: Floats) -> None:
     t = p.t
     m, v, s, h, gap = t.mouth_width, 0.73, t.smile, t.lips, t.mouth_open
-    rose = np.array([0.70, 0.64, 0.90], np.float32)
-    lip = (t.skin * rose * (1 - 0.4 * t.lipstick) + 0.4 * t.lipstick * bgr(0xB23A48)
-           ).astype(np.float32)
+    rose = np.array([0.70, 0.64, 0.90])
+    lip = t.skin * rose * (1 - 0.4 * t.lipstick) + 0.4 * t.lipstick * bgr(0xB23A48)
     left, right = (-m, v - s), (m, v - s - 0.012)  # the corners: one a little higher
     line = [left, (-0.45 * m, v + 0.1 * s), (0, v + 0.012 + 0.3 * s), (0.45 * m, v + 0.1 * s),
             right]
@@ -98,13 +97,13 @@ def mouth(p: Painter, shadow: Floats, face: Floats) -> None:
         p.paint(p.place(teeth, 0.06), bgr(0xEDE6DA), 0.95, 0.006, cavity * face)
     upper = np.concatenate([curve(top), curve(line)[::-1]])
     under = np.concatenate([curve(bottom_line), curve(bottom)[::-1]])
-    p.paint(p.place(upper, 0.07), lip * np.float32(0.82), 0.92, 0.008, face)
+    p.paint(p.place(upper, 0.07), lip * 0.82, 0.92, 0.008, face)
     p.paint(p.place(under, 0.07), lip, 0.92, 0.009, face)
-    gloss = np.clip(lip * 1.25 + 0.08, 0, 1).astype(np.float32)
+    gloss = np.clip(lip * 1.25 + 0.08, 0, 1)
     lit = math.copysign(0.25 * m, t.light[0])
     p.paint(p.place(ellipse(lit, v + gap + 0.55 * h + 0.4 * s, 0.32 * m, 0.018), 0.08), gloss, 0.6,
             0.014, face)
-    dark = shadow * np.float32(0.35)
+    dark = shadow * 0.35
     p.stroke(line, [0.008, 0.02, 0.026, 0.02, 0.008], dark, 0.8, 0.006, 0.07, face)
     for sign, corner in ((-1, left), (1, right)):
         p.paint(p.place(ellipse(corner[0] + sign * 0.008, corner[1], 0.022, 0.018), 0.04), dark,
@@ -113,10 +112,10 @@ def mouth(p: Painter, shadow: Floats, face: Floats) -> None:
 
 def beard(p: Painter, r: np.random.RandomState, face: Floats) -> None:
     t = p.t
-    colour = (t.hair * 0.6 + t.skin * 0.12).astype(np.float32)
+    colour = t.hair * 0.6 + t.skin * 0.12
     a = t.half_width
-    hairs = 1 + 0.22 * r.standard_normal((t.height, t.width)).astype(np.float32)
-    hairs = np.asarray(cv2.GaussianBlur(hairs, (0, 0), 0.006 * p.scale)) * np.float32(1)
+    hairs = 1 + 0.22 * r.standard_normal((t.height, t.width))
+    hairs = np.asarray(cv2.GaussianBlur(hairs, (0, 0), 0.006 * p.scale))
     under = p.mask(p.place(ellipse(0, 0.76, t.mouth_width + 0.02, t.lips * 1.25 + t.mouth_open),
                            0.06), 0.02)
     tache = p.mask(p.place(ribbon([(-t.mouth_width - 0.04, 0.70), (-0.12, 0.59), (0, 0.605),
@@ -131,7 +130,7 @@ def beard(p: Painter, r: np.random.RandomState, face: Floats) -> None:
         strength = 0.36 if t.beard == "stubble" else 0.82
         area = p.mask(p.place(full), 0.05 if t.beard == "stubble" else 0.028)
         cover = strength * np.maximum(area, tache) * hairs * (1 - under)
-    p.blend((np.clip(cover, 0, 1) * face).astype(np.float32), colour)
+    p.blend(np.clip(cover, 0, 1) * face, colour)
 
 
 def glasses(p: Painter) -> None:
@@ -143,7 +142,7 @@ def glasses(p: Painter) -> None:
         outer, inner = p.mask(p.place(rim, 0.12), 0.003), p.mask(
             p.place(ellipse(u, -0.10, 0.228, 0.172), 0.12), 0.003)
         p.blend(np.clip(outer - inner, 0, 1), frame)
-        p.blend(inner * np.float32(0.07), bgr(0xDDEBFF))
+        p.blend(inner * 0.07, bgr(0xDDEBFF))
         p.stroke([(sign * (t.eye_gap + 0.26), -0.14), (sign * t.half_width * 0.98, -0.16)],
                  [0.032, 0.03], frame, 1.0, 0.003, 0.05)
     p.stroke([(-0.125, -0.14), (0, -0.175), (0.125, -0.14)], [0.03, 0.026, 0.03], frame, 1.0, 0.003,
@@ -155,6 +154,6 @@ def earring(p: Painter) -> None:
     gold = bgr(0xE8C35A)
     seen = float(np.clip(1.0 - 1.6 * math.sin(t.yaw), 0.35, 1.15))
     u = t.half_width + 0.02 + 0.03 * seen
-    p.paint(p.place(ellipse(u, 0.36, 0.055, 0.075), flat=True), gold * np.float32(0.55), 1.0, 0.004)
+    p.paint(p.place(ellipse(u, 0.36, 0.055, 0.075), flat=True), gold * 0.55, 1.0, 0.004)
     p.paint(p.place(ellipse(u, 0.355, 0.046, 0.064), flat=True), gold, 1.0, 0.006)
     p.paint(p.place(ellipse(u - 0.012, 0.335, 0.014, 0.02), flat=True), bgr(0xFFFBEA), 0.9, 0.006)

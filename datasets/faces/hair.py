@@ -18,10 +18,10 @@ def strands_of(p: Painter, r: np.random.RandomState, x: Floats, y: Floats) -> Fl
     waves = 0.05 * np.sin(radius * r.uniform(3, 6) + r.uniform(0, 6)) * (
         2.2 if t.style == "curly" else 1.0)
     position = (angle + waves) * 38
-    table = r.standard_normal(400).astype(np.float32)
+    table = r.standard_normal(400)
     fine = np.interp(position.ravel() * 2.2 + 200, np.arange(400), table)
     coarse = np.interp(position.ravel() * 0.45 + 200, np.arange(400), table)
-    fine, coarse = (a.astype(np.float32).reshape(x.shape) for a in (fine, coarse))
+    fine, coarse = (a.reshape(x.shape) for a in (fine, coarse))
     lit = 0.78 + 0.30 * np.clip(t.light[0] * x / 0.9 - t.light[1] * (-y) / 1.4, -0.9, 1.2)
     shine = np.exp(-((radius - 0.62 - 0.06 * coarse) / 0.16) ** 2) * np.clip(
         0.5 + 0.8 * math.copysign(1, t.light[0]) * x, 0, 1)
@@ -32,7 +32,7 @@ def strands_of(p: Painter, r: np.random.RandomState, x: Floats, y: Floats) -> Fl
         shine = shine * 0.3
     picture = t.hair * value[..., None]
     gloss = 0.10 + 0.25 * t.hair
-    return (picture + gloss * (shine * (0.7 + 0.3 * fine))[..., None]).astype(np.float32)
+    return picture + gloss * (shine * (0.7 + 0.3 * fine))[..., None]
 
 
 def hair_behind(p: Painter, strands: Floats) -> None:
@@ -42,7 +42,7 @@ def hair_behind(p: Painter, strands: Floats) -> None:
         return
     if t.style == "tied":
         knot = ellipse(-0.35, -1.5, 0.42, 0.36)
-        p.blend(p.mask(p.place(knot, flat=True), 0.01), strands * np.float32(0.8))
+        p.blend(p.mask(p.place(knot, flat=True), 0.01), strands * 0.8)
         return
     if t.style == "curly":
         ring = curve([(0, -1.62 - t.volume), (0.7, -1.45 - t.volume), (a + 0.18, -0.8),
@@ -59,7 +59,7 @@ def hair_behind(p: Painter, strands: Floats) -> None:
                       (0.45, end + 0.05), (-0.45, end + 0.05), (-a - flare + 0.02, end + 0.06),
                       (-a - flare, 0.55), (-a - 0.06, -0.1), (-a - 0.02, -0.85),
                       (-0.62, -1.36 - t.volume)], 160, closed=True)
-    p.blend(p.mask(p.place(ring, flat=True), 0.012), strands * np.float32(0.72))
+    p.blend(p.mask(p.place(ring, flat=True), 0.012), strands * 0.72)
 
 
 def hair_in_front(p: Painter, strands: Floats, face: Floats) -> None:
@@ -108,7 +108,7 @@ def hair_in_front(p: Painter, strands: Floats, face: Floats) -> None:
             [np.sin(np.arange(len(pixels)) * 1.3), np.cos(np.arange(len(pixels)) * 1.1)], 1)
     cover = p.mask(pixels, 0.02 if t.style == "cropped" else 0.008)
     if t.style == "cropped":
-        cover = cover * np.float32(0.85)
+        cover = cover * 0.85
     p.blend(cover, strands)
     if t.style not in ("cropped", "curly"):
         # the parting: a thin line of scalp, and the dark edge of the fringe beside it
@@ -116,9 +116,9 @@ def hair_in_front(p: Painter, strands: Floats, face: Floats) -> None:
                         * [side, 1], flat=True)
         turned = p.place([(side * part, -1.0)], 0.06)
         scalp[0] = 0.5 * (scalp[0] + turned[0])
-        p.paint(ribbon(scalp, np.array([0.035, 0.02, 0.0]) * p.scale), t.skin * np.float32(0.7),
+        p.paint(ribbon(scalp, np.array([0.035, 0.02, 0.0]) * p.scale), t.skin * 0.7,
                 0.8, 0.008)
         edge = curve([(part, -1.0), (0.5 * part, -0.90), (-0.25 * a, sweep - 0.04),
                       (-0.62 * a, sweep + 0.10), (-0.90 * a, sweep + 0.30)])
         edge[:, 0] *= side
-        p.stroke(edge, [0.0, 0.03, 0.03, 0.0], t.hair * np.float32(0.45), 0.5, 0.012, 0.06)
+        p.stroke(edge, [0.0, 0.03, 0.03, 0.0], t.hair * 0.45, 0.5, 0.012, 0.06)

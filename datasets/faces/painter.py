@@ -27,7 +27,7 @@ class Painter:
     def __init__(self, t: Traits):
         self.t = t
         self.scale = min(t.height, t.width) / t.frame
-        self.canvas: Floats = np.zeros((t.height, t.width, 3), np.float32)
+        self.canvas: Floats = np.zeros((t.height, t.width, 3))
         self.middle = (t.width * 0.5 + t.centre[0] * self.scale,
                        t.height * 0.5 - t.centre[1] * self.scale)
 
@@ -55,11 +55,11 @@ class Painter:
     def grid(self, step: int = 1) -> tuple[Floats, Floats]:
         """(x, y) of every step-th pixel's centre in head units, the lean undone."""
         t = self.t
-        x = ((np.arange(0, t.width, step, dtype=np.float32) + 0.5 * (step - 1) - self.middle[0])
+        x = ((np.arange(0, t.width, step, dtype=float) + 0.5 * (step - 1) - self.middle[0])
              / self.scale)[None]
-        y = ((np.arange(0, t.height, step, dtype=np.float32) + 0.5 * (step - 1) - self.middle[1])
+        y = ((np.arange(0, t.height, step, dtype=float) + 0.5 * (step - 1) - self.middle[1])
              / self.scale)[:, None]
-        c, s = np.float32(math.cos(t.roll)), np.float32(math.sin(t.roll))
+        c, s = math.cos(t.roll), math.sin(t.roll)
         return c * x + s * y, c * y - s * x
 
     def mask(self, pixels: NDArray[np.float64], blur: float = 0.0) -> Floats:
@@ -68,7 +68,7 @@ class Painter:
         cv2.fillPoly(mask, [np.round(pixels * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
         if blur:
             mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), blur * self.scale))
-        return mask.astype(np.float32) / np.float32(255)
+        return mask / 255
 
     def blend(self, mask: Floats, colour: Floats) -> None:
         """Lays a colour, or a whole picture, over the canvas where mask is 1."""
@@ -89,7 +89,7 @@ class Painter:
                      cv2.LINE_AA, 4)
         if sigma:
             mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma))
-        cover = mask[..., None].astype(np.float32) * np.float32(opacity / 255)
+        cover = mask[..., None] * opacity / 255
         box = slice(low[1], high[1]), slice(low[0], high[0])
         if within is not None:
             cover *= within[box][..., None]
@@ -136,5 +136,5 @@ def ellipse(u: float, v: float, a: float, b: float, angle: float = 0.0) -> NDArr
 
 def soft_noise(r: np.random.RandomState, height: int, width: int, cells: int) -> Floats:
     """Smooth noise of about unit size with ``cells`` waves across the picture."""
-    small = r.standard_normal((cells + 2, cells + 2)).astype(np.float32)
+    small = r.standard_normal((cells + 2, cells + 2))
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))

@@ -1,5 +1,9 @@
 """One portrait, drawn layer over layer: height x width x 3, uint8, channels B, G, R.
 
+All of it is computed in float64, whose last bits a processor's own vector functions may change, and
+is rounded to 8 bits once, at the end: in float32 a few pixels of some portraits differed between
+processors with AVX-512 and others.
+
 The light comes from one side and shades the head by the angle between light and surface.
 """
 import math
@@ -34,7 +38,7 @@ def draw(t: Traits, r: np.random.RandomState) -> Image:
     contour = outline(t)
     contour_px = p.place(contour, flat=True)
     strands = strands_of(p, r, x, y)
-    shadow = t.skin * np.array([0.42, 0.42, 0.52], np.float32)
+    shadow = t.skin * np.array([0.42, 0.42, 0.52])
 
     hair_behind(p, strands)
     _neck_and_clothes(p, shadow)
@@ -67,20 +71,20 @@ def draw(t: Traits, r: np.random.RandomState) -> Image:
     # A lens: a little darker to the corners, a little soft, a little grain.
     picture *= (1.02 - 0.10 * smoothstep(0.8, 2.2, np.hypot(x, y)))[..., None]
     picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.0022 * t.height))
-    picture += r.normal(0, 0.006, (t.height, t.width, 1)).astype(np.float32)
+    picture += r.normal(0, 0.006, (t.height, t.width, 1))
     return np.asarray(np.clip(picture * 255 + 0.5, 0, 255), np.uint8)
 
 
 def _background(p: Painter, r: np.random.RandomState) -> None:
     t = p.t
     first, second = t.back
-    across = np.linspace(0, 1, t.width, dtype=np.float32)[None, :, None]
-    down = np.linspace(0, 1, t.height, dtype=np.float32)[:, None, None]
+    across = np.linspace(0, 1, t.width)[None, :, None]
+    down = np.linspace(0, 1, t.height)[:, None, None]
     mix = 0.5 * down + 0.5 * (across if t.light[0] < 0 else 1 - across)
     blobs = soft_noise(r, t.height, t.width, 3)[..., None]
     p.canvas = first + (second * 0.75 - first) * np.clip(mix + 0.15 * blobs, 0, 1)
     bright = (1 - across) if t.light[0] < 0 else across
-    p.canvas = (p.canvas * (0.72 + 0.42 * bright)).astype(np.float32)
+    p.canvas = p.canvas * (0.72 + 0.42 * bright)
 
 
 def _neck_and_clothes(p: Painter, shadow: Floats) -> None:
@@ -89,9 +93,9 @@ def _neck_and_clothes(p: Painter, shadow: Floats) -> None:
     neck = curve([(-wide, 0.5), (-wide + 0.02, 1.2), (-wide - 0.12, 1.75), (-1.4, 2.3),
                   (1.4, 2.3), (wide + 0.12, 1.75), (wide - 0.02, 1.2), (wide, 0.5)], 80,
                  closed=True)
-    side = np.float32(0.92 if t.light[0] < 0 else 0.8)
+    side = 0.92 if t.light[0] < 0 else 0.8
     skin = p.mask(p.place(neck, flat=True), 0.008)
-    p.blend(skin, t.skin * side * np.float32(0.86))
+    p.blend(skin, t.skin * side * 0.86)
     far = -math.copysign(1, t.light[0])  # the far side of the neck, and the shadow under the chin
     p.paint(p.place([(far * wide * 1.3, 0.5), (far * wide * 1.6, 2.2), (far * 0.1, 2.2),
                      (far * 0.1, 0.5)], flat=True), shadow, 0.6, 0.09, skin)
@@ -100,7 +104,7 @@ def _neck_and_clothes(p: Painter, shadow: Floats) -> None:
     shirt = curve([(-3, 1.95), (-1.35, 1.62), (-0.72, 1.46), (-0.38, 1.72), (0, 1.84),
                    (0.38, 1.72), (0.72, 1.46), (1.35, 1.62), (3, 1.95), (3, 3), (-3, 3)], 120,
                   closed=True)
-    p.blend(p.mask(p.place(shirt, flat=True), 0.006), t.cloth * np.float32(0.85))
+    p.blend(p.mask(p.place(shirt, flat=True), 0.006), t.cloth * 0.85)
 
 
 def _ears(p: Painter, shadow: Floats) -> None:
@@ -109,12 +113,12 @@ def _ears(p: Painter, shadow: Floats) -> None:
         seen = 1.0 - 1.6 * sign * math.sin(t.yaw)  # the ear turned away goes behind the cheek
         size = float(np.clip(seen, 0.35, 1.15))
         u = sign * (t.half_width - 0.01 + 0.05 * size)
-        lit = np.float32(0.95 if sign * t.light[0] > 0 else 0.66)
+        lit = 0.95 if sign * t.light[0] > 0 else 0.66
         ear = curve([(u - sign * 0.10, -0.22), (u + sign * 0.02 * size, -0.30),
                      (u + sign * 0.10 * size, -0.2), (u + sign * 0.09 * size, 0.02),
                      (u + sign * 0.03 * size, 0.20), (u - sign * 0.04, 0.30),
                      (u - sign * 0.10, 0.2)], 50, closed=True)
-        red = np.array([0.86, 0.88, 1.0], np.float32)
+        red = np.array([0.86, 0.88, 1.0])
         p.paint(p.place(ear, flat=True), t.skin * red * lit, 1.0, 0.006)
         p.paint(p.place(ellipse(u + sign * 0.015, -0.04, 0.035 * size, 0.13), flat=True), shadow,
                 0.5, 0.02)
@@ -122,7 +126,7 @@ def _ears(p: Painter, shadow: Floats) -> None:
 
 def _complexion(p: Painter, r: np.random.RandomState, shadow: Floats, face: Floats) -> None:
     t = p.t
-    flush = t.skin * np.array([0.80, 0.80, 1.04], np.float32)
+    flush = t.skin * np.array([0.80, 0.80, 1.04])
     for sign in (-1, 1):
         p.paint(p.place(ellipse(sign * 0.46, 0.33, 0.2, 0.16)), flush, 0.55, 0.1, face)
         # folds: nose to mouth, and under the eyes
@@ -141,10 +145,10 @@ def _complexion(p: Painter, r: np.random.RandomState, shadow: Floats, face: Floa
     if t.freckles:
         for _ in range(70):
             u, v = r.normal(0, 0.33), r.normal(0.24, 0.11)
-            p.paint(p.place(ellipse(u, v, 0.011, 0.011)), t.skin * np.float32(0.7), 0.55, 0.004,
+            p.paint(p.place(ellipse(u, v, 0.011, 0.011)), t.skin * 0.7, 0.55, 0.004,
                     face)
     if t.mole:
-        p.paint(p.place(ellipse(0.34, 0.52, 0.024, 0.022)), shadow * np.float32(0.5), 0.95, 0.006,
+        p.paint(p.place(ellipse(0.34, 0.52, 0.024, 0.022)), shadow * 0.5, 0.95, 0.006,
                 face)
 
 
@@ -157,7 +161,7 @@ def _shade(p: Painter, face: Floats) -> None:
         px = p.place([(u, v)], lift)[0] - p.middle
         c, s = math.cos(t.roll), math.sin(t.roll)
         cx, cy = (c * px[0] + s * px[1]) / p.scale, (c * px[1] - s * px[0]) / p.scale
-        return np.float32(size) * np.exp(-(((x - cx) / a) ** 2 + ((y - cy) / b) ** 2) * 0.5)
+        return size * np.exp(-(((x - cx) / a) ** 2 + ((y - cy) / b) ** 2) * 0.5)
 
     shift = 0.25 * math.sin(t.yaw)
     inside = 1 - ((x - shift) / (t.half_width * 1.14)) ** 2 - (y / 1.62) ** 2
@@ -177,10 +181,9 @@ def _shade(p: Painter, face: Floats) -> None:
     z = z + bump(0, t.chin - 0.12, 0.07, 0.17, 0.12)
     z = z + bump(0, 0.57, -0.015, 0.03, 0.06, 0.05)
 
-    z = z.astype(np.float32)
-    step = np.float32(2 / p.scale)
-    gx = np.asarray(cv2.Sobel(z, cv2.CV_32F, 1, 0, scale=1 / 8)) / step
-    gy = np.asarray(cv2.Sobel(z, cv2.CV_32F, 0, 1, scale=1 / 8)) / step
+    step = 2 / p.scale
+    gx = np.asarray(cv2.Sobel(z, cv2.CV_64F, 1, 0, scale=1 / 8)) / step
+    gy = np.asarray(cv2.Sobel(z, cv2.CV_64F, 0, 1, scale=1 / 8)) / step
     length = np.sqrt(1 + gx * gx + gy * gy)
     lx, ly, lz = t.light
     toward = (-gx * lx - gy * ly + lz) / length
@@ -192,13 +195,13 @@ def _shade(p: Painter, face: Floats) -> None:
     bright = t.ambient + (1.16 - t.ambient) * diffuse
 
     def full(small: Floats) -> Floats:
-        return np.asarray(cv2.resize(small.astype(np.float32), (t.width, t.height),
+        return np.asarray(cv2.resize(small, (t.width, t.height),
                                      interpolation=cv2.INTER_LINEAR))
 
     # Light scattered in skin is red: shadows fall off later in red than in blue.
     value = np.clip(bright, 0.12, 1.3)[..., None]
-    lit = p.canvas * full(value ** np.array([1.18, 1.08, 0.86], np.float32))
-    lit += full(shine)[..., None] * np.array([0.85, 0.93, 1.0], np.float32)
+    lit = p.canvas * full(value ** np.array([1.18, 1.08, 0.86]))
+    lit += full(shine)[..., None] * np.array([0.85, 0.93, 1.0])
     p.canvas += face[..., None] * (lit - p.canvas)
 
 

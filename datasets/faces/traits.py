@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SMALLEST, LARGEST = 256, 420  # pixels, of each side
 
 Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 def random_of(seed: int, index: int) -> np.random.RandomState:
@@ -27,7 +27,7 @@ def random_of(seed: int, index: int) -> np.random.RandomState:
 
 def bgr(rgb: int) -> Floats:
     """A colour 0xRRGGBB as B, G, R in 0..1."""
-    return np.array([rgb & 255, rgb >> 8 & 255, rgb >> 16], np.float32) / np.float32(255)
+    return np.array([rgb & 255, rgb >> 8 & 255, rgb >> 16]) / 255
 
 
 SKINS = [bgr(c) for c in (0xF6D7C3, 0xEFC7AC, 0xE6B594, 0xD9A27C, 0xC68A62, 0xA96F4A, 0x875436,
@@ -100,7 +100,7 @@ def traits_of(r: np.random.RandomState) -> Traits:
         width = int(np.clip(width, max(SMALLEST, 0.85 * height), min(LARGEST, 1.15 * height)))
     mixed = r.uniform(0, len(SKINS) - 1.001)
     low = int(mixed)
-    skin = SKINS[low] + (SKINS[low + 1] - SKINS[low]) * np.float32(mixed - low)
+    skin = SKINS[low] + (SKINS[low + 1] - SKINS[low]) * (mixed - low)
     dark_skin = mixed > 4.2
     hair = HAIRS[r.randint(0, 3 if dark_skin else len(HAIRS))]
     iris = EYES[r.randint(0, 2 if dark_skin else len(EYES))]
@@ -119,8 +119,8 @@ def traits_of(r: np.random.RandomState) -> Traits:
         yaw=float(np.clip(r.normal(0.06, 0.22), -0.48, 0.48)),
         pitch=float(np.clip(r.normal(0, 0.08), -0.16, 0.16)),
         light=(float(light[0]), float(light[1]), float(light[2])), ambient=r.uniform(0.42, 0.6),
-        skin=(skin * (r.uniform(0.94, 1.03) + r.normal(0, 0.012, 3))).clip(0, 1).astype(np.float32),
-        hair=(hair * r.uniform(0.85, 1.15)).clip(0, 1).astype(np.float32), iris=iris,
+        skin=(skin * (r.uniform(0.94, 1.03) + r.normal(0, 0.012, 3))).clip(0, 1),
+        hair=(hair * r.uniform(0.85, 1.15)).clip(0, 1), iris=iris,
         cloth=CLOTHES[r.randint(len(CLOTHES))],
         back=(BACKGROUNDS[back[0]], BACKGROUNDS[back[1]]),
         half_width=r.uniform(0.80, 0.90) - 0.02 * feminine,
