@@ -137,7 +137,7 @@ DATA = "-m datasets faces --output data"
     ("train-cntk", [SET_UP, DATA],
      "-I -m environment.processors 2 -I -m cntk_impl.dcgan_training --seed 3"),
     ("bench", [SET_UP, DATA], "-m benchmarks --seed 3"),
-    ("test", [SET_UP, DATA], "-m pytest --seed 3"),
+    ("test", [SET_UP, DATA], "-m pytest -n 2 --dist loadfile --seed 3"),
 ])
 def test_a_command_sets_up_what_it_needs_and_runs(fake, command, there, run):
     """Programs that take paths are run where the caller is."""
