@@ -73,6 +73,10 @@ FACTS: Dict[str, Fact] = {
     "seconds_of_parts": Fact({str: float}, ("port/layers",), "how long each part took"),
     "graphs": Fact({str: Keys({"error": str, "notes": [str]})}, ("export",),
                    "of each network's exported graph: why it did not run, or \"\"; remarks"),
+    "classifier": Fact(Keys({"name": str, "title": str, "kernel": str, "weights": str}),
+                       ("pictures",), "which classifier looked at the pictures"),
+    "refused": Fact({str: str}, ("pictures",), "sources whose pictures cannot be classified, and "
+                    "why"),
     "made_from": Fact({str: {str: str}}, ("export", "pictures"), "of other captures, cntk say, "
                       "the arrays and files that it was made from: name to checksum"),
 }

@@ -1,13 +1,13 @@
 """Making captures, and judging captures that are there: two functions that share a folder.
 
-    make(plan, folder, ...)       runs real CNTK, the port and the oracle, and onnxruntime on what
-                                  the two exported, which fill the folder
+    make(plan, folder, ...)       runs real CNTK, the port and the oracle, then onnxruntime on what
+                                  the two exported and a classifier on their pictures
     judge(folder, ...)            reads the folder, and nothing else
     run(plan, folder, ...)        the one and then the other
 
 A folder holds ``plan.json`` and one folder for each capture: ``cntk``, ``port``, ``oracle``,
-``onnx-cntk``, ``onnx-port``, ``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so on.
-What is not there is not judged, and the report says so.
+``onnx-cntk``, ``onnx-port``, ``classifier``, ``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so
+on. What is not there is not judged, and the report says so.
 """
 import time
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,12 @@ from parity.producers.recipes import Sources
 from parity.report import Pictures
 from parity.report.gather import curves, manifest_of, pictures_of
 from parity.stages import registry
-from parity.stages.common import RUNTIME, TWIN, WHO, Captures, Lack, Nothing, Shown
+from parity.stages.common import CLASSIFIER, RUNTIME, TWIN, WHO, Captures, Lack, Nothing, Shown
 from parity.stages.definition import Definition
 from parity.stages.export import ONNX
 from parity.stages.reference import REFERENCE
 
 REPRODUCTION = "reproduction"
-CACHE = jobs.ROOT / "build" / "classifier"
 
 
 def make(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(),  # noqa: B008
@@ -90,25 +89,25 @@ def load(folder: Path) -> Captures:
     cntk, port, oracle = (found.get(role, nothing) for role in ("cntk", "port", "oracle"))
     if port.facts.get("absent"):
         cntk = Shown(cntk, port.facts["absent"])
-    made = {role: one for role, one in found.items() if role.startswith(RUNTIME)}
+    made = {role: one for role, one in found.items()
+            if role.startswith(RUNTIME) or role == CLASSIFIER}
     return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent, made=made)
 
 
 def judge(folder: Path, stages: Sequence[str] | None = None,
-          allowances: Mapping[str, float] | None = None, pictures: bool = True,
-          cache: Path = CACHE) -> tuple[Report, Pictures]:
+          allowances: Mapping[str, float] | None = None, pictures: bool = True
+          ) -> tuple[Report, Pictures]:
     """The report on the captures in a folder: the same captures, the same report.
 
     stages: names, all if None. allowances: name of a policy to what it allows instead. A failure is
     reproduced in ``folder/reproduction``.
 
     Raises PlanError: no such stage. PolicyError: no such policy. CaptureError: no capture there, or
-    one that was changed. ScoreError.
+    one that was changed.
     """
     started = time.monotonic()
     wanted = registry.chosen(stages)
     captures = load(folder)
-    captures.cache = cache
     with policies.changed(allowances or {}):
         report = _report(captures, wanted)
         if report.first_failure is not None:
@@ -137,13 +136,13 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
 
 
 def run(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(),  # noqa: B008
-        stages: Sequence[str] | None = None, cache: Path = CACHE, pictures: bool = True,
+        stages: Sequence[str] | None = None, pictures: bool = True,
         at_once: int = jobs.MOST_AT_ONCE) -> tuple[Report, Pictures]:
     """Makes every capture and judges them. Raises as ``make`` and ``judge``."""
     started = time.monotonic()
     make(plan, folder, console, sources, stages, at_once)
     with console.status("comparing"):
-        report, shown = judge(folder, stages, pictures=pictures, cache=cache)
+        report, shown = judge(folder, stages, pictures=pictures)
     report.seconds = time.monotonic() - started
     return report, shown
 

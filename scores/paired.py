@@ -54,6 +54,38 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one classifier makes of one side's pictures. logits: of all, N x K. truth: of the first
+    few in float64, of what the side prepared itself, if it did. prepared: those, in float64."""
+
+    logits: Array
+    truth: Array
+    prepared: Array | None = None
+
+
+def looked(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner, checked: int
+           ) -> dict[str, Look]:
+    """runner: the classifier that every side's pictures go through. truth: the same in float64.
+    checked: of how many pictures logits are compared with the truth.
+
+    Raises ScoreError: pictures that cannot be classified.
+    """
+    made: dict[str, Look] = {}
+    files: list[tuple[Array, Array]] = []  # those that were classified, and their logits
+    for name, side in sides.items():
+        logits = next((one for same, one in files if np.array_equal(same, side.files)), None)
+        if logits is None:
+            logits = runner(prepared(side.pixels(), spec))[1]
+            files.append((side.files, logits))
+        own = side.logits is not None and side.prepared is not None
+        taken = (side.prepared[:checked] if own and side.prepared is not None
+                 else prepared(side.pixels(checked), spec))
+        made[name] = Look(logits, truth(taken)[1], None if side.prepared is None else prepared(
+            side.pixels(len(side.prepared)).astype(np.float64), spec))
+    return made
+
+
+@dataclass(frozen=True)
 class Link:
     """One judgement. step: of STEPS. side: whose, "" between the two. measured: in the step's unit
     (``judged``). detail: one sentence, if it is too much."""
@@ -83,39 +115,21 @@ def relative(ours: Array, theirs: Array) -> float:
     return float(abs(np.asarray(ours, np.float64) - theirs).max() / size)
 
 
-def judged(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner,
-           checked: int) -> tuple[list[Link], dict[str, NDArray[np.float64]], dict[str, float]]:
+def judged(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str, kernel: str
+           ) -> tuple[list[Link], dict[str, NDArray[np.float64]], dict[str, float]]:
     """Every judgement in order; each side's p(y|x), N x K; each side's score.
 
-    sides: two, by name. runner: the classifier that both sides' pictures go through. truth: the
-    same in float64. checked: of how many pictures logits are compared with the truth.
-    Units: images, largest difference; pictures, part of the values that another whole number came
-    out for; prepared, largest difference; logits, of the largest logit; score, relative.
+    sides: two, by name. looks: of the same. classifier, kernel: what it is called, and how it
+    scales. Units: images, largest difference; pictures, part of the values that another whole
+    number came out for; prepared, largest difference; logits, of the largest logit; score,
+    relative.
 
-    Raises ScoreError: pictures or logits that cannot be scored.
+    Raises ScoreError: logits that cannot be scored.
     """
-    (first, a), (second, b) = sides.items()
-    links = [Link("images", "", float(abs(a.images.astype(np.float64) - b.images).max()),
-                  f"the images of {first} and {second} differ before they are written")]
-    for name, side in sides.items():
-        if side.pictures is None:
-            continue
-        links.append(Link("pictures", name, flipped(side.pictures, written(side.images)),
-                          f"{name}'s picture writer does not write (x / 2 + 1/2) * 255, rounded, "
-                          "in R, G, B"))
-    links.append(Link("pictures", "", flipped(a.files, b.files),
-                      f"the written pictures of {first} and {second} differ"))
-    for name, side in sides.items():
-        if side.prepared is not None:
-            expected = prepared(side.pixels(len(side.prepared)).astype(np.float64), spec)
-            links.append(Link("prepared", name, float(abs(side.prepared - expected).max()),
-                              f"{name} scales or normalises its pictures otherwise than "
-                              f"{spec.name} asks for ({spec.kernel})"))
-    made = {first: runner(prepared(a.pixels(), spec))[1]}
-    made[second] = (made[first] if np.array_equal(a.files, b.files)
-                    else runner(prepared(b.pixels(), spec))[1])
-    links += _of_logits(sides, made, spec, truth, checked)
-    likely = {name: probabilities(logits) for name, logits in made.items()}
+    first, second = sides
+    links = [*_of_pictures(sides), *_prepared(sides, looks, classifier, kernel),
+             *_of_logits(sides, looks, classifier)]
+    likely = {name: probabilities(look.logits) for name, look in looks.items()}
     values = {name: score(p) for name, p in likely.items()}
     for name, side in sides.items():
         if side.score is not None and side.logits is not None:
@@ -129,18 +143,41 @@ def judged(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner,
     return links, likely, values
 
 
-def _of_logits(sides: Mapping[str, Side], made: Mapping[str, Array], spec: Spec, truth: Runner,
-               checked: int) -> list[Link]:
+def _of_pictures(sides: Mapping[str, Side]) -> list[Link]:
+    (first, a), (second, b) = sides.items()
+    links = [Link("images", "", float(abs(a.images.astype(np.float64) - b.images).max()),
+                  f"the images of {first} and {second} differ before they are written")]
+    for name, side in sides.items():
+        if side.pictures is None:
+            continue
+        links.append(Link("pictures", name, flipped(side.pictures, written(side.images)),
+                          f"{name}'s picture writer does not write (x / 2 + 1/2) * 255, rounded, "
+                          "in R, G, B"))
+    links.append(Link("pictures", "", flipped(a.files, b.files),
+                      f"the written pictures of {first} and {second} differ"))
+    return links
+
+
+def _prepared(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str, kernel: str
+              ) -> list[Link]:
+    return [Link("prepared", name, float(abs(side.prepared - expected).max()),
+                 f"{name} scales or normalises its pictures otherwise than {classifier} asks for "
+                 f"({kernel})")
+            for name, side in sides.items()
+            if side.prepared is not None and (expected := looks[name].prepared) is not None]
+
+
+def _of_logits(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str
+               ) -> list[Link]:
     links = []
-    (first, a), (second, b) = made.items()
+    first, second = sides
     for name, side in sides.items():
         own = side.logits is not None and side.prepared is not None
-        taken = (side.prepared[:checked] if own and side.prepared is not None
-                 else prepared(side.pixels(checked), spec))
-        given = side.logits[:checked] if own and side.logits is not None else made[name][:checked]
-        links.append(Link("logits", name, relative(given, truth(taken)[1]),
-                          f"{name}'s classifier says something else than {spec.name} in float64"))
-    links.append(Link("logits", "", relative(b, a),
+        given = side.logits if own and side.logits is not None else looks[name].logits
+        truth = looks[name].truth
+        links.append(Link("logits", name, relative(given[:len(truth)], truth),
+                          f"{name}'s classifier says something else than {classifier} in float64"))
+    links.append(Link("logits", "", relative(looks[second].logits, looks[first].logits),
                       f"the classifier says something else of {second}'s pictures than of "
                       f"{first}'s"))
     return links

@@ -282,6 +282,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "parity/cli/equivalent.py": "the command of scores, which has none of its own",
         "parity/producers/for_score.py": "names the classifier's file, reads what was trained",
         "parity/report/gather.py": "contact sheets",
+        "parity/stages/score.py": "the score's formulas; the classifier ran before",
         "parity/blame/reproduction.py": "writes the one-node graphs of a reproduction",
         "parity/evidence/examine.py": "loads the graph that a defect changes",
         "parity/evidence/matrix.py": "their versions, for the page"},
@@ -319,8 +320,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "parity/evidence/pool.py": "for the process that all others are forked from"},
 }
 YET: dict[str, dict[str, str]] = {
-    "the_judge_knows_no_framework": {
-        "parity/stages/score.py": "the classifier becomes a producer"},
     "the_command_line": {
         "benchmarks/adam.py": "its command line moves to __main__",
         "benchmarks/image_reader.py": "its command line moves to __main__",

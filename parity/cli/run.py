@@ -58,8 +58,8 @@ def command(
                         "one, or the .py file that docs/judge-your-port.md describes")
     console = console_of(quiet)
     with made_whole(output) as making:
-        files = for_score.prepare(plan, Path(making), console, comparison.CACHE, trained
-                                  ) if SCORE in chosen else for_score.NOTHING
+        files = for_score.prepare(plan, Path(making), console, trained) \
+            if SCORE in chosen else for_score.NOTHING
         sources = recipes.Sources(port.resolve(), reference, mapping, files)
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)
         if report.reproduction:

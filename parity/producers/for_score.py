@@ -23,6 +23,7 @@ from scores.generators import captured_arrays
 
 ITERATIONS, MINIBATCH = 200, 4  # 4 minutes on two idle cores; faces can be told from noise
 TRAINED = ROOT / "build" / "trained"
+CACHE = ROOT / "build" / "classifier"
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,13 @@ class ForScore:
 NOTHING = ForScore()
 
 
-def prepare(plan: Plan, folder: Path, console: Console, cache: Path,
-            trained: bool = True) -> ForScore:
+def prepare(plan: Plan, folder: Path, console: Console, trained: bool = True) -> ForScore:
     """Trains the generator if it is not there, and names the classifier to CNTK.
 
     Raises ProducerError: the training failed; what it did is kept, and the next try goes on.
     ScoreError: the classifier cannot be had.
     """
-    classifier = registry.load(cache=cache)
+    classifier = registry.load(cache=CACHE)
     spec = classifier.spec
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "classifier.json"

@@ -10,7 +10,7 @@ from captures.lockstep import FOLLOWER, LEADER
 from captures.plan import Plan
 from environment import find_python, processors
 from parity.golden.store import certificate_of
-from parity.producers.for_score import NOTHING, ForScore
+from parity.producers.for_score import CACHE, NOTHING, ForScore
 from parity.producers.jobs import ROOT, Job, ProducerError
 
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
@@ -163,6 +163,15 @@ def runtime_job(plan: Plan, folder: Path, side: str, waits: tuple[str, ...] = ()
                may_fail=side == "port")
 
 
+def classifier_job(plan: Plan, folder: Path, waits: tuple[str, ...] = ()) -> Job:
+    """A classifier on both sides' pictures."""
+    return Job("classifier", [
+        sys.executable, "-m", "scores.capture", "--plan", plan_file(folder),
+        "--cntk", folder / "cntk", "--port", folder / "port", "--cache", CACHE,
+        "--output", folder / "classifier"], folder / "classifier", after=waits,
+        slots=plan.threads, environment={"OMP_NUM_THREADS": str(plan.threads)})
+
+
 def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
               parts: str = "", roles: Collection[str] = ()) -> list[Job]:
     """parts: of the port's captures, as in ``port_job``. roles: of what is made of those captures
@@ -176,6 +185,8 @@ def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
     if not sources.is_adapter:  # which exports nothing
         jobs += [runtime_job(plan, folder, side, tuple(dict.fromkeys(("cntk", side))))
                  for side in ("cntk", "port") if f"onnx-{side}" in roles]
+    if "classifier" in roles:
+        jobs.append(classifier_job(plan, folder, ("cntk", "port")))
     if plan.twin_iterations and not sources.is_adapter:
         jobs += twin_jobs(plan, folder, sources.port, reference)
     return jobs

@@ -6,8 +6,8 @@ from parity.judge.results import Check
 from parity.report import Pictures
 from parity.report.pictures import Sheet
 from parity.stages import common
-from parity.stages import score as score_stage
 from parity.stages import twin as twin_stage
+from scores import sides
 from scores.page import contact_sheet
 
 HISTOGRAM_SAMPLE = 20_000
@@ -52,18 +52,18 @@ def pictures_of(captures: common.Captures) -> Pictures:
               for capture in (captures.cntk, captures.port)]
     if not any(isinstance(one, Check) for one in images):
         made.images = (images[0], images[1])  # type: ignore[assignment]
-    made.sheets = [sheet for source in score_stage.sources(captures.spec)
+    made.sheets = [sheet for source in sides.sources(captures.spec)
                    if (sheet := _sheet(captures, source)) is not None]
     return made
 
 
 def _sheet(captures: common.Captures, source: str) -> Sheet | None:
     """The first pictures of a source, as both sides wrote them; None where one has none."""
-    found = [common.array_or_failure(capture, score_stage.WRITTEN.format(source))
+    found = [common.array_or_failure(capture, sides.WRITTEN.format(source))
              for capture in (captures.cntk, captures.port)]
     cntk, port = found
     if isinstance(cntk, Check) or isinstance(port, Check):
         return None
     same = np.array_equal(cntk[:SHOWN], port[:SHOWN])
-    return Sheet(score_stage.sources(captures.spec)[source][1], contact_sheet(list(cntk[:SHOWN])),
+    return Sheet(sides.sources(captures.spec)[source][1], contact_sheet(list(cntk[:SHOWN])),
                  None if same else contact_sheet(list(port[:SHOWN])), len(cntk[:SHOWN]), len(cntk))

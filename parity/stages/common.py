@@ -3,7 +3,6 @@ import fnmatch
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,11 @@ from parity.judge.results import Check
 
 TWIN = "twin-"
 RUNTIME = "onnx-"  # and whose export it ran
+CLASSIFIER = "classifier"
 WHO = {"cntk": "CNTK", "port": "the port", "oracle": "the float64 oracle",
        f"{RUNTIME}cntk": "onnxruntime on CNTK's export",
        f"{RUNTIME}port": "onnxruntime on the port's export",
+       CLASSIFIER: "the classifier",
        f"{TWIN}cntk": "CNTK's twin run", f"{TWIN}port": "the port's twin run"}
 
 
@@ -49,10 +50,14 @@ class Shown(Capture):
 
     def __init__(self, whole: Capture, absent: Mapping[str, str]) -> None:
         self.__dict__.update(whole.__dict__)
+        self.whole = whole
         self.hidden = {name: why for name in whole for pattern, why in absent.items()
                        if fnmatch.fnmatchcase(name, pattern)}
         self.entries = {name: entry for name, entry in whole.entries.items()
                         if name not in self.hidden}
+
+    def checksum(self, name: str) -> str:
+        return self.whole.checksum(name)
 
     @property
     def lines(self) -> list[str]:
@@ -68,7 +73,7 @@ class Captures:
     program in float64, whoever's port is judged.
 
     twins: "cntk", "port" and "rerun1" .. of the twin run; empty where it was not asked for. made:
-    role to what was made of these captures: "onnx-cntk", "onnx-port".
+    role to what was made of these captures: "onnx-cntk", "onnx-port", "classifier".
     absent: role to why its capture is not there. lacks: stage to why it could not be judged, as far
     as the stages before have come; judged: those that could. found: what a stage found besides its
     checks, by the stage's name.
@@ -84,7 +89,6 @@ class Captures:
     judged: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Capture] = field(default_factory=dict)
-    cache: Path = Path()
 
     def of(self, role: str) -> Capture | None:
         """The capture of a role, ``twin-port`` say; None where there is none."""

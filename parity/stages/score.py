@@ -1,10 +1,9 @@
 """The Inception Score's formula on pictures that both sides made from the same latents and weights.
 
-Three sources, each by the side's own hands: the generator of the plan's state, a generator that
-has been trained (where one was given), and the data set through reader and normalisation. The
-pictures are those that the side's own writer wrote to files. They go through one classifier, and
-every step is judged where it is taken (``scores/paired.py``), so that a difference says where it
-began; CNTK looks at some of them itself, in its own process.
+Each source of pictures (``scores/sides.py``) is by the side's own hands, down to the files that its
+own writer wrote. They went through one classifier, whose capture is read here, and every step is
+judged where it is taken (``scores/paired.py``), so that a difference says where it began; CNTK
+looked at some of them itself, in its own process.
 
 The classifier is EfficientNet-Lite0 by default, so the number is not a paper's Inception Score.
 """
@@ -13,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from captures.errors import CaptureError
 from captures.format import Capture
-from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.policies import (
     LOGITS,
@@ -26,19 +25,18 @@ from parity.judge.policies import (
 )
 from parity.judge.policies import SCORE as POLICY
 from parity.judge.results import Check, Stage
-from parity.stages.common import Captures, array_or_failure
-from parity.stages.definition import Definition, only
-from scores.classifiers import registry
-from scores.classifiers.base import Classifier
+from parity.stages.common import CLASSIFIER, Captures
+from parity.stages.definition import Definition, Needs, only
+from scores.capture.looks import look_of
 from scores.errors import ScoreError
 from scores.evaluate import carrying
 from scores.inception_score import interval
 from scores.paired import Link, Side, judged
+from scores.sides import compared, side_of, sources
 
-WRITTEN = "score/{}/written/pictures"
-CHECKED = 4  # pictures whose logits are compared with float64
 POLICY_OF: dict[str, Policy] = {"images": OUTPUT, "pictures": PICTURES, "prepared": PREPARED,
                                 "logits": LOGITS, "score": POLICY}
+RESAMPLES = 200
 
 
 def policy_of(link: Link) -> Policy:
@@ -46,54 +44,43 @@ def policy_of(link: Link) -> Policy:
     return LOGITS_CHAIN if link.step == "logits" and not link.side else POLICY_OF[link.step]
 
 
-RESAMPLES = 200
-TRAINED, FACES = "trained", "faces"
-
-
-def sources(spec: Spec) -> dict[str, tuple[str, str]]:
-    """Second part of the arrays' names to the name of the images, and a title."""
-    return {spec.maker.name: (spec.images, "the plan's state"),
-            TRAINED: (f"score/{TRAINED}/{spec.maker.last}/images", "a trained model"),
-            FACES: (f"score/{FACES}/normalised/images", "the data set")}
-
-
 def judge(made: Stage, captures: Captures) -> None:
-    """Raises ScoreError: the classifier cannot be had."""
-    threads = int(captures.plan["threads"])
-    classifier = registry.load(cache=captures.cache, threads=threads)
-    truth = registry.load(runtime="torch", double=True, cache=captures.cache)
+    by = captures.of(CLASSIFIER)
+    assert by is not None  # the stage needs it
     figures: dict[str, float] = {}
-    for source, (name, title) in sources(captures.spec).items():
-        if name == captures.spec.images or (
-                name in captures.cntk and makes_pictures(captures.port, captures.spec)):
-            _judge_source(made, captures, source, classifier, truth, figures)
+    for source, (_, title) in sources(captures.spec).items():
+        if compared(source, captures.cntk, captures.port):
+            _judge_source(made, captures, source, by, figures)
         else:
             made.notes.append(f"No pictures of {title}: none were asked for, or a port has no "
                               "program for them.")
-    made.notes.append(f"By {classifier.spec.title}; weights {classifier.weights}. Compare it only "
-                      "with scores by the same classifier, of as many pictures.")
+    about = by.facts["classifier"]
+    made.notes.append(f"By {about['title']}; weights {about['weights']}. Compare it only with "
+                      "scores by the same classifier, of as many pictures.")
     captures.found["score"] = figures
 
 
-def _judge_source(made: Stage, captures: Captures, source: str, classifier: Classifier,
-                  truth: Classifier, figures: dict[str, float]) -> None:
+def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
+                  figures: dict[str, float]) -> None:
     sides: dict[str, Side] = {}
     for who, capture in (("cntk", captures.cntk), ("port", captures.port)):
-        side = side_of(capture, source, captures.spec)
-        if isinstance(side, Check):
-            made.checks.append(side)
-        else:
-            sides[who] = side
+        try:
+            sides[who] = side_of(capture, source)
+        except CaptureError as error:
+            made.checks.append(judgements.missing(f"{source}/images/{who}", str(error)))
     if len(sides) < 2:
         return
     if sides["cntk"].images.shape != sides["port"].images.shape:
         made.checks.append(judgements.other_shape(
             f"{source}/images/apart", sides["port"].images, sides["cntk"].images))
         return
+    about = by.facts["classifier"]
     try:
-        links, likely, values = judged(sides, classifier.spec, classifier.of_prepared,
-                                       truth.of_prepared, CHECKED)
-    except ScoreError as error:  # NaN, say
+        if source in by.facts["refused"]:
+            raise ScoreError(by.facts["refused"][source])
+        links, likely, values = judged(sides, {who: look_of(by, source, who) for who in sides},
+                                       about["name"], about["kernel"])
+    except (CaptureError, ScoreError) as error:  # NaN, say
         made.checks.append(judgements.missing(f"{source}/images/score", str(error)))
         return
     maker = captures.spec.maker
@@ -105,29 +92,6 @@ def _judge_source(made: Stage, captures: Captures, source: str, classifier: Clas
     title = sources(captures.spec)[source][1]
     made.notes.append(f"{title}: score {values['cntk']:.6g} of {len(likely['cntk'])} pictures; "
                       f"classes that carry it: {top}.")
-
-
-def makes_pictures(capture: Capture, spec: Spec) -> bool:
-    """Whether its program has a reader and a picture writer: then it has to have all of them."""
-    return any(WRITTEN.format(source) in capture for source in sources(spec))
-
-
-def side_of(capture: Capture, source: str, spec: Spec) -> Side | Check:
-    """What a capture holds of a source, or the failed check of what it lacks."""
-    images = array_or_failure(capture, sources(spec)[source][0])
-    if isinstance(images, Check):
-        return images
-    written: np.ndarray | None = None
-    if makes_pictures(capture, spec):
-        found = array_or_failure(capture, WRITTEN.format(source))
-        if isinstance(found, Check):
-            return found
-        written = found
-    own = f"score/{source}/classifier"
-    if f"{own}/logits" not in capture:
-        return Side(images, written)
-    return Side(images, written, capture[f"{own}/prepared"], capture[f"{own}/logits"],
-                float(capture[f"{own}/value"]))
 
 
 def _check(source: str, link: Link, nudge: float) -> Check:
@@ -158,4 +122,5 @@ def _figures(figures: dict[str, float], before: str, likely: Mapping[str, np.nda
 SCORE = Definition(
     "score", "Inception Score's formula on pictures of both sides, by EfficientNet-Lite0",
     "1e-5 of the score; every step to it on its own", judge,
-    only("cntk", "port", arrays=("score",)), ("evaluation",))
+    {**only("cntk", "port", arrays=("score",)), CLASSIFIER: Needs(facts=("classifier",))},
+    ("evaluation",))

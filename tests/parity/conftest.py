@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from parity import comparison
 from parity.evidence import plans
 from parity.evidence.reference import make_reference
 from parity.producers import for_score
@@ -21,5 +20,5 @@ def reference(tmp_path_factory) -> Path:
     cntk_environment_or_fail()
     folder, console = tmp_path_factory.mktemp("reference"), Console(quiet=True)
     plan = plans.plan_of(MAP_FILE, whole=True)
-    files = for_score.prepare(plan, folder / "score", console, comparison.CACHE, trained=False)
+    files = for_score.prepare(plan, folder / "score", console, trained=False)
     return make_reference(plan, folder / "made", console, files)

@@ -28,7 +28,7 @@ from parity.stages.export import ONNX
 
 COPIED = "                tensor.copy_(torch.from_numpy(np.require(arrays[name], " \
          'requirements="W")))\n'
-ALL = ("cntk", "port", "oracle", "onnx-cntk", "onnx-port")
+ALL = ("cntk", "port", "oracle", "onnx-cntk", "onnx-port", "classifier")
 STAGES = ("reader", "state", "forward/evaluation", "onnx", "score")
 
 
@@ -47,7 +47,8 @@ def captured(reference, plan, tmp_path_factory) -> Path:
                                     parts="seed,evaluation",
                                     for_score=ForScore(classifier=reference.parent / "score"
                                                        / "classifier.json")),
-                   recipes.runtime_job(plan, folder, "port", ("port",))],
+                   recipes.runtime_job(plan, folder, "port", ("port",)),
+                   recipes.classifier_job(plan, folder, ("port",))],
                   plan, folder, Console(quiet=True))
     return folder
 
@@ -71,8 +72,8 @@ def with_change(captured, folder, name, change, who="port") -> Path:
     return folder
 
 
-def judged(folder, stages, cache):
-    return comparison.judge(folder, stages, pictures=False, cache=cache)[0]
+def judged(folder, stages):
+    return comparison.judge(folder, stages, pictures=False)[0]
 
 
 def swapped(array):
@@ -83,7 +84,7 @@ def swapped(array):
 
 
 def test_the_port_agrees(captured, plan, tmp_path):
-    report, pictures = comparison.judge(captured, STAGES, cache=tmp_path)
+    report, pictures = comparison.judge(captured, STAGES)
     assert report.passed, report.first_failure
     assert {stage.name for stage in report.stages} == set(STAGES)
     assert report.blame == report.reproduction == ""
@@ -102,7 +103,7 @@ def test_the_port_agrees(captured, plan, tmp_path):
 def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, name, stage, place):
     folder = with_change(captured, tmp_path / "changed", name, swapped if "/probe/" not in name
                          else lambda array: array + np.float32(1))
-    report = judged(folder, (stage,), tmp_path)
+    report = judged(folder, (stage,))
     assert not report.passed and report.blame == "port"
     found = report.first_failure
     assert found is not None and (found[0].name, found[1].place) == (stage, place)
@@ -119,17 +120,26 @@ def test_a_changed_array_is_named_and_kept_as_a_case(captured, plan, tmp_path, n
 def test_an_array_of_nan_is_a_failure_with_a_sentence(captured, plan, tmp_path):
     name = "forward/evaluation/generator/bn2/output"
     folder = with_change(captured, tmp_path / "changed", name, lambda array: array * np.nan)
-    report = judged(folder, ("forward/evaluation", "onnx"), tmp_path)
+    report = judged(folder, ("forward/evaluation", "onnx"))
     failed = [check for stage in report.stages for check in stage.checks if not check.passed]
     assert any("holds NaN" in check.detail for check in failed)
+
+
+def looked_at(folder, plan):
+    """A classifier looks at the changed pictures."""
+    (folder / "classifier").unlink()
+    jobs.run_jobs([recipes.classifier_job(plan, folder)], plan, folder, Console(quiet=True))
+    return folder
 
 
 def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_path):
     """A port without its tanh: what is beyond [-1, 1] cannot be classified."""
     folder = with_change(captured, tmp_path / "changed", "score/generator/tanh7/images",
                          lambda array: array * np.float32(5))
-    report = judged(folder, ("score",), tmp_path)
-    (stage,) = report.stages
+    assert judged(folder, ("score",)).stages[0].not_judged == (
+        "the classifier was made from another score/generator/tanh7/images of the port: run the "
+        "comparison again")
+    (stage,) = judged(looked_at(folder, plan), ("score",)).stages
     first = stage.first_failure
     assert first is not None and first.place == "generator/images/apart" and first.detail
 
@@ -140,7 +150,7 @@ def test_images_that_are_none_are_a_failure_with_a_sentence(captured, plan, tmp_
 ])
 def test_a_wrong_picture_writer_is_named(captured, plan, tmp_path, change, says):
     folder = with_change(captured, tmp_path / "changed", "score/faces/written/pictures", change)
-    report = judged(folder, ("score",), tmp_path)
+    report = judged(looked_at(folder, plan), ("score",))
     first = report.stages[0].first_failure
     assert first is not None and first.place == "faces/pictures/port" and says in first.detail
 
@@ -150,7 +160,7 @@ def test_where_the_forward_pass_fails_no_exporter_is_blamed(captured, plan, tmp_
     monkeypatch.setattr(comparison, "of_exports", None)  # nobody asks it
     changed = with_change(captured, tmp_path / "changed",
                           "local/forward/evaluation/generator/conv1/output", swapped)
-    report = judged(changed, ("forward/evaluation", "onnx"), tmp_path)
+    report = judged(changed, ("forward/evaluation", "onnx"))
     assert report.blame == "port"
 
 
@@ -164,7 +174,7 @@ def test_a_port_that_stops_on_the_way_keeps_what_it_had(captured, reference, pla
                        plan, tmp_path, Console(quiet=True))
     for name in ("cntk", "oracle"):
         (tmp_path / name).symlink_to((captured / name).resolve())
-    report = judged(tmp_path, ("structure", "state", "whole"), tmp_path)
+    report = judged(tmp_path, ("structure", "state", "whole"))
     found = report.first_failure
     assert found is not None
     assert (found[0].name, found[1].place) == ("structure", "generator/conv7/bias")
@@ -224,9 +234,9 @@ def test_a_runtime_within_cntks_own_nudges_is_not_blamed(captured, tmp_path):
     assert not ONNX(nudged(captures, 5e-3)).passed
 
 
-def test_a_run_of_another_export_is_not_judged(captured, tmp_path):
+def test_a_run_of_another_export_is_not_judged(captured):
     """What onnxruntime made of a file says nothing of another one."""
-    captures = captures_of(captured, tmp_path)
+    captures = comparison.load(captured)
     entry = captures.port.attached["generator.onnx"]
     captures.port.attached["generator.onnx"] = entry._replace(sha256="0" * 64)
     assert ONNX(captures).not_judged == (
@@ -237,7 +247,7 @@ def test_a_run_of_another_export_is_not_judged(captured, tmp_path):
 def test_an_older_run_without_onnxruntimes_captures(captured, tmp_path):
     for name in ("cntk", "port", "oracle"):
         (tmp_path / name).symlink_to((captured / name).resolve())
-    report = judged(tmp_path, ("state", "onnx", "whole"), tmp_path)
+    report = judged(tmp_path, ("state", "onnx", "whole"))
     assert report.passed and "there is no whole capture in" in report.stages[1].not_judged
 
 
@@ -281,7 +291,7 @@ def test_the_command_names_the_layer_whose_filters_were_exchanged(tmp_path, capf
 
 def test_judging_again_gives_the_same_report(captured, tmp_path):
     def told():
-        report = judged(captured, STAGES, tmp_path)
+        report = judged(captured, STAGES)
         made = report.as_dict()
         return [(stage["name"], stage["checks"]) for stage in made["stages"]]
     assert told() == told()
@@ -290,13 +300,13 @@ def test_judging_again_gives_the_same_report(captured, tmp_path):
 def test_other_allowances(captured, tmp_path):
     """A port with CNTK's bits passes the sharpest; a runtime does not."""
     report, _ = comparison.judge(captured, ("forward/evaluation", "onnx"),
-                                 {"onnx": 0.0, "nudge": 0.0}, pictures=False, cache=tmp_path)
+                                 {"onnx": 0.0, "nudge": 0.0}, pictures=False)
     assert not report.passed and report.first_failure[0].name == "onnx"
 
 
-def test_what_is_not_there_is_not_judged(captured, tmp_path):
+def test_what_is_not_there_is_not_judged(captured):
     """Of this capture only two parts were made, and nothing failed."""
-    report = judged(captured, None, tmp_path)
+    report = judged(captured, None)
     assert report.passed
     said = dict(line.split(" was not judged: ") for line in report.coverage)
     assert set(said) == {"reference", "forward/training", "gradient/d", "forward/g_step",
@@ -308,7 +318,7 @@ def test_what_is_not_there_is_not_judged(captured, tmp_path):
 
 
 def test_where_nothing_can_be_judged_nothing_agrees(captured, tmp_path):
-    report = judged(captured, ("gradient/g", "whole"), tmp_path)
+    report = judged(captured, ("gradient/g", "whole"))
     assert not report.passed and len(report.coverage) == 2
     assert facts.verdict(report) == "NOT JUDGED"
 
@@ -318,7 +328,7 @@ def test_a_port_that_is_not_there(captured, tmp_path):
     for name in ("cntk", "oracle"):
         (tmp_path / name).symlink_to((captured / name).resolve())
     (tmp_path / "port.failed").write_text("the port was ended by SIGKILL")
-    report = judged(tmp_path, ("state", "score", "whole"), tmp_path)
+    report = judged(tmp_path, ("state", "score", "whole"))
     assert [stage.not_judged for stage in report.stages[:2]] == [
         "the port was ended by SIGKILL"] * 2
     assert not report.passed and report.first_failure[1].place == "port/capture/whole"
@@ -326,4 +336,4 @@ def test_a_port_that_is_not_there(captured, tmp_path):
 
 def test_a_folder_without_captures(tmp_path):
     with pytest.raises(CaptureError, match="there is no capture in"):
-        judged(tmp_path, None, tmp_path)
+        judged(tmp_path, None)

@@ -10,7 +10,7 @@ from parity.stages.score import policy_of
 from scores.classifiers.base import Spec, prepared
 from scores.evaluate import probabilities
 from scores.inception_score import score
-from scores.paired import STEPS, Side, judged, written
+from scores.paired import STEPS, Side, judged, looked, written
 
 SPEC = Spec("small", "small", 24, "bilinear", 127.0, 128.0, 6, 0)
 WEIGHT = np.random.RandomState(1).normal(size=(3 * 4, 6))
@@ -51,8 +51,9 @@ LOOKED.score = score(probabilities(LOOKED.logits))
 
 def began(cntk: Side, port: Side) -> tuple[str, str] | None:
     """Step and side of the first judgement that fails, by the stage's own policies."""
-    links, _, _ = judged({"cntk": cntk, "port": port}, SPEC, classifier(np.float32),
-                         classifier(np.float64), 4)
+    sides = {"cntk": cntk, "port": port}
+    looks = looked(sides, SPEC, classifier(np.float32), classifier(np.float64), 4)
+    links, _, _ = judged(sides, looks, SPEC.name, SPEC.kernel)
     assert [link.step for link in links] == sorted(
         (link.step for link in links), key=STEPS.index), "not in the order in which they spread"
     for link in links:
