@@ -14,6 +14,13 @@ from environment import find_python, set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS_CNTK = "needs real CNTK, and this machine has no Python 3.6 for it"
+NEEDS_TRITON = "needs Triton, which this environment has not"
+MISSING = {
+    NEEDS_CNTK: ("real CNTK", "This machine has no Python 3.6 for it (CNTK_PYTHON=none, or none "
+                 "was found)."),
+    NEEDS_TRITON: ("Triton", "The GPU's kernels were not interpreted: .venv-torch/bin/python -m "
+                   "pip install -r requirements-triton.txt (0.3 GB), then again."),
+}
 
 
 @cache
@@ -40,18 +47,18 @@ def cntk_environment_or_fail() -> Path:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Says last, and loudly, which tests were not run for want of CNTK."""
+    """Says last, and loudly, which tests were not run for want of CNTK or Triton."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    files = Counter(report.nodeid.partition("::")[0]
-                    for report in (terminal.stats.get("skipped", ()) if terminal else ())
-                    if NEEDS_CNTK in str(report.longrepr))
-    if files:
-        terminal.section(f"NOT RUN: {files.total()} tests need real CNTK", sep="!", yellow=True,
-                         bold=True)
-        terminal.line("This machine has no Python 3.6 for it (CNTK_PYTHON=none, or none was "
-                      "found).", yellow=True)
-        for name, count in sorted(files.items()):
-            terminal.line(f"{count:5} of {name}", yellow=True)
+    skipped = terminal.stats.get("skipped", ()) if terminal else ()
+    for reason, (what, why) in MISSING.items():
+        files = Counter(report.nodeid.partition("::")[0] for report in skipped
+                        if reason in str(report.longrepr))
+        if files:
+            terminal.section(f"NOT RUN: {files.total()} tests need {what}", sep="!", yellow=True,
+                             bold=True)
+            terminal.line(why, yellow=True)
+            for name, count in sorted(files.items()):
+                terminal.line(f"{count:5} of {name}", yellow=True)
 
 
 class CNTK:

@@ -7,19 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_port.native import single_library
+from torch_port.rounding import has_the_order
 
 LOG_OF_TINY = -85.1
 SMALLEST_IN_LOG = 1e-37
 
 
 def _by_the_c_library(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """expf, logf or tanhf of float32 on the CPU; elsewhere PyTorch's, in double and rounded."""
-    if x.dtype != torch.float32 or x.device.type != "cpu":
+    """expf, logf or tanhf of float32 where CNTK is followed, of a GPU's values too; elsewhere
+    PyTorch's, in double and rounded."""
+    if x.dtype != torch.float32 or not has_the_order(x):
         return function(x.double()).to(x.dtype)
-    x = x.contiguous()
+    there, x = x.device, x.cpu().contiguous()
     y = torch.empty_like(x)
     getattr(single_library(), f"{name}_all")(x.data_ptr(), y.data_ptr(), x.numel())
-    return y
+    return y.to(there)
 
 
 def _exp(x: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def _log(x: Tensor) -> Tensor:
 class _Log(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
-        output = torch.where(z < SMALLEST_IN_LOG, LOG_OF_TINY, _log(z))
+        output = _log(z).masked_fill(z < SMALLEST_IN_LOG, LOG_OF_TINY)
         ctx.save_for_backward(output)
         return output
 
@@ -47,7 +49,7 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         q = _exp(-x.abs()).float()
-        output = (torch.where(x > 0, 1.0, q) / (1 + q)).to(x.dtype)
+        output = (q.masked_fill(x > 0, 1.0) / (1 + q)).to(x.dtype)
         ctx.save_for_backward(output)
         return output
 

@@ -59,6 +59,7 @@ from torch.autograd.function import once_differentiable
 
 from torch_port import ranks
 from torch_port.native import Shape, batch_norm_library
+from torch_port.rounding import has_the_order
 
 # Below that many values a thread costs more to start than it saves.
 VALUES_PER_THREAD = 1 << 20
@@ -114,11 +115,11 @@ class BatchNormalization(nn.Module):
         return y
 
     def _rounds_as_cntk(self, x: Tensor) -> bool:
-        """Whether CNTK's arithmetic is at hand: float32 on the CPU. A trace and an export, which
-        want one BatchNormalization node, take PyTorch's. So does an x of another shape, which
-        PyTorch's refuses."""
+        """Whether CNTK's arithmetic is at hand: float32 on the CPU, or on a GPU that was
+        asked. A trace and an export, which want one BatchNormalization node, take PyTorch's. So
+        does an x of another shape, which PyTorch's refuses."""
         return (not torch.jit.is_tracing() and not torch.compiler.is_compiling()
-                and x.device.type == self.scale.device.type == "cpu"
+                and x.device == self.scale.device and has_the_order(x)
                 and x.dtype == self.scale.dtype == torch.float32
                 and x.ndim == 4 and x.shape[1] == self.channels and x.numel() > 0)
 
@@ -156,9 +157,13 @@ class _AsMKL(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float
                 ) -> tuple[Tensor, Tensor, Tensor]:
         x, scale, bias = x.contiguous(), scale.contiguous(), bias.contiguous()
-        y, mean, variance = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
-        _over_channels(batch_norm_library().batch_norm_forward, x, (x, scale, bias), epsilon,
-                       (y, mean, variance))
+        if x.is_cuda:
+            from torch_port.gpu import batch_norm as on_gpu  # imports Triton
+            y, mean, variance = on_gpu.forward(x, scale, bias, epsilon)
+        else:
+            y, mean, variance = (torch.empty_like(like) for like in (x, scale, scale))
+            _over_channels(batch_norm_library().batch_norm_forward, x, (x, scale, bias), epsilon,
+                           (y, mean, variance))
         ctx.save_for_backward(x, scale, mean, variance)
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
@@ -168,6 +173,9 @@ class _AsMKL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, scale, mean, variance = ctx.saved_tensors
+        if x.is_cuda:
+            from torch_port.gpu import batch_norm as on_gpu
+            return *on_gpu.backward(x, g.contiguous(), scale, mean, variance, ctx.epsilon), None
         gradients = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
         _over_channels(batch_norm_library().batch_norm_backward, x,
                        (x, g.contiguous(), scale, mean, variance), ctx.epsilon, gradients)

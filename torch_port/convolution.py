@@ -28,16 +28,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from torch_port.products import (
-    NO_PADS,
-    Pads,
-    Pair,
-    backward_data,
-    backward_weight,
-    correlate,
-)
+from torch_port import products
+from torch_port.products import NO_PADS, Pads, Pair
 from torch_port.ranks import whole
 from torch_port.rounding import cntk_threads, follows_cntk
+
+
+def products_of(x: Tensor) -> Any:
+    """The module that makes the three products where x is."""
+    if x.device.type == "cpu":
+        return products
+    from torch_port.gpu import products as on_gpu  # imports Triton
+    return on_gpu
 
 
 class _Convolution(torch.autograd.Function):
@@ -45,17 +47,18 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return correlate(x.detach(), weight.detach(), stride, NO_PADS)
+        return products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, _ = ctx.needs_input_grad
-        return (backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]))
+        made = products_of(x)
+        return (made.backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]))
                 if of_x else None,
-                backward_weight(whole(g), whole(x), tuple(weight.shape[2:]), ctx.stride, NO_PADS,
-                                cntk_threads())
+                made.backward_weight(whole(g), whole(x), tuple(weight.shape[2:]), ctx.stride,
+                                     NO_PADS, cntk_threads())
                 if of_weight else None, None)
 
 
@@ -65,7 +68,7 @@ class _Transposed(torch.autograd.Function):
                 ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.pads = stride, pads
-        return backward_data(x.detach(), weight.detach(), stride, pads, size)
+        return products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size)
 
     @staticmethod
     @once_differentiable
@@ -73,9 +76,10 @@ class _Transposed(torch.autograd.Function):
                  ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, *_ = ctx.needs_input_grad
-        return (correlate(g, weight, ctx.stride, ctx.pads) if of_x else None,
-                backward_weight(whole(x), whole(g), tuple(weight.shape[2:]), ctx.stride, ctx.pads,
-                                cntk_threads())
+        made = products_of(x)
+        return (made.correlate(g, weight, ctx.stride, ctx.pads) if of_x else None,
+                made.backward_weight(whole(x), whole(g), tuple(weight.shape[2:]), ctx.stride,
+                                     ctx.pads, cntk_threads())
                 if of_weight else None, None, None, None)
 
 

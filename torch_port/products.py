@@ -118,7 +118,7 @@ def _steps(values: int, rows: Table, offsets: Table, packed: Packed, taps: list[
 
 
 @lru_cache(maxsize=256)
-def _grid(*axes: tuple[int, int]) -> Table:
+def lattice(*axes: tuple[int, int]) -> Table:
     """The sum over the axes of index * stride, for every index of (size, stride) axes."""
     total = np.zeros((), np.int64)
     for size, stride in axes:
@@ -126,7 +126,7 @@ def _grid(*axes: tuple[int, int]) -> Table:
     return np.ascontiguousarray(total.reshape(-1))
 
 
-def _padded(x: Tensor, pads: Pads) -> Tensor:
+def padded(x: Tensor, pads: Pads) -> Tensor:
     return (F.pad(x, pads) if any(pads) else x).contiguous()
 
 
@@ -135,22 +135,22 @@ def _padded(x: Tensor, pads: Pads) -> Tensor:
 
 def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
     """The forward pass."""
-    (out, channels, h, w), x, weight = weight.shape, _padded(x, pads), weight.contiguous()
+    (out, channels, h, w), x, weight = weight.shape, padded(x, pads), weight.contiguous()
     n, _, height, width = x.shape
     rows, columns = (height - h) // stride[0] + 1, (width - w) // stride[1] + 1
     places, count = rows * columns, channels * h * w
     y = x.new_empty(n, out, rows, columns)
     if count == 1:  # a product is no sum from 0: -0 stays
         return torch.mul(x[:, :, ::stride[0], ::stride[1]], weight.reshape(out, 1, 1), out=y)
-    offsets = _grid((channels, height * width), (h, width), (w, 1))
+    offsets = lattice((channels, height * width), (h, width), (w, 1))
     if all(in_blocks(places, out, count)):
         packed = pack(weight, out, count, count, 1)
-        bases = _grid((n, x[0].numel()), (rows, stride[0] * width), (columns, stride[1]))
+        bases = lattice((n, x[0].numel()), (rows, stride[0] * width), (columns, stride[1]))
         _multiply(_steps(x.data_ptr(), bases, offsets, packed, [0]), n * places, packed,
-                  _grid((n, out * places), (places, 1)), places, y)
+                  lattice((n, out * places), (places, 1)), places, y)
     shape = edges.Shape(places, out, count, b_column=count, b_k=1, dotted=places == 1)
     if shape.has_edges:
-        bases = _grid((rows, stride[0] * width), (columns, stride[1]))
+        bases = lattice((rows, stride[0] * width), (columns, stride[1]))
         for i in range(n):
             edges.fill(shape, x[i].data_ptr(), bases, offsets, weight.data_ptr(),
                        y[i].data_ptr(), c_place=i * out * places)
@@ -161,7 +161,7 @@ def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _phase(phase: Pair, size: Pair, small: Pair, kernel: Pair, stride: Pair, crop: Pair, n: int,
+def phase_of(phase: Pair, size: Pair, small: Pair, kernel: Pair, stride: Pair, crop: Pair, n: int,
            channels: int, out: int) -> tuple[Table, list[tuple[int, Table]]]:
     """The places in x' of the values in one phase of the stride; and for each tap, from the last to
     the first, where in g, N x places x out, each of them is met (-1: nowhere)."""
@@ -195,11 +195,11 @@ def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pai
     if channels * stride[0] * stride[1] <= library().lanes() and bool(g.sum().isfinite()):
         return _phases_together(spread, weight, stride, (pads[2], pads[0]), size,
                                 tuple(g.shape[2:]))
-    packed, offsets = pack(weight, channels, taps, out, channels * taps, taps), _grid((out, 1))
+    packed, offsets = pack(weight, channels, taps, out, channels * taps, taps), lattice((out, 1))
     x = g.new_zeros(n, channels, *size)
     for phase in np.ndindex(*stride):
-        where, met = _phase(phase, size, tuple(g.shape[2:]), (h, w), stride, (pads[2], pads[0]), n,
-                            channels, out)
+        where, met = phase_of(phase, size, tuple(g.shape[2:]), (h, w), stride, (pads[2], pads[0]),
+                              n, channels, out)
         steps = [step for tap, rows in met
                  for step in _steps(spread.data_ptr(), rows, offsets, packed, [tap])]
         if steps:
@@ -249,8 +249,8 @@ def _phases_together(spread: Tensor, weight: Tensor, stride: Pair, crop: Pair, s
     packed = pack(lanes, width, 1, out, width, samples=len(met))
     made = spread.new_empty(n, len(phases), channels, *grid)
     steps = [step for at, (rows, _) in enumerate(met)
-             for step in _steps(spread.data_ptr(), rows, _grid((out, 1)), packed, [at])]
-    _multiply(steps, n * plane, packed, _grid((n, width * plane), (plane, 1)), plane, made)
+             for step in _steps(spread.data_ptr(), rows, lattice((out, 1)), packed, [at])]
+    _multiply(steps, n * plane, packed, lattice((n, width * plane), (plane, 1)), plane, made)
     x = spread.new_empty(n, channels, *size)
     for at, (i, j) in enumerate(phases):
         into = x[:, :, i::stride[0], j::stride[1]]
@@ -266,7 +266,7 @@ def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size:
     full = tuple((small[i] - 1) * stride[i] + (h, w)[i] for i in (0, 1))
     top, left = (full[i] - size[i] - pads[2 - 2 * i] for i in (0, 1))
     made, product = g.new_empty(len(g), channels, *size), g.new_empty(shape.n, shape.m)
-    bases, offsets = _grid((shape.m, 1)), _grid((out, shape.m))
+    bases, offsets = lattice((shape.m, 1)), lattice((out, shape.m))
     for i, one in enumerate(g):
         if all(in_blocks(shape.m, shape.n, shape.k)):
             packed = pack(weight, shape.n, 1, out, shape.n)
@@ -286,14 +286,14 @@ def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size:
 def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads, threads: int
                     ) -> Tensor:
     """The gradient out x in x h x w of the weight, as of so many threads of CNTK."""
-    (n, out, rows, columns), x, g = g.shape, _padded(x, pads), g.contiguous()
+    (n, out, rows, columns), x, g = g.shape, padded(x, pads), g.contiguous()
     _, channels, height, width = x.shape
     places, count = rows * columns, channels * kernel[0] * kernel[1]
-    bases = _grid((channels, height * width), (kernel[0], width), (kernel[1], 1))
-    offsets = _grid((rows, stride[0] * width), (columns, stride[1]))
+    bases = lattice((channels, height * width), (kernel[0], width), (kernel[1], 1))
+    offsets = lattice((rows, stride[0] * width), (columns, stride[1]))
     parts = list(shares(n, threads))
     if places == 1:
-        return _outer(g.reshape(n, out), x.reshape(n, -1)[:, torch.from_numpy(bases)], parts
+        return outer(g.reshape(n, out), x.reshape(n, -1)[:, torch.from_numpy(bases)], parts
                       ).reshape(out, channels, *kernel)
     made = g.new_empty(out, count)
     if all(in_blocks(count, out, places)):
@@ -304,7 +304,7 @@ def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads
             for i, step in enumerate(of_share):
                 step.how = FRESH * (i == 0) + JOIN * (i == len(of_share) - 1)
             steps += of_share
-        _multiply(steps, count, packed, _grid((count, 1)), count, made)
+        _multiply(steps, count, packed, lattice((count, 1)), count, made)
     shape = edges.Shape(count, out, places, b_column=places, b_k=1, dotted=True)
     if shape.has_edges:
         totals = []
@@ -319,7 +319,7 @@ def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads
     return made.reshape(out, channels, *kernel)
 
 
-def _outer(g: Tensor, x: Tensor, parts: list[range]) -> Tensor:
+def outer(g: Tensor, x: Tensor, parts: list[range]) -> Tensor:
     """One place: products without a sum from 0. g N x out, x N x (in * h * w)."""
     totals = []
     for share in parts:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from torch_port import convolution, edges, rounding
+from torch_port import convolution, edges, products, rounding
 from torch_port.dcgan import Networks
 from torch_port.layers import Convolution, ConvolutionTranspose, PaddedConvolution
 from torch_port.threads import shares
@@ -136,7 +136,7 @@ def taps_ascending(g, weight, stride, pads, size):
 
 
 def test_taps_added_from_the_first_to_the_last_show(runs, networks, monkeypatch):
-    monkeypatch.setattr(convolution, "backward_data", taps_ascending)
+    monkeypatch.setattr(products, "backward_data", taps_ascending)
     for name, quantity in (("generator/conv4", "output"), ("discriminator/conv4", "input")):
         got = made(layer_of(networks, name), name, 3)
         assert differing(runs[2], got, name, 3, quantity) > got[quantity].size // STRIDE // 20

@@ -6,6 +6,7 @@ a planted mistake makes it fail. `behaviours` gives the measurements for the tab
 import functools
 import json
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -661,3 +662,37 @@ def test_behaviours_are_measured(cntk, tmp_path):
     assert rows[1]["off_by"].startswith("12 of 16")
     assert "differ by 0)" in rows[3]["cntk"]
     assert float(rows[2]["off_by"].split()[0]) > 1
+
+
+# ------------------------------------------------------------------------------------ reading ahead
+
+
+def watched(reader, monkeypatch):
+    """The steps whose minibatches were read, and an event for each."""
+    plain, read = reader.minibatch, [threading.Event() for _ in range(6)]
+
+    def minibatch(step):
+        made = plain(step)
+        read[step].set()
+        return made
+
+    monkeypatch.setattr(reader, "minibatch", minibatch)
+    return read
+
+
+def test_the_next_minibatch_is_read_while_one_is_used(maps, monkeypatch):
+    reader = small(maps, stop_step=2)
+    read, minibatches = watched(reader, monkeypatch), iter(reader)
+    next(minibatches)
+    assert reader.step == 1 and read[1].wait(60)
+    next(minibatches)
+    assert list(minibatches) == [] and not read[2].is_set()  # none beyond the stop
+
+
+def test_what_was_read_ahead_is_not_given_for_another_step(maps, monkeypatch):
+    reader = small(maps)
+    read, minibatches = watched(reader, monkeypatch), iter(reader)
+    next(minibatches)
+    assert read[1].wait(60)
+    reader.step = 4
+    assert torch.equal(next(minibatches), small(maps).minibatch(4)) and reader.step == 5

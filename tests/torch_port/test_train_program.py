@@ -186,8 +186,8 @@ def test_sigterm_then_going_on_is_the_run(map_file, folder, whole, monkeypatch, 
 def test_what_is_not_finite_names_its_layer(map_file, folder, monkeypatch, capsys):
     real = run_module.Run.from_seed
 
-    def spoilt(*arguments):
-        run = real(*arguments)
+    def spoilt(*arguments, **named):
+        run = real(*arguments, **named)
         with torch.no_grad():
             run.networks.discriminator.conv4.weight[0] = torch.nan
         return run

@@ -30,10 +30,11 @@ HSV2RGB_f) and imgwarp.cpp (resize); measurements.
 import itertools
 import operator
 import os
+import threading
 import weakref
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,9 @@ class ImageReader(IterableDataset[torch.Tensor]):
         process always 1.
 
     Iterating goes on from ``step``, the number of the next minibatch, and moves it; when an image
-    fails, ``step`` stays, and iterating again tries the same minibatch. Memory of a minibatch that
-    nothing holds any more is used again.
+    fails, ``step`` stays, and iterating again tries the same minibatch. While a minibatch is used
+    the next one is read, by a thread beside; that changes nothing but the time. Memory of a
+    minibatch that nothing holds any more is used again.
 
     With worker processes, ``DataLoader(reader, batch_size=None, num_workers=k)``, the result and
     its order are the same. The workers are copies: ``step`` of this object does not move, so give
@@ -148,11 +150,18 @@ class ImageReader(IterableDataset[torch.Tensor]):
     def _forget_process(self) -> None:
         """Drops what belongs to one process: threads, buffers."""
         self._pool: ThreadPoolExecutor | None = None
+        self._ahead: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
         self._buffers: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
         self._orders: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_buffers": [], "_orders": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in (
+            "_pool", "_ahead", "_lock", "_buffers", "_orders")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_process()
 
     @property
     def images(self) -> int:
@@ -165,11 +174,12 @@ class ImageReader(IterableDataset[torch.Tensor]):
                               self._order)
 
     def _order(self, count: int, sweep: int, seed: int) -> np.ndarray:
-        if sweep not in self._orders:
-            if len(self._orders) > 2:
-                self._orders.clear()
-            self._orders[sweep] = sample_order(count, sweep, seed)
-        return self._orders[sweep]
+        with self._lock:
+            if sweep not in self._orders:
+                if len(self._orders) > 2:
+                    self._orders.clear()
+                self._orders[sweep] = sample_order(count, sweep, seed)
+            return self._orders[sweep]
 
     def end_of_sweep(self, step: int) -> bool:
         """CNTK's flag of minibatch ``step``."""
@@ -178,14 +188,15 @@ class ImageReader(IterableDataset[torch.Tensor]):
     def minibatch(self, step: int) -> torch.Tensor:
         """Minibatch number ``step``, from 0, whatever was read before; moves nothing."""
         size = self.minibatch_size
-        batch = self._buffer()
+        with self._lock:
+            batch = self._buffer()
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, "image_reader")
         work = list(zip(self.indices(step).tolist(), self.draws(step), batch, strict=True))
         if self.threads == 1 or size == 1:
             for one in work:
                 self._read(*one)
         else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.threads, "image_reader")
             futures = [self._pool.submit(self._read, *one) for one in work]
             wait(futures)  # also when one failed: none may go on writing into the buffer
             for future in futures:
@@ -228,11 +239,24 @@ class ImageReader(IterableDataset[torch.Tensor]):
             steps = itertools.count(self.step + worker.id, worker.num_workers)
             yield from (self.minibatch(step) for step in itertools.takewhile(self._wanted, steps))
             return
+        next_step, coming = -1, None
         while self._wanted(self.step):
-            batch = self.minibatch(self.step)
+            if coming is None or next_step != self.step:  # the first, or ``step`` was moved
+                coming = self._read_ahead(self.step)
+            held, coming = coming, None
+            batch = held.result()
+            del held
             self.step += 1
+            next_step = self.step
+            if self._wanted(next_step):
+                coming = self._read_ahead(next_step)
             yield batch
             del batch
+
+    def _read_ahead(self, step: int) -> "Future[torch.Tensor]":
+        if self._ahead is None:
+            self._ahead = ThreadPoolExecutor(1, "image_reader_ahead")
+        return self._ahead.submit(self.minibatch, step)
 
     def _wanted(self, step: int) -> bool:
         return self.stop_step is None or step < self.stop_step

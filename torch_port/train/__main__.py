@@ -18,9 +18,11 @@ Gradients are summed over the minibatch; the losses that are printed are means. 
 averages the gradient, detaches or freezes D's statistics in the G step, or runs one batch
 normalisation over real and fake images together.
 
-On the CPU the whole of it is CNTK's arithmetic: from the same seed the
+By default the whole of it is CNTK's arithmetic (``--arithmetic cntk``): from the same seed the
 losses and weights of 20 iterations at minibatch 2 are CNTK's bit for bit (20 losses each of D and
-G, 7,524 places of the weights after each iteration: 0 differing).
+G, 7,524 places of the weights after each iteration: 0 differing). The other arithmetics are for
+those who want the article's run and not the bits: ``torch_port/fast/arithmetic.py`` says what each
+is. A run keeps its arithmetic and device: going on in another is refused by name.
 
 Written to the output folder: ``dcgan.csv`` (step, G_loss, D_loss), ``dcgan_image/step<N>/fake.png``
 (the first image of a generator of N updates), grids of samples from latents that stay the same,
@@ -44,11 +46,14 @@ import typer
 from typer.exceptions import TyperException
 
 from captures.article import DCGAN
+from captures.errors import TrainingError
 from captures.process import ERROR, say
 from captures.training import ending
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
 from torch_port import ranks, rounding
+from torch_port.fast import arithmetic as arithmetics
+from torch_port.fast.arithmetic import ON_THE_CPU, Arithmetic
 from torch_port.train import distributed, figures
 from torch_port.train.loop import train
 from torch_port.train.outputs import encode, events
@@ -59,6 +64,9 @@ OF_THE_PORT = (
            "are processors", 0),
     Option("cntk_threads", int, rounding.DEFAULT_CNTK_THREADS, "of the CNTK that is followed: they "
            "order the sums of a weight's gradient, whatever this machine has", 1, 64),
+    Option("arithmetic", str, arithmetics.CNTK, "cntk: CNTK's bits; the others are PyTorch's own, "
+           "faster and with other roundings (tf32: on a GPU alone)", choices=arithmetics.NAMES),
+    Option("device", str, "cpu", "cuda: an NVIDIA GPU", choices=arithmetics.DEVICES),
 )
 
 
@@ -67,10 +75,10 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def program() -> Program:
+def program(arithmetic: Arithmetic = ON_THE_CPU) -> Program:
     return Program(
         name="port", spec=DCGAN,
-        identity={"threads": rounding.cntk_threads(), "arithmetic": "CNTK's order"},
+        identity={"threads": rounding.cntk_threads(), "arithmetic": arithmetic.identity},
         versions={"torch": torch.__version__, "python": platform.python_version(),
                   "numpy": np.__version__, "opencv": cv2.__version__},
         encode=encode, events=events)
@@ -83,18 +91,23 @@ def command(**values: Any) -> int:
     values["accept"] = tuple(one.value for one in values["accept"])
     given = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
     folder = Path(values["output_dir"])
-    rounding.as_cntk_rounds(cntk_threads)
+    asked = values.pop("arithmetic").value, values.pop("device").value
     if threads:
         torch.set_num_threads(threads)
 
     def run() -> None:
+        arithmetic = arithmetics.chosen(*asked)
+        rounding.as_cntk_rounds(cntk_threads, gpu=asked == (arithmetics.CNTK, "cuda"))
         settings = Settings.make(**of_the_run(folder, values, given))
         distributed.begin(settings)
+        if ranks.several() and arithmetic != ON_THE_CPU:
+            raise TrainingError("several processes train in CNTK's order on the CPU alone: leave "
+                                "--arithmetic and --device out, or start one process")
         if ranks.rank():
             distributed.follow(settings, threads or None)
             return
-        with Session(settings, program(), note) as session:
-            train(session, threads or None)
+        with Session(settings, program(arithmetic), note) as session:
+            train(session, threads or None, arithmetic)
 
     status = ending.run(run, folder, note)
     if status != ERROR and not ranks.rank():
@@ -105,9 +118,11 @@ def command(**values: Any) -> int:
 def parameter(option: Option) -> inspect.Parameter:
     """The option as typer reads it from a function's signature."""
     kind: Any = option.kind
-    if option.choices:
-        kind = list[Enum(option.name, [(one, one) for one in option.choices])]  # type: ignore[misc]
     default = {"output_dir": OUTPUT, "accept": []}.get(option.name, option.default)
+    if option.choices:
+        choices = Enum(option.name, [(one, one) for one in option.choices])  # type: ignore[misc]
+        kind = list[choices] if option.default == () else choices  # type: ignore[valid-type]
+        default = choices(default) if option.default else default  # type: ignore[assignment]
     about: dict[str, Any] = {"help": option.help}
     if option.kind in (int, float):
         about.update(min=option.lowest, max=option.highest)

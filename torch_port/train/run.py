@@ -37,30 +37,31 @@ class Run(Trained):
     generator_optimizer: CNTKAdam
     discriminator_optimizer: CNTKAdam
     latents: Latents
+    device: str = "cpu"
 
     @classmethod
     def from_seed(cls, seed: int, map_file: str | os.PathLike[str],
                   minibatch_size: int = MINIBATCH_SIZE, unit_gain: bool = False,
-                  threads: int | None = None, spec: Spec = DCGAN) -> "Run":
+                  threads: int | None = None, spec: Spec = DCGAN, device: str = "cpu") -> "Run":
         """Raises DataError or TrainingError for bad input, before anything is drawn."""
         if not 0 <= seed <= LARGEST_SEED:
             raise TrainingError(f"the seed is {seed}: give one of 0 .. {LARGEST_SEED}")
         _, height, width = spec.critic.input
         reader = ImageReader(map_file, minibatch_size, randomization_seed=seed, width=width,
                              height=height, threads=threads)
-        networks = networks_from_seed(seed, spec)
+        networks = networks_from_seed(seed, spec).to(device)
         return cls(seed, minibatch_size, unit_gain, reader, networks,
                    *create_optimizers(networks, minibatch_size, unit_gain),
-                   Latents(seed, spec.maker.input[0]))
+                   Latents(seed, spec.maker.input[0]), device)
 
     def _latents(self) -> Tensor:
         """This rank's of the minibatch's; every rank draws them all, so the streams stay alike."""
-        return ranks.own(torch.from_numpy(self.latents.next(self.minibatch_size)))
+        return ranks.own(torch.from_numpy(self.latents.next(self.minibatch_size))).to(self.device)
 
     def iterations(self) -> Iterator[tuple[float, float, Tensor]]:
         """Endless: (G_loss, D_loss, generated images) after each iteration."""
         for images in self.reader:
-            x, z = ranks.own(images), self._latents()
+            x, z = ranks.own(images).to(self.device), self._latents()
             D_loss = finite(discriminator_step(
                 self.networks, self.discriminator_optimizer, x, z), "D_loss")
             G_loss, fake = generator_step(self.networks, self.generator_optimizer, self._latents())
@@ -106,7 +107,7 @@ class Run(Trained):
         generator.eval()
         try:
             with torch.no_grad():
-                made = [generator(torch.from_numpy(one)) for one in np.array_split(
+                made = [generator(torch.from_numpy(one).to(self.device)) for one in np.array_split(
                     z, -(-len(z) // self.minibatch_size))]  # no more memory than a step takes
         finally:
             generator.train(training)

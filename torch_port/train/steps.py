@@ -56,11 +56,11 @@ def generator_step(networks: Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[
     return minibatch_average(ranks.whole(losses)), fake.detach()
 
 
-def create_optimizer(parameters: Iterable[Tensor], minibatch_size: int, unit_gain: bool = False
-                     ) -> CNTKAdam:
+def create_optimizer(parameters: Iterable[Tensor], minibatch_size: int, unit_gain: bool = False,
+                     kind: type[CNTKAdam] = CNTKAdam) -> CNTKAdam:
     """The article's: a plain learning rate, which is divided by the minibatch size, and that size
     as the clipping threshold per sample."""
-    return CNTKAdam(parameters, LEARNING_RATE, momentum=MOMENTUM, unit_gain=unit_gain,
+    return kind(parameters, LEARNING_RATE, momentum=MOMENTUM, unit_gain=unit_gain,
                     clip_per_sample=float(minibatch_size))
 
 
