@@ -66,9 +66,7 @@ class Painter:
         """A filled polygon of pixels as coverage 0..1; blurred by ``blur`` head units."""
         mask = np.zeros(self.canvas.shape[:2], np.uint8)
         cv2.fillPoly(mask, [np.round(pixels * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
-        if blur:
-            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), blur * self.scale))
-        return mask / 255
+        return blurred(mask / 255, blur * self.scale)
 
     def blend(self, mask: Floats, colour: Floats) -> None:
         """Lays a colour, or a whole picture, over the canvas where mask is 1."""
@@ -87,9 +85,7 @@ class Painter:
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
         cv2.fillPoly(mask, [np.round((pixels - low) * 16).astype(np.int32)], (255,),
                      cv2.LINE_AA, 4)
-        if sigma:
-            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma))
-        cover = mask[..., None] * opacity / 255
+        cover = blurred(mask / 255, sigma)[..., None] * opacity
         box = slice(low[1], high[1]), slice(low[0], high[0])
         if within is not None:
             cover *= within[box][..., None]
@@ -99,6 +95,12 @@ class Painter:
                blur: float = 0.0, lift: float = 0.0, within: Floats | None = None) -> None:
         """A line on the face whose width (head units) changes along it."""
         self.paint(self.place(ribbon(points, widths), lift), colour, opacity, blur, within)
+
+
+def blurred(mask: Floats, sigma: float) -> Floats:
+    """By a Gaussian of ``sigma`` pixels; as it is where that is 0. In float64: OpenCV blurs 8 bits
+    in other ways on other processors."""
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma)) if sigma else mask
 
 
 def curve(points: ArrayLike, n: int = 40, closed: bool = False) -> NDArray[np.float64]:
