@@ -744,7 +744,8 @@ def twin(plan):
         if change is not None:
             change(made)
         captures = {name: Held(side, name, plan) for name, side in made.items()}
-        return twin_stage.TWIN_RUN(Captures(None, None, None, captures))
+        nothing = Held(Side({}, {}), "none", plan)
+        return twin_stage.TWIN_RUN(Captures(nothing, nothing, nothing, captures))
     return twin
 
 
