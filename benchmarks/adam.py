@@ -9,7 +9,9 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,12 +37,13 @@ def parameters() -> list[torch.nn.Parameter]:
     return made
 
 
-def measure(repetitions: int) -> dict:
+def measure(repetitions: int) -> dict[str, Any]:
     ours, theirs = parameters(), parameters()
     cntk = CNTKAdam(ours, 1e-4, clip_per_sample=16.0)
     ordinary = torch.optim.Adam(theirs, 1e-4 / SAMPLES, betas=(0.5, 0.9999986111120757 ** SAMPLES),
                                 foreach=True)
-    steps = {"cntk_adam": lambda: cntk.step(samples=SAMPLES), "torch_adam": ordinary.step}
+    steps: dict[str, Callable[[], object]] = {
+        "cntk_adam": lambda: cntk.step(samples=SAMPLES), "torch_adam": ordinary.step}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(repetitions + 2):
         for name, step in steps.items():

@@ -54,7 +54,7 @@ def cntk_rates(map_file: Path, threads: int) -> list[float]:
              f"minibatches={MINIBATCHES};repetitions=3"],
             check=True, stdout=subprocess.DEVNULL)
         with np.load(output) as arrays:
-            return arrays["it/images_per_second"].tolist()
+            return [float(rate) for rate in arrays["it/images_per_second"]]
 
 
 def port_rates(map_file: Path, threads: int) -> list[float]:

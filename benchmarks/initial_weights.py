@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def timed(work: Callable[[], None]) -> Callable[[], float]:
     return seconds
 
 
-def measure(repeats: int) -> dict:
+def measure(repeats: int) -> dict[str, Any]:
     ways = {"port": timed(port), "port with ledger": timed(port_with_ledger),
             "port, one thread": timed(port_in_one_thread),
             "numpy standard_normal, one thread": timed(numpy_in_one_thread)}
@@ -106,7 +107,7 @@ def measure(repeats: int) -> dict:
     }
 
 
-def write_json(path: Path, result: dict) -> None:
+def write_json(path: Path, result: dict[str, Any]) -> None:
     with written_whole(path) as part:
         part.write_text(json.dumps(result, indent=2) + "\n")
 

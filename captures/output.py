@@ -10,8 +10,10 @@ import contextlib
 import fcntl
 import os
 import shutil
+from typing import Iterator, List
 
 from captures.errors import ParityError
+from captures.files import AnyPath
 
 LOCK, MAKING, OLD, MADE = ".lock", ".making", ".old", ".made"
 
@@ -21,7 +23,7 @@ class OutputError(ParityError):
 
 
 @contextlib.contextmanager
-def alone(folder):
+def alone(folder: AnyPath) -> Iterator[str]:
     """Makes the folder where it is not there, and holds it for this run.
 
     The lock ends with the process, however that ends; the file stays. A descriptor is not
@@ -51,7 +53,7 @@ def alone(folder):
 
 
 @contextlib.contextmanager
-def made_whole(folder):
+def made_whole(folder: AnyPath) -> Iterator[str]:
     """Holds the folder, gives an empty one inside it to work in, and moves what is there into place
     where all went well; where not, removes it.
 
@@ -70,10 +72,10 @@ def made_whole(folder):
             _remove(making)
 
 
-def _move_into_place(making, folder):
+def _move_into_place(making: str, folder: str) -> None:
     new, old = sorted(os.listdir(making)), os.path.join(folder, OLD)
     made = os.path.join(folder, MADE)
-    before = []
+    before: List[str] = []
     if os.path.exists(made):
         with open(made) as file:
             before = [name for name in file.read().split("\n") if name == os.path.basename(name)]
@@ -88,7 +90,7 @@ def _move_into_place(making, folder):
     _remove(old)
 
 
-def _remove(path):
+def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):

@@ -12,6 +12,7 @@ which makes a capture ends with.
 import functools
 import sys
 import traceback
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from captures.errors import ParityError
 
@@ -24,7 +25,8 @@ def say(error: object) -> None:
     sys.stderr.write("%s%s\n" % (PREFIX, error))
 
 
-def ended(run, output="the output folder", option="--output"):
+def ended(run: Callable[[], Optional[int]], output: object = "the output folder",
+          option: str = "--output") -> int:
     """Runs ``run()`` and returns its exit code, ``AGREE`` where it returns None; raises nothing.
 
     output: the place that an OSError without a file name is most likely about. option: of the
@@ -46,14 +48,15 @@ def ended(run, output="the output folder", option="--output"):
     return ERROR
 
 
-def ending(option="--output", parameter="output"):
+def ending(option: str = "--output", parameter: str = "output"
+           ) -> Callable[[Callable[..., Optional[int]]], Callable[..., int]]:
     """A decorator: the function returns its exit code and raises nothing, as with ``ended``.
 
     parameter: of the function, the output's place.
     """
-    def decorate(function):
+    def decorate(function: Callable[..., Optional[int]]) -> Callable[..., int]:
         @functools.wraps(function)
-        def whole(*arguments, **named):
+        def whole(*arguments: Any, **named: Any) -> int:
             return ended(lambda: function(*arguments, **named),
                          named.get(parameter, "the output folder"), option)
         return whole
@@ -66,7 +69,7 @@ def ending(option="--output", parameter="output"):
 CHANGING = ("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "PYTHONPATH", "PYTHONHOME")
 
 
-def pinned(environ, **more):
+def pinned(environ: Mapping[str, str], **more: str) -> Dict[str, str]:
     """The environment of a process of this project: the caller's without ``CHANGING``, and more."""
     kept = {name: value for name, value in environ.items() if name not in CHANGING}
     kept.update(more)

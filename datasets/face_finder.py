@@ -17,7 +17,7 @@ import numpy as np
 CASCADE = "haarcascade_frontalface_default.xml"
 
 
-def main():
+def main() -> None:
     scale, neighbours, smallest = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     cv2.setNumThreads(1)  # the pictures are side by side, and the boxes in one order
     # What mypy reads is OpenCV 5, which has no cascades.

@@ -10,13 +10,14 @@ Runs under any Python from 3.6 on, with the standard library only.
 import os
 import shutil
 import struct
+from typing import List, Optional, Tuple
 
 PT_GNU_STACK = 0x6474e551
 PF_X = 1
 ELF_64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 
 
-def _flags_of_stack(content):
+def _flags_of_stack(content: bytes) -> Optional[Tuple[int, int]]:
     """Where in an ELF file PT_GNU_STACK's flags lie, and what they are; None if it has none."""
     if content[:6] != ELF_64_LITTLE_ENDIAN:
         return None
@@ -29,24 +30,25 @@ def _flags_of_stack(content):
     return None
 
 
-def is_marked(path):
+def is_marked(path: str) -> bool:
     """Whether the file is an ELF library (or program) that wants an executable stack."""
     with open(path, "rb") as file:
         found = _flags_of_stack(file.read())
     return found is not None and bool(found[1] & PF_X)
 
 
-def clear(path):
+def clear(path: str) -> bool:
     """Takes the mark off ``path``; returns whether it was there.
 
     The file is replaced by a copy, never written in place: a package installer may share it with
     its cache through a hard link.
     """
-    if not is_marked(path):
-        return False
     with open(path, "rb") as file:
         content = bytearray(file.read())
-    where, flags = _flags_of_stack(content)
+    found = _flags_of_stack(bytes(content))
+    if found is None or not found[1] & PF_X:
+        return False
+    where, flags = found
     struct.pack_into("<I", content, where, flags & ~PF_X)
     with open(path + ".part", "wb") as file:
         file.write(content)
@@ -55,7 +57,7 @@ def clear(path):
     return True
 
 
-def clear_folder(folder):
+def clear_folder(folder: str) -> List[str]:
     """``clear`` for every shared library in ``folder``; the names of those that had the mark."""
     names = sorted(name for name in os.listdir(folder) if ".so" in name)
     return [name for name in names

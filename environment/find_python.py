@@ -19,14 +19,26 @@ import os
 import re
 import subprocess
 import sys
+from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 NONE = "none"  # CNTK_PYTHON=none: as if there were no Python 3.6
 
-# path: of the interpreter itself, not of a shim or of a virtual environment's link to it.
-Python = collections.namedtuple("Python", "path version")
 
-# variable: which names one; versions: the good ones, best first.
-Wanted = collections.namedtuple("Wanted", "variable versions needed_by ways")
+class Python(NamedTuple):
+    """path: of the interpreter itself, not of a shim or of a virtual environment's link to it."""
+
+    path: str
+    version: str
+
+
+class Wanted(NamedTuple):
+    """variable: which names one; versions: the good ones, best first."""
+
+    variable: str
+    versions: Tuple[Tuple[int, int], ...]
+    needed_by: str
+    ways: str
+
 
 CNTK = Wanted(
     "CNTK_PYTHON", ((3, 6),), "real CNTK 2.7 (its wheels are for Python 3.6 at the latest)",
@@ -65,14 +77,14 @@ class PythonNotFoundError(Exception):
     """There is no such Python; the message says what was tried and how to get one."""
 
 
-def named(versions):
+def named(versions: Sequence[Tuple[int, int]]) -> str:
     """'3.6', '3.11 to 3.14'."""
     low, high = ("{0}.{1}".format(*version) for version in (min(versions), max(versions)))
     return low if low == high else "{0} to {1}".format(low, high)
 
 
-def probe(path, wanted):
-    """Runs ``path``: (a Python, None), or (None, why it cannot be used)."""
+def probe(path: str, wanted: Wanted) -> Tuple[Optional[Python], str]:
+    """Runs ``path``: (a Python, ""), or (None, why it cannot be used)."""
     # A virtual environment or a project on the caller's paths must not answer for the candidate.
     environ = {name: value for name, value in os.environ.items()
                if name not in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__")}
@@ -98,20 +110,20 @@ def probe(path, wanted):
         return None, ("is a Python {0} without the module {1} (Debian: apt install python3-venv; "
                       "pyenv: install OpenSSL's headers, then this version again)"
                       .format(text, missing[0]))
-    return Python(inside, text), None
+    return Python(inside, text), ""
 
 
-def _on_path(name, environ):
+def _on_path(name: str, environ: Mapping[str, str]) -> List[str]:
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     return [os.path.join(folder, name) for folder in folders if folder]
 
 
-def _newest_first(paths):
+def _newest_first(paths: Iterable[str]) -> List[str]:
     return sorted(paths, key=lambda path: [int(part) for part in re.findall(r"\d+", path)],
                   reverse=True)
 
 
-def candidates(wanted, environ):
+def candidates(wanted: Wanted, environ: Mapping[str, str]) -> List[str]:
     """Paths that exist, in the order of the module's docstring, each once."""
     home = environ.get("HOME", os.path.expanduser("~"))
     pyenv = environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv")
@@ -132,7 +144,8 @@ def candidates(wanted, environ):
             if path and os.path.exists(path)]
 
 
-def find(wanted, environ=None, known=None):
+def find(wanted: Wanted, environ: Optional[Mapping[str, str]] = None,
+         known: Optional[str] = None) -> Python:
     """The Python to use.
 
     known: the path of the one that was used before, if any.
@@ -165,7 +178,7 @@ def find(wanted, environ=None, known=None):
                      "Tried:\n" + "".join(tried) if tried else "").rstrip())
 
 
-def installed_cntk(root, environ=None):
+def installed_cntk(root: str, environ: Optional[Mapping[str, str]] = None) -> Optional[str]:
     """The interpreter of CNTK's environment in ``root``; None where it is not set up, or where
     CNTK_PYTHON=none says to do without."""
     environ = os.environ if environ is None else environ
@@ -175,7 +188,7 @@ def installed_cntk(root, environ=None):
     return path
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     kinds = {"cntk": CNTK, "port": PORT}
     kind = arguments[0] if arguments else "cntk"
     if kind not in kinds or len(arguments) > 1:

@@ -27,6 +27,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 CODECS = {
     # soname: (prefixes of its symbols, version node or None)
@@ -84,7 +85,7 @@ class BuildError(Exception):
     """A library could not be built; the message says which and what to do."""
 
 
-def _run(command):
+def _run(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               universal_newlines=True)
@@ -96,19 +97,19 @@ def _run(command):
     return done.stdout
 
 
-def undefined_symbols(files, prefixes):
+def undefined_symbols(files: Iterable[str], prefixes: Tuple[str, ...]) -> List[str]:
     """The symbols that ``files`` import and whose names begin with one of ``prefixes``, sorted."""
     listing = _run(["nm", "-D", "--undefined-only"] + list(files))
     names = {line.split()[-1].split("@")[0] for line in listing.splitlines() if " U " in line}
     return sorted(name for name in names if name.startswith(prefixes))
 
 
-def _refusal(name, reason):
+def _refusal(name: str, reason: str) -> str:
     return ('void {0}(void) {{ fprintf(stderr, "{0} was called, but {1}\\n"); abort(); }}\n'
             .format(name, reason))
 
 
-def codec_source(symbols, soname):
+def codec_source(symbols: Iterable[str], soname: str) -> str:
     """C source of a codec stand-in in which every call but the harmless ones aborts."""
     reason = ("this set-up has no {0}: CNTK's image reader reads BMP and PPM here. Convert the "
               "image to BMP.".format(soname))
@@ -117,7 +118,7 @@ def codec_source(symbols, soname):
     return "#include <stdio.h>\n#include <stdlib.h>\n" + body
 
 
-def mpi_source(symbols):
+def mpi_source(symbols: Sequence[str]) -> str:
     """C source of the one-process MPI stand-in that defines every name in ``symbols``."""
     data = [name for name in symbols
             if name.startswith(MPI_DATA_PREFIX) and name not in MPI_DATA_EXCEPT]
@@ -129,7 +130,8 @@ def mpi_source(symbols):
     return head + objects + MPI_BODIES + rest
 
 
-def _compile(source, soname, folder, version=None, needed=()):
+def _compile(source: str, soname: str, folder: str, version: Optional[str] = None,
+             needed: Sequence[str] = ()) -> None:
     with tempfile.TemporaryDirectory() as build:
         path = os.path.join(build, "source.c")
         with open(path, "w") as file:
@@ -154,7 +156,7 @@ def _compile(source, soname, folder, version=None, needed=()):
         os.replace(target + ".part", target)
 
 
-def build(site_packages, shared_python=None):
+def build(site_packages: str, shared_python: Optional[bool] = None) -> None:
     """Builds every missing library into ``site_packages/cntk/libs``.
 
     site_packages: the folder that CNTK was installed in.

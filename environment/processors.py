@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from typing import Dict, List
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build")
 VARIABLE = "CNTK_PROCESSORS"
@@ -59,7 +60,7 @@ class ProcessorsError(RuntimeError):
     """The library that answers how many processors there are could not be made."""
 
 
-def library(folder=BUILD, compiler="cc"):
+def library(folder: str = BUILD, compiler: str = "cc") -> str:
     """Its path; compiled where ``folder`` does not hold it yet."""
     name = "processors-%s.so" % hashlib.sha256(SOURCE.encode("ascii")).hexdigest()[:16]
     made = os.path.join(folder, name)
@@ -84,13 +85,13 @@ def library(folder=BUILD, compiler="cc"):
     return made
 
 
-def variables(threads):
+def variables(threads: int) -> Dict[str, str]:
     """What CNTK's environment has to hold. Raises ProcessorsError."""
     return {"LD_PRELOAD": library(), VARIABLE: str(threads), "MKL_DYNAMIC": "FALSE",
             "OMP_NUM_THREADS": str(threads)}
 
 
-def main(arguments):
+def main(arguments: List[str]) -> int:
     if len(arguments) < 2 or not arguments[0].isdigit() or not 1 <= int(arguments[0]) <= 64:
         sys.stderr.write("error: give the number of CNTK's threads, 1 .. 64, and what this Python "
                          "is to run\n")

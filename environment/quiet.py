@@ -12,6 +12,7 @@ Three sources, each stopped where it starts and nowhere else:
 import contextlib
 import os
 import sys
+from typing import Any, Iterator
 
 FILTER = '''\
 """Written by make setup: CNTK's import warns of the distribution and of a missing GPU."""
@@ -21,7 +22,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"cntk\\.cntk_py_
 '''
 
 
-def select_device():
+def select_device() -> Any:
     """Has CNTK choose its default device without a word, and returns it."""
     import cntk
 
@@ -30,7 +31,7 @@ def select_device():
 
 
 @contextlib.contextmanager
-def quiet_stderr():
+def quiet_stderr() -> Iterator[None]:
     """File descriptor 2 set aside: what C++ writes there cannot be filtered otherwise."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

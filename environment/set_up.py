@@ -28,14 +28,14 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from environment import executable_stack, find_python, quiet
+from environment.commands import explain, mend, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HERE = os.path.join(ROOT, "environment")
@@ -43,8 +43,21 @@ STAMP = "set_up.json"
 LOG = "pip.log"
 PATH_FILE = "cntk_dcgan_parity.pth"
 
-# check: what has to import once everything is in place.
-Kind = collections.namedtuple("Kind", "name wanted check")
+Stamp = Dict[str, str]
+Say = Callable[[str], None]
+Run = Callable[..., Tuple[int, str]]
+Find = Callable[..., find_python.Python]
+
+
+class Kind(NamedTuple):
+    """check: what has to import once everything is in place."""
+
+    name: str
+    wanted: find_python.Wanted
+    check: str
+
+
+Needed = Tuple[Kind, find_python.Python, Stamp, Stamp]
 KINDS = collections.OrderedDict((kind.name, kind) for kind in (
     Kind("cntk", find_python.CNTK, "import cntk"),
     Kind("torch", find_python.PORT, "import torch, onnxruntime"),
@@ -55,7 +68,8 @@ class SetUpError(Exception):
     """An environment could not be made; the message says why and what to do."""
 
 
-def accelerator(environ, driver=None):
+def accelerator(environ: Mapping[str, str], driver: Optional[Callable[[], Optional[str]]] = None
+                ) -> Tuple[str, str]:
     """("cuda" or "cpu", why)."""
     asked = environ.get("ACCELERATOR")
     if asked:
@@ -67,7 +81,7 @@ def accelerator(environ, driver=None):
     return ("cpu", missing) if missing else ("cuda", "an NVIDIA driver answers")
 
 
-def missing_driver():
+def missing_driver() -> Optional[str]:
     """Why there is no NVIDIA driver to use; None if it answers and has a GPU.
 
     Asked through the library that cntk-gpu itself is linked to. A library is not enough: container
@@ -83,29 +97,29 @@ def missing_driver():
     return None if count.value else "the NVIDIA driver has no GPU"
 
 
-def requirements(kind, chosen):
+def requirements(kind: Kind, chosen: str) -> str:
     """The name of the requirements file."""
     return "requirements-{0}{1}.txt".format(kind.name, "-cpu" if chosen == "cpu" else "")
 
 
-def folder_of(root, kind):
+def folder_of(root: str, kind: Kind) -> str:
     return os.path.join(root, ".venv-" + kind.name)
 
 
-def python_of(folder):
+def python_of(folder: str) -> str:
     return os.path.join(folder, "bin", "python")
 
 
-def _hash(content):
+def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _hash_of_file(path):
+def _hash_of_file(path: str) -> str:
     with open(path, "rb") as file:
         return _hash(file.read())
 
 
-def made_from(root, kind, python, chosen):
+def made_from(root: str, kind: Kind, python: find_python.Python, chosen: str) -> Stamp:
     """Everything that decides what is in an environment, as the stamp holds it.
 
     The folder is part of it: a copied environment's scripts still name the old one. A link to an
@@ -124,7 +138,7 @@ def made_from(root, kind, python, chosen):
     return given
 
 
-def read_stamp(folder):
+def read_stamp(folder: str) -> Stamp:
     """What the environment was made from; empty where it is missing or was not finished."""
     if not os.path.exists(python_of(folder)):
         return {}
@@ -136,19 +150,19 @@ def read_stamp(folder):
     return stamp if isinstance(stamp, dict) else {}
 
 
-def known_python(stamp):
+def known_python(stamp: Stamp) -> Optional[str]:
     """The path of the Python that an environment was made from, if it was made."""
     return stamp.get("python", "").partition(" ")[2] or None
 
 
-def write_stamp(folder, given):
+def write_stamp(folder: str, given: Stamp) -> None:
     path = os.path.join(folder, STAMP)
     with open(path + ".part", "w") as file:
         json.dump(given, file, indent=2)
     os.replace(path + ".part", path)
 
 
-def remove(folder):
+def remove(folder: str) -> None:
     """Removes an environment, its stamp first: half an environment must not have one."""
     if os.path.islink(folder):
         os.unlink(folder)
@@ -159,7 +173,7 @@ def remove(folder):
         shutil.rmtree(folder)
 
 
-def put_on_path(root, kind):
+def put_on_path(root: str, kind: Kind) -> None:
     """Has the environment's Python import this project's packages, from wherever it is started.
 
     What ``pip install -e`` writes is a path; this is one relative to the environment's own folder,
@@ -177,58 +191,8 @@ def put_on_path(root, kind):
         os.replace(path + ".part", path)
 
 
-# What pip says -> what to do. The first that matches counts.
-MENDS = (
-    (r"Errno 28|No space left|Errno 122|Disk quota",
-     "the disk is full: free 3 GB (both CPU environments; with a GPU 10 GB)"),
-    (r"NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ConnectionResetError|"
-     r"Temporary failure in name resolution|ProxyError|SSLError|CERTIFICATE_VERIFY_FAILED",
-     "pip did not get through to its package index: check the network, and pip's proxy and index "
-     "settings (pip config list)"),
-    (r"No matching distribution|Could not find a version",
-     "pip's package index does not have it for this Python and machine: check pip's index settings "
-     "(pip config list)"),
-    (r"Errno 13|Permission denied", "make that place writable"),
-    (r"", "mend what it names"),
-)
-
-
-def mend(text):
-    """What to do about an error that reads ``text``."""
-    return next(advice for said, advice in MENDS if re.search(said, text))
-
-
-def explain(log):
-    """pip's output -> (its first line that is about an error, what to do)."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    # pip 18 (Python 3.6's) has no ERROR: in front.
-    patterns = (r"\[Errno \d+\]", r"No matching distribution", r"ERROR: ", r"Could not |.*Error\b")
-    for pattern in patterns:
-        for line in lines:
-            if re.search(pattern, line) and not re.match(r"(WARNING: )?Retrying", line):
-                return re.sub(r"^ERROR: ", "", line), mend(log)
-    return (lines or ["pip said nothing"])[-1], mend(log)
-
-
-def run(command, log=None):
-    """Runs a command without the caller's Python paths and pip targets: (status, output).
-
-    log: a file that also gets the output. close_fds is off for the lock's sake (see ``alone``).
-    """
-    unwanted = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER",
-                "PIP_NO_CACHE_DIR", "__PYVENV_LAUNCHER__")
-    environ = {name: value for name, value in os.environ.items() if name not in unwanted}
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, env=environ, close_fds=False)
-    output = done.stdout.decode("utf-8", "replace")
-    if log:
-        # On a full disk there is no log, and what pip said of the disk is what has to be told.
-        with contextlib.suppress(OSError), open(log, "w", encoding="utf-8") as file:
-            file.write(output)
-    return done.returncode, output
-
-
-def build(root, kind, python, chosen, say, run=run):
+def build(root: str, kind: Kind, python: find_python.Python, chosen: str, say: Say,
+          run: Run = run) -> None:
     """Makes one environment, all but its stamp. Raises SetUpError."""
     folder = folder_of(root, kind)
     inside = python_of(folder)
@@ -269,7 +233,7 @@ def build(root, kind, python, chosen, say, run=run):
         raise SetUpError(unusable(kind, chosen, status, output))
 
 
-def unusable(kind, chosen, status, output):
+def unusable(kind: Kind, chosen: str, status: int, output: str) -> str:
     """What to say where everything is installed and does not import."""
     said = (output.strip().splitlines() or ["exit {0}".format(status)])[-1]
     if chosen == "cuda":
@@ -284,29 +248,31 @@ def unusable(kind, chosen, status, output):
 class Progress:
     """One line per step, from more than one environment at a time."""
 
-    def __init__(self, write):
+    def __init__(self, write: Say) -> None:
         self.start, self.write, self.lock = time.time(), write, threading.Lock()
 
-    def of(self, kind):
-        def say(text):
+    def of(self, kind: Kind) -> Say:
+        def say(text: str) -> None:
             with self.lock:
                 self.write("{0:4.0f} s  {1:<12} {2}".format(
                     time.time() - self.start, ".venv-" + kind.name, text))
         return say
 
 
-def print_now(text):
+def print_now(text: str) -> None:
     print(text, flush=True)
 
 
-def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, write=print_now):
+def set_up(kinds: Sequence[Kind], root: str = ROOT, environ: Optional[Mapping[str, str]] = None,
+           build: Callable[..., None] = build, find: Find = find_python.find,
+           write: Say = print_now) -> List[str]:
     """Makes those of the environments that are not as they should be; their names.
 
     Raises SetUpError or PythonNotFoundError; what could be made is made all the same.
     """
     environ = os.environ if environ is None else environ
     chosen, why = accelerator(environ)
-    needed = []
+    needed: List[Needed] = []
     for kind in kinds:
         if kind.name == "cntk":
             check_machine()
@@ -322,7 +288,8 @@ def set_up(kinds, root=ROOT, environ=None, build=build, find=find_python.find, w
     return [kind.name for kind, _, _, _ in needed]
 
 
-def make_all(root, needed, chosen, why, build, write):
+def make_all(root: str, needed: Sequence[Needed], chosen: str, why: str,
+             build: Callable[..., None], write: Say) -> None:
     """Two at the same time: one waits for the network while the other unpacks.
 
     Raises SetUpError; what could be made is made all the same.
@@ -330,7 +297,7 @@ def make_all(root, needed, chosen, why, build, write):
     write("{0}: {1} packages".format(why, "GPU" if chosen == "cuda" else "CPU"))
     progress = Progress(write)
 
-    def make(kind, python, given, stamp):
+    def make(kind: Kind, python: find_python.Python, given: Stamp, stamp: Stamp) -> None:
         say, folder = progress.of(kind), folder_of(root, kind)
         if os.path.lexists(folder):
             differs = [name for name in given if stamp.get(name) != given[name]]
@@ -353,13 +320,13 @@ def make_all(root, needed, chosen, why, build, write):
         raise SetUpError("\nerror: ".join(describe(error) for error in errors))
 
 
-def describe(error):
+def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return "{0}\n{1}; then run make setup again".format(error, mend(str(error)))
     return str(error)
 
 
-def check_machine():
+def check_machine() -> None:
     """Raises SetUpError where no CNTK wheel can run."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
@@ -368,7 +335,8 @@ def check_machine():
                          .format(system, machine))
 
 
-def possible(root=ROOT, environ=None, find=find_python.find, write=print_now):
+def possible(root: str = ROOT, environ: Optional[Mapping[str, str]] = None,
+             find: Find = find_python.find, write: Say = print_now) -> List[Kind]:
     """The environments that this machine can have: the port's, and CNTK's where there is a Python
     3.6 to be had and a wheel for the machine. Where not, that is said, and what it means.
 
@@ -390,7 +358,7 @@ def possible(root=ROOT, environ=None, find=find_python.find, write=print_now):
 
 
 @contextlib.contextmanager
-def alone(root, write=print_now):
+def alone(root: str, write: Say = print_now) -> Iterator[None]:
     """Holds the set-up's lock.
 
     Commands that are started meanwhile inherit the descriptor: a pip that outlives a killed
@@ -406,9 +374,9 @@ def alone(root, write=print_now):
         yield
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python3 -m environment.set_up", description=__doc__.splitlines()[0])
+        prog="python3 -m environment.set_up", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("environment", choices=[*KINDS, "all", "path"])
     name = parser.parse_args(arguments).environment
     try:

@@ -162,7 +162,7 @@ def _learnt(network: str, name: str) -> None:
         return tuple(steps.create_optimizer(
             [p for p in of.parameters() if p is not left], minibatch_size, unit_gain)
             for of in (networks.generator, networks.discriminator))
-    replace(steps.create_optimizers, create)  # type: ignore[arg-type]
+    replace(steps.create_optimizers, create)
 
 
 @mistake("one-weight-not-given-to-the-optimizer", BETWEEN,

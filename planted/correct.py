@@ -32,8 +32,8 @@ def as_pytorch_comes() -> None:
 
 def by(conv2d: object, conv_transpose2d: object) -> None:
     """Convolutions by these two functions, of the arguments of the port's."""
-    replace(convolution.conv2d, conv2d)  # type: ignore[arg-type]
-    replace(convolution.conv_transpose2d, conv_transpose2d)  # type: ignore[arg-type]
+    replace(convolution.conv2d, conv2d)
+    replace(convolution.conv_transpose2d, conv_transpose2d)
 
 
 # ---------------------------------------------------------------------------- PyTorch's own kernels
@@ -55,7 +55,8 @@ def mkl_branch(number: int) -> bool:
     product of matrices, and there are PyTorchs without MKL."""
     try:
         libtorch = ctypes.CDLL(os.fspath(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        return libtorch.mkl_serv_cbwr_set(number) == 0
+        done: bool = libtorch.mkl_serv_cbwr_set(number) == 0
+        return done
     except (OSError, AttributeError):
         return False
 
@@ -180,7 +181,7 @@ def fft_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> 
                            torch.fft.rfft2(weight, s=size).conj())
     whole = torch.fft.irfft2(product, s=size)
     rows, columns = (size[i] - weight.shape[2 + i] + 1 for i in (0, 1))
-    y = whole[:, :, :rows:stride[0], :columns:stride[1]]
+    y: Tensor = whole[:, :, :rows:stride[0], :columns:stride[1]]
     return y if bias is None else y + bias.reshape(-1, 1, 1)
 
 
@@ -192,7 +193,7 @@ def fft_conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride:
     spread[:, :, :stride[0] * x.shape[2]:stride[0], :stride[1] * x.shape[3]:stride[1]] = x
     product = torch.einsum("nchw,cohw->nohw", torch.fft.rfft2(spread),
                            torch.fft.rfft2(weight, s=size))
-    y = torch.fft.irfft2(product, s=size)[
+    y: Tensor = torch.fft.irfft2(product, s=size)[
         :, :, padding[0]:size[0] - padding[0], padding[1]:size[1] - padding[1]]
     return y if bias is None else y + bias.reshape(-1, 1, 1)
 
@@ -225,9 +226,9 @@ def double_inside() -> None:
 
     def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
         if torch.onnx.is_in_onnx_export():
-            return F.conv2d(x, weight, bias, stride)  # type: ignore[arg-type]
+            return F.conv2d(x, weight, bias, stride)
         return F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(),
-                        stride).to(x.dtype)  # type: ignore[arg-type]
+                        stride).to(x.dtype)
 
     def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Pair) -> Tensor:
         if torch.onnx.is_in_onnx_export():
@@ -258,8 +259,8 @@ def batch_norm(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float
 def compiled() -> None:
     as_pytorch_comes()
     # The eleven layers differ in size alone: one compilation is to do for all of them.
-    torch.fx.experimental._config.use_duck_shape = False  # type: ignore[attr-defined]
-    torch._dynamo.config.recompile_limit = 64  # type: ignore[attr-defined]
+    torch.fx.experimental._config.use_duck_shape = False
+    torch._dynamo.config.recompile_limit = 64
     fast = torch.compile(batch_norm, dynamic=True)
     before = BatchNormalization.forward
 
@@ -269,7 +270,7 @@ def compiled() -> None:
         y, mean, variance = fast(x, self.scale, self.bias, self.epsilon)
         with torch.no_grad():
             self._update_statistics(mean, variance, len(x), x.numel() // self.channels)
-        return y  # type: ignore[no-any-return]
+        return y
 
     f_batch_norm()
     method(BatchNormalization, "forward", forward)

@@ -15,7 +15,8 @@ def node_of(model: onnx.ModelProto, layer: str) -> onnx.NodeProto:
     """The model's own node that a layer is named for: the one to be changed."""
     graph = Graph(model)
     name = graph.layers[graph.index(layer)].main.output[0]
-    return next(node for node in model.graph.node if name in node.output)
+    found: onnx.NodeProto = next(node for node in model.graph.node if name in node.output)
+    return found
 
 
 def attribute(layer: str, name: str, value: object) -> Callable[[onnx.ModelProto], None]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captures.plan import Latents
 from planted.between import gradient
 from planted.parts import PlantError, method, replace, weight_of
 from planted.plant import LATE, TRAINING_STAGE, at, mistake
@@ -234,10 +235,10 @@ def _latents(make: Callable[[Any, int], np.ndarray]) -> None:
     if not hasattr(run, "Latents"):
         raise PlantError("torch_port.train.run holds no Latents")
 
-    class Other(run.Latents):  # type: ignore[misc,name-defined]
+    class Other(Latents):
         def next(self, samples: int) -> np.ndarray:
             return np.ascontiguousarray(make(self, samples), dtype=np.float32)
-    replace(run.Latents, Other)
+    replace(Latents, Other)
 
 
 LATENTS = "twin/latents/drawn"
@@ -246,7 +247,7 @@ LATENTS = "twin/latents/drawn"
 @mistake("latents-clamped-at-3", LATE, "Latents beyond 3 are cut to 3.",
          TRAINING_STAGE, LATENTS)
 def latents_clamped() -> None:
-    before = run.Latents.next
+    before = Latents.next
     _latents(lambda self, samples: np.clip(before(self, samples), -3, 3))
 
 
@@ -269,7 +270,7 @@ def latents_of_pytorch() -> None:
 @mistake("latents-used-twice", LATE, "The G step takes the latents of the D step.",
          TRAINING_STAGE, LATENTS)
 def latents_used_twice() -> None:
-    before = run.Latents.next
+    before = Latents.next
     kept: list[np.ndarray] = []
 
     def make(self: Any, samples: int) -> np.ndarray:

@@ -147,7 +147,8 @@ def one_channels_bias_missing() -> None:
         def forward(self: Any, h: Tensor) -> Tensor:
             kept = torch.ones(self.out_channels)
             kept[1] = 0
-            return before(self, h) - (self.bias * (1 - kept))[:, None, None]
+            y: Tensor = before(self, h) - (self.bias * (1 - kept))[:, None, None]
+            return y
         becomes(module, type("OneBiasMissing", (type(module),), {"forward": forward}))
     built(change_class)
 

@@ -2,6 +2,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from captures.plan import Latents
 from planted.parts import method, replace
 from planted.plant import OPTIONS, TRAINING_STAGE, mistake
 from torch_port import dcgan
@@ -9,7 +10,7 @@ from torch_port.adam import CNTKAdam
 from torch_port.batch_norm import BatchNormalization
 from torch_port.reader.augmentation import Draws, augmentation_draws
 from torch_port.reader.reader import ImageReader
-from torch_port.train import run, steps
+from torch_port.train import steps
 
 FIRST_IMAGES, FIRST_WEIGHT, FIRST_STEP = (
     "minibatch00/images", "generator/conv1/weight", "matrix/step01")
@@ -39,8 +40,8 @@ def weights_seed_ignored() -> None:
 @mistake("latents-seed-ignored", OPTIONS, "The latents are those of seed 0.",
          TRAINING_STAGE, "twin/latents/drawn", seed=7)
 def latents_seed_ignored() -> None:
-    before = run.Latents
-    replace(run.Latents, lambda seed, *size: before(0, *size))  # type: ignore[arg-type]
+    before = Latents
+    replace(Latents, lambda seed, *size: before(0, *size))
 
 
 @mistake("seed-in-31-bits", OPTIONS, "Of the seed the lower 31 bits are used.",

@@ -315,7 +315,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "no_paths_by_hand": {
         "captures/process.py": "names the variable to keep it out",
         "environment/find_python.py": "names the variable to keep it out",
-        "environment/set_up.py": "names the variable to keep it out",
+        "environment/commands.py": "names the variable to keep it out",
         "torch_port/adapter/load.py": "a user's file, which may import its neighbours",
         "parity/evidence/pool.py": "for the process that all others are forked from"},
 }

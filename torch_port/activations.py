@@ -40,7 +40,7 @@ class _Log(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
         return upstream * _exp(-output)
 
@@ -54,9 +54,10 @@ class _Sigmoid(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return upstream * (output * (1 - output))
+        gradient: Tensor = upstream * (output * (1 - output))
+        return gradient
 
 
 class _Tanh(torch.autograd.Function):
@@ -67,9 +68,10 @@ class _Tanh(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        return upstream * (1 - output * output)
+        gradient: Tensor = upstream * (1 - output * output)
+        return gradient
 
 
 class _LeakyReLU(torch.autograd.Function):
@@ -80,25 +82,28 @@ class _LeakyReLU(torch.autograd.Function):
         return F.leaky_relu(x, slope)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return torch.where(x < 0, upstream * ctx.slope, upstream), None
 
 
 def cntk_log(z: Tensor) -> Tensor:
-    return _Log.apply(z)
+    y: Tensor = _Log.apply(z)
+    return y
 
 
 def sigmoid(x: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():
         return torch.sigmoid(x)  # one Sigmoid node
-    return _Sigmoid.apply(x)
+    y: Tensor = _Sigmoid.apply(x)
+    return y
 
 
 def tanh(x: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():
         return torch.tanh(x)  # one Tanh node
-    return _Tanh.apply(x)
+    y: Tensor = _Tanh.apply(x)
+    return y
 
 
 def relu(x: Tensor) -> Tensor:
@@ -109,4 +114,5 @@ def relu(x: Tensor) -> Tensor:
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     if torch.onnx.is_in_onnx_export() or not (torch.is_grad_enabled() and x.requires_grad):
         return F.leaky_relu(x, slope)  # the same numbers, and one LeakyRelu node when exported
-    return _LeakyReLU.apply(x, slope)
+    y: Tensor = _LeakyReLU.apply(x, slope)
+    return y

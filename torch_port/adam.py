@@ -95,20 +95,22 @@ class CNTKAdam(torch.optim.Optimizer):
     def momentum(self, group: dict[str, Any], samples: int) -> float:
         """b1. A plain float is per minibatch; with ``minibatch_size=R`` it is per R samples."""
         R = group["minibatch_size"]
-        return group["momentum"] ** (samples / R) if R else group["momentum"]
+        made: float = group["momentum"] ** (samples / R) if R else group["momentum"]
+        return made
 
     def variance_momentum(self, group: dict[str, Any], samples: int) -> float:
         """b2. CNTK's default is a per-sample schedule, so minibatch_size has no say."""
-        return group["variance_momentum"] ** samples
+        made: float = group["variance_momentum"] ** samples
+        return made
 
     def rate(self, group: dict[str, Any], samples: int) -> float:
-        R = group["minibatch_size"]
+        R, rate = group["minibatch_size"], float(group["lr"])
         if R == 0:
-            return group["lr"]
-        return group["lr"] / (samples if R is None else R)
+            return rate
+        return rate / (samples if R is None else R)
 
     def threshold(self, group: dict[str, Any], samples: int) -> float:
-        clip = group["clip_per_sample"]
+        clip = float(group["clip_per_sample"])
         return clip if group["minibatch_size"] == 0 else clip * samples
 
     def correction(self, b1: float, b2: float, minibatches: int) -> float:
@@ -117,7 +119,7 @@ class CNTKAdam(torch.optim.Optimizer):
 
     def epsilon(self, group: dict[str, Any], b2: float) -> float:
         """Added to the root of the UNcorrected v."""
-        return group["epsilon"]
+        return float(group["epsilon"])
 
     def coefficients(self, group: dict[str, Any], samples: int, dtype: torch.dtype) -> Coefficients:
         b1, b2 = self.momentum(group, samples), self.variance_momentum(group, samples)

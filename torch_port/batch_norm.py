@@ -84,7 +84,8 @@ class BatchNormalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and ranks.several():
-            return ranks.Shared.apply(self._normalised(ranks.Gathered.apply(x)))
+            shared: Tensor = ranks.Shared.apply(self._normalised(ranks.Gathered.apply(x)))
+            return shared
         return self._normalised(x)
 
     def _normalised(self, x: Tensor) -> Tensor:
@@ -100,10 +101,11 @@ class BatchNormalization(nn.Module):
             return (y * factor if factor.requires_grad else y.mul_(factor)).add_(bias)
         samples, values = x.shape[0], x.numel() // self.channels
         if self._rounds_as_cntk(x):
-            y, mean, variance = _AsMKL.apply(x, self.scale, self.bias, self.epsilon)
+            out: Tensor
+            out, mean, variance = _AsMKL.apply(x, self.scale, self.bias, self.epsilon)
             n = torch.tensor(float(values))
             self._update_statistics(mean, variance * (n / (n - 1)), samples, values)
-            return y
+            return out
         # Momentum 1 has the kernel leave the batch's own statistics (summed in double on the CPU,
         # variance unbiased) in the two vectors it takes for running ones: one pass over x, not two.
         mean = torch.zeros_like(self.running_mean)

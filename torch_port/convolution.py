@@ -89,7 +89,8 @@ class _Transposed(torch.autograd.Function):
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
     """F.conv2d, without padding, in CNTK's order where there is no bias."""
     if bias is None and follows_cntk(x, weight):
-        return _Convolution.apply(x, weight, stride)
+        y: Tensor = _Convolution.apply(x, weight, stride)
+        return y
     return F.conv2d(x, weight, bias, stride)
 
 
@@ -101,4 +102,5 @@ def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pai
     size = tuple((x.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + weight.shape[2 + i]
                  + output_padding[i] for i in (0, 1))
     (top, left), (bottom, right) = padding, (padding[i] - output_padding[i] for i in (0, 1))
-    return _Transposed.apply(x, weight, stride, (left, right, top, bottom), size)
+    y: Tensor = _Transposed.apply(x, weight, stride, (left, right, top, bottom), size)
+    return y

@@ -27,7 +27,7 @@ class _AddBias(torch.autograd.Function):
         return h + bias.reshape(-1, 1, 1)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
         of_samples = upstream.sum((2, 3), dtype=torch.float64).to(upstream.dtype)
         return upstream, whole(of_samples).sum(0, dtype=torch.float64).to(upstream.dtype)
 
@@ -36,7 +36,8 @@ def with_bias(convolve: Convolve, bias: Tensor | None) -> Tensor:
     """convolve(None) + bias; in an ONNX export the bias goes into the convolution's own node."""
     if bias is None or torch.onnx.is_in_onnx_export():
         return convolve(bias)
-    return _AddBias.apply(convolve(None), bias)
+    y: Tensor = _AddBias.apply(convolve(None), bias)
+    return y
 
 
 def padded(x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:

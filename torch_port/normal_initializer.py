@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -251,5 +252,5 @@ def _is_whole(number: object) -> bool:
     return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
 
 
-def _pointer(array: np.ndarray, kind: type) -> "ctypes._Pointer":
+def _pointer(array: np.ndarray, kind: type) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))

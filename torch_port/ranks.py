@@ -56,7 +56,7 @@ class Gathered(torch.autograd.Function):
         return whole(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         return own(g)
 
 
@@ -68,7 +68,7 @@ class Shared(torch.autograd.Function):
         return own(x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         return whole(g)
 
 

@@ -113,8 +113,9 @@ def curve(points: ArrayLike, n: int = 40, closed: bool = False) -> NDArray[np.fl
     i = np.minimum(at.astype(int), spans - 1)
     f = (at - i)[:, None]
     a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    return 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2
-                  + (3 * b - a - 3 * c + d) * f**3)
+    smooth: NDArray[np.float64] = 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2
+                                         + (3 * b - a - 3 * c + d) * f**3)
+    return smooth
 
 
 def ribbon(points: ArrayLike, widths: ArrayLike) -> NDArray[np.float64]:

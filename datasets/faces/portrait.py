@@ -161,7 +161,8 @@ def _shade(p: Painter, face: Floats) -> None:
         px = p.place([(u, v)], lift)[0] - p.middle
         c, s = math.cos(t.roll), math.sin(t.roll)
         cx, cy = (c * px[0] + s * px[1]) / p.scale, (c * px[1] - s * px[0]) / p.scale
-        return size * np.exp(-(((x - cx) / a) ** 2 + ((y - cy) / b) ** 2) * 0.5)
+        raised: Floats = size * np.exp(-(((x - cx) / a) ** 2 + ((y - cy) / b) ** 2) * 0.5)
+        return raised
 
     shift = 0.25 * math.sin(t.yaw)
     inside = 1 - ((x - shift) / (t.half_width * 1.14)) ** 2 - (y / 1.62) ** 2

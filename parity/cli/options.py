@@ -64,7 +64,7 @@ def with_plan(**defaults: int) -> Callable[[Callable[..., int]], Callable[..., i
             [*_plan_parameters(defaults), *others])
         whole.__annotations__ = {"return": int, **{
             one.name: one.annotation for one in whole.__signature__.parameters.values()}}  # type: ignore[attr-defined]
-        del whole.__wrapped__  # type: ignore[attr-defined]
+        del whole.__wrapped__
         return whole
     return decorate
 

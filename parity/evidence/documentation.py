@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
@@ -42,7 +43,7 @@ def module(name: str, folder: str = "torch_port") -> ModuleType:
     return made
 
 
-def real_cntk() -> type:
+def real_cntk() -> Any:
     """Access to CNTK's probes, as the tests have it."""
     spec = importlib.util.spec_from_file_location("conftest", ROOT / "tests" / "conftest.py")
     assert spec is not None and spec.loader is not None

@@ -52,7 +52,8 @@ def unit_in_the_last_place(scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """2**(e - 24) of m * 2**e, 0.5 <= m < 1: float32's spacing there; subnormals have one of their
     own. (numpy's ``spacing`` gives the same, five times as slowly.)"""
     exponent = np.frexp(scale)[1]
-    return np.ldexp(1.0, np.maximum(exponent, -125) - 24)
+    ulp: np.ndarray = np.ldexp(1.0, np.maximum(exponent, -125) - 24)
+    return ulp
 
 
 def rms_ulp(value: Array, reference: Array) -> float:

@@ -128,7 +128,8 @@ class Report:
         found = self.first_failure
         made["first_failure"] = None if found is None else {
             "stage": found[0].name, "place": found[1].place}
-        return _finite(made)
+        finite: dict[str, Any] = _finite(made)
+        return finite
 
 
 def _finite(value: Any) -> Any:

@@ -188,7 +188,7 @@ class Graph:
         for name in node.input:
             shape = self.constants[name].shape if name in self.constants else ()
             if len(shape) in (3, 4) and int(np.prod(shape)) == shape[-3]:
-                return name
+                return str(name)
         return ""
 
     def _named_by_fold(self, layers: list[Layer]) -> list[Layer]:

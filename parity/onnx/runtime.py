@@ -65,7 +65,8 @@ class Session:
 
     def __call__(self, array: Array, names: Sequence[str] | None = None) -> list[Array]:
         try:
-            return self._session.run(names, {self.name: array})
+            made: list[Array] = self._session.run(names, {self.name: array})
+            return made
         except Exception as error:
             raise GraphError(f"onnxruntime {self.version} fails in the graph: "
                              f"{_first_line(error)}") from None

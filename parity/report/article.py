@@ -45,7 +45,7 @@ class Shown:
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.record["program"], self.record["program"])
+        return str(TITLES.get(self.record["program"], self.record["program"]))
 
     @property
     def iterations(self) -> int:

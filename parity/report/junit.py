@@ -89,7 +89,8 @@ def as_junit(report: Report, policies: Policies) -> bytes:
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ElementTree.indent(root, " ")
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    return text
 
 
 def write_junit(report: Report, policies: Policies, path: Path) -> None:

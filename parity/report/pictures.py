@@ -70,7 +70,7 @@ def amplification(difference: Floats) -> int:
         return 1
     room = 2 / bright
     decade = 10 ** int(np.floor(np.log10(max(room, 1.0))))
-    return max(step * decade for step in (1, 2, 5) if step == 1 or step * decade <= room)
+    return max(int(step * decade) for step in (1, 2, 5) if step == 1 or step * decade <= room)
 
 
 def compare_images(cntk: Floats, port: Floats, shown: int = SHOWN_IMAGES) -> ImageRows:

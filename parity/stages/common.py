@@ -123,7 +123,8 @@ class Captures:
         """How far CNTK's layer in evaluation mode moves with its inputs moved by one ULP: "error",
         a part of its size, and "largest", absolute. place: ``branch/layer/output``."""
         nothing = {"error": 0.0, "largest": 0.0}
-        return self.cntk.facts.get("evaluation_nudged", {}).get(place, nothing)
+        moved: dict[str, dict[str, float]] = self.cntk.facts.get("evaluation_nudged", {})
+        return moved.get(place, nothing)
 
 
 def has_file(capture: Capture, name: str) -> bool:

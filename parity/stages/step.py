@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from captures.format import Capture
-from parity.judge import judgements, metrics
+from parity.judge import judgements, metrics, rounding
 from parity.judge.movement import Moments, update
+from parity.judge.policies import FEW_ROUNDINGS
 from parity.judge.results import Check, Stage
 from parity.judge.rounding import Verdict
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure, pairs
@@ -76,8 +77,7 @@ def _statistic(captures: Captures, place: str, name: str, ours: np.ndarray, thei
         terms = terms + np.sqrt(np.maximum(variance, 0))
     own = np.abs(theirs.astype(np.float64) - oracle).max(initial=0.0)
     return judgements.rounded_few_times(
-        place, ours, oracle, terms + 2 * own / (judgements.FEW_ROUNDINGS.value
-                                                * judgements.rounding.UNIT),
+        place, ours, oracle, terms + 2 * own / (FEW_ROUNDINGS.value * rounding.UNIT),
         f"the statistic is not CNTK's: it is up to {metrics.largest_absolute(ours, theirs):.3g} "
         "away", local=False)
 

@@ -53,8 +53,8 @@ def between(first: np.ndarray, last: np.ndarray, steps: int = STEPS) -> np.ndarr
     if np.sin(angle) < 1e-6:
         return np.repeat(first[None], steps, 0)
     t = np.linspace(0, 1, steps)[:, None]
-    return ((np.sin((1 - t) * angle) * first + np.sin(t * angle) * last)
-            / np.sin(angle)).astype(np.float32)
+    between = (np.sin((1 - t) * angle) * first + np.sin(t * angle) * last) / np.sin(angle)
+    return np.asarray(between, np.float32)
 
 
 def write(source: Source, where: str, output: Path, count: int, seed: int) -> list[Path]:

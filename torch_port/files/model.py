@@ -195,11 +195,13 @@ def _own(array: np.ndarray, quantity: str) -> np.ndarray:
 def _attributes(function: dict[str, Any], functions: dict[str, Any]) -> dict[str, Any]:
     """A block keeps them in the function inside it, which may be followed by the bias's sum."""
     if function.get("block_function_op_name") in (None, "LeakyReLU"):
-        return function["attributes"]
+        own: dict[str, Any] = function["attributes"]
+        return own
     inside = functions[function["block_function_composite"]["root"]]
     if _OPERATIONS.get(inside["op"]) == "Plus":
         inside = functions[_function(inside["inputs"][0])]
-    return inside["attributes"]
+    found: dict[str, Any] = inside["attributes"]
+    return found
 
 
 def _layer(name: str, kind: str, shape: Shape, arrays: Arrays, attributes: dict[str, Any]) -> Layer:

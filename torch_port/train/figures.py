@@ -122,7 +122,7 @@ def chosen(count: int) -> list[int]:
     """Which of so many grids: all, or FRAMES of them evenly, the first and the last among them."""
     if count <= FRAMES:
         return list(range(count))
-    return np.linspace(0, count - 1, FRAMES).round().astype(int).tolist()
+    return [int(at) for at in np.linspace(0, count - 1, FRAMES).round()]
 
 
 def _frame(grid: Image.Image, name: str) -> Image.Image:
