@@ -47,7 +47,8 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS)
+        y: Tensor = products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -68,7 +69,8 @@ class _Transposed(torch.autograd.Function):
                 ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.pads = stride, pads
-        return products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size)
+        y: Tensor = products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size)
+        return y
 
     @staticmethod
     @once_differentiable

@@ -68,7 +68,7 @@ class Report:
 
 
 def machine(device: str) -> dict[str, Any]:
-    made = {"python": platform.python_version(), "torch": torch.__version__,
+    made: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__,
             "processors": os.cpu_count(), "device": device}
     try:
         import triton
@@ -120,10 +120,11 @@ def speed(run: FastRun, repetitions: int) -> dict[str, Any]:
     for _ in range(repetitions):
         next(steps)
     whole = (time.perf_counter() - start) / repetitions
-    made = {"ms": alone * 1e3, "iterations_per_second": 1 / alone,
-            "ms_with_reader": whole * 1e3, "iterations_per_second_with_reader": 1 / whole,
-            "minutes_of_50000": ITERATIONS * alone / 60,
-            "minutes_of_50000_with_reader": ITERATIONS * whole / 60}
+    made: dict[str, Any] = {
+        "ms": alone * 1e3, "iterations_per_second": 1 / alone,
+        "ms_with_reader": whole * 1e3, "iterations_per_second_with_reader": 1 / whole,
+        "minutes_of_50000": ITERATIONS * alone / 60,
+        "minutes_of_50000_with_reader": ITERATIONS * whole / 60}
     if device == "cuda":
         made["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         made["kernels_ms"] = kernels(lambda: run.iteration(x, z, of_step))

@@ -140,19 +140,18 @@ def normalised(shape: tuple[int, ...], device: str, timed: bool) -> Figures:
     x, g = drawn(1, *shape), drawn(2, *shape)
     scale, bias = (drawn(i, shape[1]) for i in (3, 4))
     leaves = [t.clone().requires_grad_() for t in (x, scale, bias)]
-    y, mean, variance = _AsMKL.apply(*leaves, 1e-5)
+    y, mean, variance = _AsMKL.apply(*leaves, 1e-5)  # type: ignore[no-untyped-call]
     gradients = torch.autograd.grad(y, leaves, g)
-    there = [t.to(device) for t in (x, scale, bias)]
-    made = on_gpu.forward(*there, 1e-5)
-    back = on_gpu.backward(there[0], g.to(device), there[1], made[1], made[2], 1e-5)
+    x_there, scale_there, bias_there, g_there = (t.to(device) for t in (x, scale, bias, g))
+    made = on_gpu.forward(x_there, scale_there, bias_there, 1e-5)
+    back = on_gpu.backward(x_there, g_there, scale_there, made[1], made[2], 1e-5)
     figures = {"shape": list(shape), "values": 2 * y.numel(), "differing": sum(
         differing(ours, theirs.detach()) for ours, theirs in zip(
             (*made, *back), (y, mean, variance, *gradients), strict=True))}
     if timed:
-        on_device = g.to(device)
         figures["ms"] = 1e3 * (
-            seconds_of(lambda: on_gpu.forward(*there, 1e-5), device)
-            + seconds_of(lambda: on_gpu.backward(there[0], on_device, there[1], made[1], made[2],
+            seconds_of(lambda: on_gpu.forward(x_there, scale_there, bias_there, 1e-5), device)
+            + seconds_of(lambda: on_gpu.backward(x_there, g_there, scale_there, made[1], made[2],
                                                  1e-5), device))
     return figures
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_port import edges, products
-from torch_port.edges import Table, in_blocks
+from torch_port.edges import BLOCK, Table, in_blocks
 from torch_port.gpu import edges as gpu_edges
 from torch_port.gpu import kernels
-from torch_port.products import BLOCK, Pads, Pair, blocks, lattice, padded, phase_of
+from torch_port.products import Pads, Pair, blocks, lattice, padded, phase_of
 from torch_port.threads import shares
 
 FRESH, JOIN = 1, 2

@@ -121,8 +121,8 @@ def parameter(option: Option) -> inspect.Parameter:
     default = {"output_dir": OUTPUT, "accept": []}.get(option.name, option.default)
     if option.choices:
         choices = Enum(option.name, [(one, one) for one in option.choices])  # type: ignore[misc]
-        kind = list[choices] if option.default == () else choices  # type: ignore[valid-type]
-        default = choices(default) if option.default else default  # type: ignore[assignment]
+        kind = list[choices] if option.default == () else choices
+        default = choices(default) if option.default else default
     about: dict[str, Any] = {"help": option.help}
     if option.kind in (int, float):
         about.update(min=option.lowest, max=option.highest)
