@@ -10,7 +10,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -33,11 +32,16 @@ class PlantError(ValueError):
 
 @functools.cache
 def port_modules() -> tuple[ModuleType, ...]:
-    """Every module of torch_port, imported: who is imported later would hold the old part."""
-    names = [module.name for module in pkgutil.walk_packages(torch_port.__path__, "torch_port.")]
-    for name in names:
-        importlib.import_module(name)
-    return tuple(sys.modules[name] for name in names)
+    """Every module of torch_port, imported: who is imported later would hold the old part. Without
+    those of a GPU where Triton is not installed: nothing can import them."""
+    made = []
+    for module in pkgutil.walk_packages(torch_port.__path__, "torch_port."):
+        try:
+            made.append(importlib.import_module(module.name))
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+    return tuple(made)
 
 
 def _set(holder: object, name: str, new: object) -> None:
