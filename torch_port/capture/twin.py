@@ -114,7 +114,8 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
     if seen.apart:
         writer.add("twin/step/state/apart", np.array(seen.apart, np.float64))
         writer.fact("step_names", names)
-    writer.fact("minibatch_sha256", seen.minibatches)
+    # The reader reads ahead: one of these may be of an iteration that was not done.
+    writer.fact("minibatch_sha256", seen.minibatches[:len(seen.losses)])
     writer.fact("latents_hashes", latents.hashes)
     writer.fact("state_hashes", seen.states)
     writer.fact("mode", mode or FREE)
