@@ -1,4 +1,28 @@
-"""TODO."""
+"""CNTK's log, sigmoid, tanh and rectifiers.
+
+    cntk_log(z)    log(z), but -85.1 where z < 1e-37; gradient exp(-output): 1/z, or 9.0878e36
+    sigmoid(x)     (1 if x > 0 else q) / (1 + q), q = exp(-|x|);  gradient y * (1 - y)
+    tanh(x)        gradient 1 - y * y
+    leaky_relu(x)  x if x >= 0 else 0.2 * x;  gradient 1 at exactly 0
+    relu(x)        max(x, 0);  gradient 0 at exactly 0
+
+Elementwise over tensors of any shape, in float32 or float64. exp, log and tanh of float32 on the
+CPU are the C library's expf, logf and tanhf, as in CNTK. The outputs of sigmoid and tanh are
+float32 numbers in float64 too: that they are exactly 1 from some x on, with a gradient of exactly
+0, is what CNTK computes, not its rounding error.
+
+float32 on the CPU: CNTK's bits, 0 values differing, in outputs and gradients: log at 40,017 points,
+sigmoid and the rectifiers at 120,019 each, subnormal ones among them. (CNTK's relu makes NaN of
+-inf and 0 of the smallest subnormal; this one does not.) Exponentials in double precision, rounded,
+are off by one rounding in 149 logarithms and 34 sigmoids.
+
+An ordinary PyTorch layer differs: torch.sigmoid in 23,682 of 120,019 values, and it gives 0 below
+1.2e-38 on some processors (gradient of -log D at logit -90: 0, CNTK's -0.0074); leaky_relu's
+gradient at 0 is the slope, 0.2.
+
+Source: microsoft/CNTK, Source/Math/TensorOps.h and CommonMatrix.h; figures from
+tests/torch_port/test_losses.py.
+"""
 from collections.abc import Callable
 from typing import Any
 

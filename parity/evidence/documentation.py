@@ -1,5 +1,6 @@
 """The tables of the docs, made from measurements and from the code, never by hand.
 
+    docs/captures.md     the format of captures, every array and every fact
     docs/behaviours.md   what CNTK does, what an ordinary PyTorch layer does, how far off that is
     docs/map-files.md    what CNTK does with each form of a map file, and what is done here
     docs/side-by-side.md the two programs, part beside part
@@ -16,9 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 
+from captures.facts import FACTS, Either, Keys
 from captures.files import written_whole
+from captures.format import FORMAT
+from captures.names import NAMES, WORDS
 from environment import find_python
 from parity.judge.policies import POLICIES
 from parity.producers.jobs import ROOT, ProducerError
@@ -96,6 +101,36 @@ def tolerances() -> str:
         table(("policy", "allowed", "of what", "where it came from"), rows)))
 
 
+def captures() -> str:
+    """docs/captures.md."""
+    template = Path(__file__).with_name("captures.md.j2").read_text(encoding="utf-8")
+    return Environment(undefined=StrictUndefined, keep_trailing_newline=True,
+                       autoescape=False).from_string(template).render(
+        format=FORMAT,
+        words=table(("word", "stands for"), [(word, what) for word, (_, what) in WORDS.items()]),
+        arrays=table(("array", "in", "shape", "what"), [
+            (f"`{one.pattern}`", one.by.replace(" ", ", "), one.shape, one.what)
+            for one in NAMES]),
+        facts=table(("fact", "form", "by", "what"), [
+            (f"`{name}`", form_of(fact.form), ", ".join(fact.by), fact.what)
+            for name, fact in FACTS.items()]))
+
+
+def form_of(form: Any) -> str:
+    """A fact's form in words."""
+    if isinstance(form, Keys):
+        return "; ".join(f"{name}: {form_of(one)}" for name, one in form.of.items())
+    if isinstance(form, Either):
+        return " or ".join(map(form_of, form.of))
+    if isinstance(form, list):
+        return f"list of ({form_of(form[0])})"
+    if isinstance(form, tuple):
+        return ", ".join(map(form_of, form))
+    if isinstance(form, dict):
+        return f"name to ({form_of(form[str])})"
+    return {str: "text", int: "whole number", float: "number", bool: "yes or no"}[form]
+
+
 def write(path: Path, text: str) -> None:
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -107,7 +142,9 @@ def main(console: Console) -> int:
                             "run `make setup`")
     in_the_port("torch_port.train.side_by_side")
     write(DOCS / "tolerances.md", tolerances())
+    write(DOCS / "captures.md", captures())
     write(DOCS / "map-files.md", map_files(real_cntk()))
     write(DOCS / "behaviours.md", behaviours(real_cntk(), console))
-    console.print(f"behaviours.md, map-files.md and tolerances.md in {DOCS.name} are written")
+    console.print(f"behaviours.md, captures.md, map-files.md and tolerances.md in {DOCS.name} are "
+                  "written")
     return 0

@@ -9,6 +9,7 @@ from rich.console import Console
 from captures import spec as kinds
 from captures.errors import CaptureError
 from captures.format import Capture, require_same_plan
+from captures.names import NAMES, name_of
 from captures.plan import Plan
 from captures.spec import Layer, Spec, checked, network
 from parity import comparison
@@ -73,6 +74,25 @@ def test_a_capture_carries_its_networks(folder, tmp_path):
         assert Capture(moved).attachment("painter.onnx").stat().st_size > 1000
     finally:
         moved.rename(folder / "cntk")
+
+
+def test_every_array_has_an_entry(folder):
+    """In the table of docs/captures.md, which names the capture that it is of; and every entry is
+    met, but for those of the score and of the twin run, which were not made here."""
+    met = set()
+    for place in sorted(path.parent for path in folder.glob("*/manifest.json")):
+        for array in Capture(place):
+            entry = name_of(array)
+            assert entry is not None and place.name in entry.by.split(), (place.name, array)
+            met.add(entry)
+    assert {one.pattern.split("/")[0] for one in set(NAMES) - met} <= {
+        "score", "classifier", "twin"}
+
+
+def test_an_array_without_an_entry_is_seen():
+    assert name_of("forward/training/painter/drawn/output") is not None
+    assert name_of("forward/backwards/painter/drawn/output") is None
+    assert name_of("state/painter/drawn/momentum") is None
 
 
 def test_another_networks_capture_is_of_another_plan(folder):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from captures.errors import CaptureError
 from captures.format import MANIFEST, Capture, checksum
+from captures.names import name_of
 from captures.plan import Plan
 from parity import comparison
 from parity.blame import exports as blame_exports
@@ -215,6 +216,13 @@ def nudged(captures: Captures, largest: float) -> Captures:
     facts = captures.cntk.facts["evaluation_nudged"]
     facts["generator/tanh7/output"] = {"error": largest, "largest": largest}
     return captures
+
+
+@pytest.mark.parametrize("who", ["cntk", "port", "classifier"])
+def test_every_array_of_the_score_has_an_entry(captured, who):
+    assert [array for array in Capture(captured / who).names("score") if not (
+        entry := name_of(f"score/{array}")) or who not in entry.by.split()] == []
+    assert who != "classifier" or all(name_of(array) for array in Capture(captured / who))
 
 
 def test_cntk_says_how_far_a_nudge_moves_it(captured):

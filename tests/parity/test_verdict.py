@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from captures.facts import FACTS
 from parity.evidence import documentation
 from parity.judge import policies
 from parity.judge.judgements import (
@@ -251,6 +252,12 @@ def test_a_ratio_of_few_values_is_mostly_luck(truth):
     assert ratio(4).passed and not ratio(SIZE).passed
     assert ratio(SIZE, distinct=4).passed  # the errors of one sample go together
     assert ratio(4).allowed == pytest.approx(16 * few_values(4))
+
+
+def test_the_docs_have_every_array_and_fact_as_it_is():
+    page = (documentation.DOCS / "captures.md").read_text()
+    assert page == documentation.captures()
+    assert all(f"`{name}`" in page for name in FACTS)
 
 
 def test_the_docs_have_every_tolerance_as_it_is():

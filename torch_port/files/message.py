@@ -1,4 +1,13 @@
-"""TODO."""
+"""CNTK 2's files as a protocol-buffers message: a dictionary of dictionaries, lists and arrays.
+
+    _read(path)    the whole file; a ``ModelFileError`` says what is wrong with one that is none
+
+Each value names its kind (``_DECODERS``); shapes are stored with the fastest index first and come
+out reversed, arrays are views of the file's bytes, float32. What is in the dictionaries:
+``torch_port/files/model.py``.
+
+Source: microsoft/CNTK, Source/CNTKv2LibraryDll/proto/CNTK.proto.
+"""
 import struct
 from collections.abc import Iterator
 from os import PathLike
@@ -16,6 +25,8 @@ Arrays = dict[str, np.ndarray]
 
 class ModelFileError(ParityError):
     """A file that is not what was asked for; one line: what, where, how to mend it."""
+
+
 # What indexing, unpacking and converting raise where a file holds something else than expected.
 _NOT_AS_EXPECTED = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 

@@ -1,4 +1,15 @@
-"""TODO."""
+"""What CNTK's reader does to one image: the draws of its place, the colours, the scaling.
+
+    image uint8 (H, W, 3), B, G, R
+        -> ``augmentation_draws(position, step)``    brightness, contrast, saturation
+        -> ``apply_color``                           float32, 0..255
+        -> ``scale``                                 (height, width, 3)
+        -> ``write_planes``                          (3, height, width), the minibatch's place
+
+CNTK's bits where OpenCV's plain code rounds as its release 3.1 did, which ``bit_exact()`` tells.
+What an ordinary colour jitter and resize do instead: ``torch_port/reader/reader.py``, with sources
+and measurements.
+"""
 import hashlib
 import threading
 from collections.abc import Sequence

@@ -1,4 +1,13 @@
-"""TODO."""
+"""The order in which CNTK's reader goes through its images, and what a minibatch holds.
+
+    order(sweep)[i]    two shuffles by a 64-bit twister seeded anew for each sweep
+    minibatch t        samples t * N .. (t + 1) * N - 1 of all sweeps put behind each other
+
+Exact against CNTK 2.7 (tests/torch_port/test_image_reader.py). A DataLoader shuffles uniformly, by
+another generator, and ends a sweep with a smaller minibatch.
+
+Source: microsoft/CNTK, Source/Readers/ReaderLib, ChunkRandomizer and SequenceRandomizer.
+"""
 from collections.abc import Callable, Iterator
 
 import numpy as np

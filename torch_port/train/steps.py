@@ -1,4 +1,14 @@
-"""TODO."""
+"""The article's two steps and its optimizers: what one iteration does to the networks.
+
+    D step    losses -log D(x) - log(1 - D(G(z))), G without gradients; D's learner moves D
+    G step    losses -log D(G(z)), through D; G's learner moves G
+
+The learner takes the gradient of the SUM over the minibatch, and divides by its size itself
+(``torch_port/adam.py``); an ordinary loop takes the mean. Both networks normalise by the minibatch
+in both steps, so a D step moves G's running statistics too, and a G step D's.
+
+Source: the article's program, ``cntk_impl/dcgan_training.py``.
+"""
 from collections.abc import Iterable
 
 import torch
