@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import click
 import cntk as C
@@ -16,7 +17,7 @@ import numpy as np
 from captures.article import DCGAN
 from captures.process import pinned
 from captures.training import ending
-from captures.training.options import OPTIONS, ROOT, Settings, of_the_run
+from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
 from environment.quiet import select_device
 
@@ -24,7 +25,7 @@ OUTPUT = str(ROOT / "runs" / "article")
 FIGURES = "torch_port.train.figures"  # drawn in the port's environment, for both programs
 
 
-def encode(picture):
+def encode(picture: np.ndarray) -> bytes:
     """Bytes H x W x 3, channels B, G, R, as a PNG."""
     done, encoded = cv2.imencode(".png", picture)
     if not done:
@@ -32,12 +33,12 @@ def encode(picture):
     return encoded.tobytes()
 
 
-def events(folder, step):
+def events(folder: str, step: int) -> Any:
     from tensorboardX import SummaryWriter
     return SummaryWriter(folder, purge_step=step)
 
 
-def program():
+def program() -> Program:
     branch = os.environ.get("MKL_DEBUG_CPU_TYPE", "of this processor")
     return Program(
         name="cntk", spec=DCGAN,
@@ -47,7 +48,7 @@ def program():
         encode=encode, events=events)
 
 
-def train(settings):
+def train(settings: Settings) -> None:
     from cntk_impl import dcgan_training
 
     select_device()
@@ -55,7 +56,7 @@ def train(settings):
         dcgan_training.train(session)
 
 
-def draw_figures(folder):
+def draw_figures(folder: Path) -> None:
     """The loss figure, the grid and the animation. They are drawn from what is in the folder, so
     where the port's environment is missing nothing is lost."""
     python = ROOT / ".venv-torch" / "bin" / "python"
@@ -67,7 +68,7 @@ def draw_figures(folder):
                     env=pinned(os.environ))
 
 
-def _click_option(option):
+def _click_option(option: Option) -> Any:
     settings = {"help": option.help, "show_default": option.default not in (None, ())}
     default = OUTPUT if option.name == "output_dir" else option.default
     if option.kind is bool:
@@ -81,14 +82,14 @@ def _click_option(option):
                         **dict(settings, show_default=True))
 
 
-@click.pass_context
-def _command(context, **values):
+@click.pass_context  # type: ignore[untyped-decorator]
+def _command(context: Any, **values: Any) -> None:
     """Trains the article's DCGAN on real CNTK 2.7. Bare, it is the article's run."""
     given = {name for name in values
              if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT}
     folder = Path(values["output_dir"])
 
-    def run():
+    def run() -> None:
         settings = Settings.make(**of_the_run(folder, values, given))
         train(settings)
 
@@ -104,7 +105,7 @@ for _option in OPTIONS:
     command = _click_option(_option)(command)
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> None:
     """``sys.exit`` with the exit code. click refuses to run where Python's encoding is ASCII, and
     a path may need more: such a locale is replaced by its UTF-8 form first."""
     if sys.getfilesystemencoding() == "ascii" and "LC_ALL_WAS_C" not in os.environ:

@@ -19,11 +19,11 @@ the article; the article's latents came from the clock.
 
 Importing this module builds nothing. Python 3.6; the layers' names are those of the captures.
 """
-import collections
-import sys
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cntk as C
 import cntk.io.transforms as xforms
+import numpy as np
 from cntk import cntk_py
 from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
@@ -42,17 +42,20 @@ from captures.errors import ReaderError
 from captures.map_file import name_for_cntk
 from captures.plan import Latents
 from captures.training.finite import finite
+from captures.training.session import Session
 from cntk_impl.training_state import State
 from environment.quiet import quiet_stderr
 
 img_channel, img_height, img_width = IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE
 z_dim = LATENT_SIZE
+Each = Callable[[str, Any], Any]  # CNTK has no types: its functions, variables, readers are Any
 
 
 # ----------------------------------------------------------------------------------- the networks
 
 
-def create_reader(map_file, train, seed=0, image=(img_channel, img_height, img_width)):
+def create_reader(map_file: str, train: bool, seed: int = 0,
+                  image: Tuple[int, ...] = (img_channel, img_height, img_width)) -> Any:
     """The minibatches of a map file's images: colour changed, then scaled to 256 x 256.
 
     train: randomised and endless; otherwise one sweep in the file's order. image: the shape of one.
@@ -71,11 +74,11 @@ def create_reader(map_file, train, seed=0, image=(img_channel, img_height, img_w
             randomization_seed=seed)
 
 
-def unchanged(name, h):
+def unchanged(name: str, h: Any) -> Any:
     return h
 
 
-def dcgan_generator(h, each=unchanged):
+def dcgan_generator(h: Any, each: Each = unchanged) -> Any:
     """100 latents to a 3 x 256 x 256 image in [-1, 1].
 
     each(name, h): called with every layer's name and output; what it returns goes on. By default
@@ -103,7 +106,7 @@ def dcgan_generator(h, each=unchanged):
         return each("tanh7", C.tanh(h, name="tanh7"))
 
 
-def dcgan_discriminator(h, each=unchanged):
+def dcgan_discriminator(h: Any, each: Each = unchanged) -> Any:
     """An image in [-1, 1] to the probability, 1 x 1 x 1, that it is a real one. each: as above."""
     with C.layers.default_options(init=C.normal(DEVIATION), pad=True, bias=False, map_rank=1,
                                   use_cntk_engine=True):
@@ -121,13 +124,22 @@ def dcgan_discriminator(h, each=unchanged):
         return each("sigmoid7", C.sigmoid(h, name="sigmoid7"))
 
 
-Networks = collections.namedtuple(
-    "Networks", "x z x_real G_fake D_real D_fake G_loss D_loss")
+class Networks(NamedTuple):
+    x: Any
+    z: Any
+    x_real: Any
+    G_fake: Any
+    D_real: Any
+    D_fake: Any
+    G_loss: Any
+    D_loss: Any
 
 
-def build_networks(seed=0, generator=dcgan_generator, discriminator=dcgan_discriminator,
-                   substitutions=None, image=(img_channel, img_height, img_width), latents=z_dim,
-                   middle=MIDDLE):
+def build_networks(seed: int = 0, generator: Callable[..., Any] = dcgan_generator,
+                   discriminator: Callable[..., Any] = dcgan_discriminator,
+                   substitutions: Optional[Dict[Any, Any]] = None,
+                   image: Tuple[int, ...] = (img_channel, img_height, img_width),
+                   latents: int = z_dim, middle: float = MIDDLE) -> Networks:
     """Both networks, the fake branch and the losses; the weights are drawn from seed, seed + 1, ...
 
     substitutions: of input variables in the fake branch, next to x_real's. image, latents: shape of
@@ -149,14 +161,15 @@ def build_networks(seed=0, generator=dcgan_generator, discriminator=dcgan_discri
     return Networks(x, z, x_real, G_fake, D_real, D_fake, G_loss, D_loss)
 
 
-def create_learner(parameters, minibatch_size, unit_gain=False):
+def create_learner(parameters: Sequence[Any], minibatch_size: int, unit_gain: bool = False) -> Any:
     """The article's Adam: a plain float, so CNTK divides it by the minibatch's size."""
     return C.adam(parameters, LEARNING_RATE, momentum=MOMENTUM, unit_gain=unit_gain,
                   gradient_clipping_threshold_per_sample=minibatch_size,
                   gradient_clipping_with_truncation=True)
 
 
-def create_trainers(networks, minibatch_size, unit_gain=False, writers=(None, None)):
+def create_trainers(networks: Networks, minibatch_size: int, unit_gain: bool = False,
+                    writers: Sequence[Any] = (None, None)) -> List[Any]:
     """The generator's and the discriminator's."""
     trainers = []
     for output, loss, writer in ((networks.G_fake, networks.G_loss, writers[0]),
@@ -170,7 +183,8 @@ def create_trainers(networks, minibatch_size, unit_gain=False, writers=(None, No
 # ------------------------------------------------------------------------------------ the training
 
 
-def iterate(networks, trainers, reader, latents, minibatch_size):
+def iterate(networks: Networks, trainers: Sequence[Any], reader: Any, latents: Any,
+            minibatch_size: int) -> Iterator[Tuple[float, float, np.ndarray]]:
     """Endless iterations: yields (G_loss, D_loss, generated images) after each.
 
     Raises ReaderError: an image cannot be read; nothing was learnt from that minibatch.
@@ -192,7 +206,7 @@ def iterate(networks, trainers, reader, latents, minibatch_size):
         yield G_loss, D_loss, outputs[networks.G_fake.output]
 
 
-def train(session):
+def train(session: Session) -> None:
     """The article's run, or the rest of it; the session keeps what it does."""
     settings = session.settings
     reader = create_reader(settings.map_file, train=True, seed=settings.seed)
@@ -216,7 +230,7 @@ def train(session):
                     trainer.summarize_training_progress()
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """CNTK's messages carry a call stack; the first line says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0].rstrip(".") if lines else type(error).__name__
@@ -228,4 +242,4 @@ def first_line(error):
 if __name__ == "__main__":
     from cntk_impl.console import main
 
-    sys.exit(main())
+    main()

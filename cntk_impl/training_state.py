@@ -12,6 +12,8 @@ the reader is brought to its place by reading what was read before.
 import errno
 import os
 import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 
 import cntk as C
 import numpy as np
@@ -19,6 +21,8 @@ from cntk.internal.utils import _to_cntk_dict_value
 
 from captures.article import DCGAN
 from captures.files import written_whole
+from captures.plan import Latents
+from captures.training.checkpoint import Arrays
 from captures.training.session import Trained
 
 # CNTK's name of what a layer holds, and the captures'.
@@ -28,7 +32,7 @@ QUANTITY = {"W": "weight", "b": "bias", "scale": "scale", "bias": "bias",
 MODELS = (("dcgan_generator.model", "G_fake"), ("dcgan_discriminator.model", "D_real"))
 
 
-def held_by(networks):
+def held_by(networks: Any) -> Dict[str, Any]:
     """Name of the captures to the Parameter or Constant that holds it, of both networks."""
     found = {}
     for network, function in zip(DCGAN.networks, (networks.G_fake, networks.D_real)):
@@ -43,14 +47,15 @@ def held_by(networks):
 class State(Trained):
     """networks, trainers (the generator's first), reader, latents: those of ``iterate``."""
 
-    def __init__(self, networks, trainers, reader, latents, minibatch_size):
+    def __init__(self, networks: Any, trainers: Sequence[Any], reader: Any, latents: Latents,
+                 minibatch_size: int) -> None:
         self.networks, self.trainers, self.reader = networks, trainers, reader
         self.latents, self.minibatch_size = latents, minibatch_size
         self.held = held_by(networks)
         self._names = {held.uid: name for name, held in self.held.items() if held.is_parameter}
 
-    def arrays(self):
-        made = {}
+    def arrays(self) -> Arrays:
+        made: Dict[str, np.ndarray] = {}
         for name, held in self.held.items():
             value = np.array(held.value)
             if name.endswith("/sample_count"):
@@ -65,7 +70,7 @@ class State(Trained):
                 made[name + "_m"], made[name + "_v"] = m, v
         return made
 
-    def restore(self, arrays, iteration, say):
+    def restore(self, arrays: Arrays, iteration: int, say: Callable[[str], None]) -> None:
         for name, held in self.held.items():
             held.value = np.asarray(arrays[name], np.float32).reshape(held.shape)
         for network, learner in self._learners():
@@ -82,20 +87,21 @@ class State(Trained):
             learner.restore_from_checkpoint(kept)
         read_again(self.reader, iteration, self.minibatch_size, say)
 
-    def _learners(self):
+    def _learners(self) -> Iterator[Tuple[str, Any]]:
         for network, trainer in zip(("generator", "discriminator"), self.trainers):
             yield network, trainer.parameter_learners[0]
 
-    def generate(self, z):
+    def generate(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(self.networks.G_fake.eval({self.networks.z: z}), np.float32)
 
-    def save_models(self, folder):
+    def save_models(self, folder: Path) -> None:
         for name, network in MODELS:
             with written_whole(folder / name) as part:
                 save_function(getattr(self.networks, network), str(part))
 
 
-def read_again(reader, minibatches, minibatch_size, say):
+def read_again(reader: Any, minibatches: int, minibatch_size: int, say: Callable[[str], None]
+               ) -> None:
     """Has the reader give so many minibatches, which nobody takes."""
     from tqdm import tqdm
 
@@ -107,7 +113,7 @@ def read_again(reader, minibatches, minibatch_size, say):
         reader.next_minibatch(minibatch_size, input_map=streams)
 
 
-def save_function(function, path, format=C.ModelFormat.CNTKv2):
+def save_function(function: Any, path: str, format: Any = C.ModelFormat.CNTKv2) -> None:
     """``function.save``. Where the disk is full CNTK aborts the whole process ("double free or
     corruption", measured), so the free space is looked at first.
 

@@ -16,7 +16,9 @@ Python 3.6.
 import argparse
 import sys
 import time
+from typing import Optional, Sequence
 
+import cntk as C
 import numpy as np
 
 from captures.errors import ParityError
@@ -24,13 +26,12 @@ from captures.format import CaptureWriter
 from captures.plan import Plan
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.layers import layers_job
-from cntk_impl.capture.observed import C
 from cntk_impl.capture.twin import twin_job
 from environment.quiet import select_device
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plan", required=True, help="what to run, as `parity` wrote it")
     parser.add_argument("--output", required=True, help="folder of the capture; replaced")
     parser.add_argument("--job", choices=("layers", "twin"), default="layers")
@@ -45,7 +46,7 @@ def main(arguments=None):
     started = time.time()
     select_device()
 
-    def note(text, done=0, total=0):
+    def note(text: str, done: int = 0, total: int = 0) -> None:
         sys.stdout.write("progress\t%d\t%d\t%s\n" % (done, total, text))
         sys.stdout.flush()
 

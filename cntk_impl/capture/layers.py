@@ -1,16 +1,20 @@
 """Every layer, gradient and step of both networks on CNTK, from a warmed-up state. Python 3.6."""
 import hashlib
 import os
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import cntk as C
 import numpy as np
 
 from captures import observe
-from captures.plan import LARGEST_SEED, Latents
+from captures.format import CaptureWriter
+from captures.plan import LARGEST_SEED, Latents, Plan
+from captures.spec import Spec
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture import model
 from cntk_impl.capture.observed import (
-    C,
     Observed,
+    Trained,
     evaluated,
     facts_of_parameters,
     forward,
@@ -30,115 +34,162 @@ from environment.quiet import quiet_stderr
 NUDGES = 3  # of the inputs in evaluation mode
 
 
-# --------------------------------------------------------------------------------------- the jobs
+Note = Callable[..., None]
+Values = Dict[str, np.ndarray]
 
 
-def layers_job(writer, plan, note, trained_generator=None, classifier=None):
+# --------------------------------------------------------------------------------------- the job
+
+
+def layers_job(writer: CaptureWriter, plan: Plan, note: Note,
+               trained_generator: Optional[str] = None, classifier: Optional[str] = None) -> None:
     """trained_generator, classifier: files, or None (``pictures.score_pictures``)."""
-    spec = plan.spec
     note("CNTK: reader, optimizer and pointwise functions")
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
     probe_normalisation(writer, plan)
     probe_pointwise(writer, plan)
-
-    note("CNTK: initial weights")
-    observed = Observed(spec, plan.seed)
-    for name, value in observed.values().items():
-        writer.add("initial/" + name, value)
-    writer.fact("parameters", facts_of_parameters(observed))
-
-    reader = model.reader(spec, plan.map_file, plan.seed)
-    latents = Latents(plan.seed, spec.maker.input[0])
-    trainers = program.create_trainers(observed.networks, plan.minibatch_size,
-                                       bool(plan.unit_gain))
-    networks = observed.networks
-    warm_up(writer, plan, observed, trainers, reader, latents, note)
-    if plan.weight_scale_exponent:
-        scaled(observed, 2.0 ** plan.weight_scale_exponent)
-    state, moments = observed.values(), optimizer_values(observed, trainers)
-    for name, value in state.items():
-        writer.add("state/" + name, value)
-    for name, value in moments.items():
-        writer.add("optimizer/state/" + name, value)
-    for network, function in zip(spec.networks, (networks.G_fake, networks.D_real)):
-        path = os.path.join(writer.folder, network.name)
-        save_function(function, path + ".model")
-        writer.attach(path + ".model")
-        with quiet_stderr():  # the exporter's remarks
-            save_function(function, path + ".onnx", C.ModelFormat.ONNX)
-        writer.attach(path + ".onnx")
-
-    batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
-    x = model.pixels(spec, batch)
-    z_d, z_g = latents.next(plan.minibatch_size), latents.next(plan.minibatch_size)
-    z_score = Latents((plan.seed + 1) % (LARGEST_SEED + 1),
-                      spec.maker.input[0]).next(plan.score_images)
-    for name, value in (("reader/images", x), ("d_step/latents", z_d), ("g_step/latents", z_g),
-                        ("score/latents", z_score)):
-        writer.add("input/" + name, value)
-
+    layers = Layers(writer, plan, note)
     note("CNTK: every layer in evaluation mode")
-    tapped = Observed(spec, plan.seed, tapped=True)
-    tapped.set_values(state)
-    got = every_layer_evaluated(tapped, x, z_d)
-    for name, value in got.items():
-        writer.add("forward/evaluation/" + name, value)
-    writer.fact("evaluation_nudged", moved_by_a_nudge(tapped, got, x, z_d))
-    writer.fact("evaluation_changes", observe.changed(state, tapped.values()))
+    layers.evaluation()
     note("CNTK: pictures for the score")
-    score_pictures(writer, plan, networks, z_score, trained_generator, classifier)
-
+    score_pictures(writer, plan, layers.networks, layers.z_score, trained_generator, classifier)
     note("CNTK: every layer in training mode, and its gradients")
-    everything = tuple(branch.name for branch in spec.branches)
-    outputs, gradients, parameters, losses = trained(
-        tapped, tapped.networks.D_loss, {tapped.networks.x: x, tapped.networks.z: z_d},
-        *everything)
-    for name, value in outputs.items():
-        writer.add("forward/training/" + name, value)
-    record_gradients(writer, "gradient/d", gradients, parameters, losses, spec, "d")
-    writer.fact("unsteadiness", unsteadiness(tapped, outputs, x, z_d, state, everything))
-    del got, outputs, gradients, parameters
-
+    layers.training()
     note("CNTK: one step of the discriminator, one of the generator")
-    trainers[1].train_minibatch({networks.x: batch.data, networks.z: z_d})
-    after_d = observed.values(), optimizer_values(observed, trainers)
-    for values in after_d:
-        for name, value in observe.of_step(values, spec.critic.name):
-            writer.add("step/0001/after_d/" + name, value)
-    writer.add("step/0001/after_d/loss/d/mean",
-               np.float32(trainers[1].previous_minibatch_loss_average))
-    between = dict(after_d[0], **after_d[1])
-    events = observe.events("d_step", dict(state, **moments), between)
-    tapped.set_values(after_d[0])
-    del state, moments, after_d
-    outputs, gradients, parameters, losses = trained(
-        tapped, tapped.networks.G_loss, {tapped.networks.z: z_g}, spec.maker.name,
-        spec.fake)
-    for name, value in outputs.items():
-        writer.add("forward/g_step/" + name, value)
-    record_gradients(writer, "gradient/g", gradients, parameters, losses, spec, "g")
-    del tapped, outputs, gradients, parameters
-
-    trainers[0].train_minibatch({networks.z: z_g})
-    after_g = observed.values(), optimizer_values(observed, trainers)
-    for values in after_g:
-        for name, value in observe.of_step(values, spec.maker.name):
-            writer.add("step/0001/after_g/" + name, value)
-    writer.add("step/0001/after_g/loss/g/mean",
-               np.float32(trainers[0].previous_minibatch_loss_average))
-    events += observe.events("g_step", between, dict(after_g[0], **after_g[1]))
-    writer.fact("ledger", events)
+    layers.steps()
 
 
-def every_layer_evaluated(observed, x, z):
+class Layers:
+    """Both networks in the state that the warm-up left, and what they are given there.
+
+    observed: the networks that the trainers move. tapped: others, in the same state, whose layers'
+    gradients can be had. batch, x, z_d, z_g: of the D step and of the G step behind it.
+    """
+
+    def __init__(self, writer: CaptureWriter, plan: Plan, note: Note) -> None:
+        self.writer, self.plan, self.spec = writer, plan, plan.spec
+        note("CNTK: initial weights")
+        self.observed = Observed(plan.spec, plan.seed)
+        self.networks = self.observed.networks
+        self._add("initial", self.observed.values())
+        writer.fact("parameters", facts_of_parameters(self.observed))
+        reader = model.reader(plan.spec, plan.map_file, plan.seed)
+        latents = Latents(plan.seed, plan.spec.maker.input[0])
+        self.trainers = program.create_trainers(self.networks, plan.minibatch_size,
+                                                bool(plan.unit_gain))
+        note("CNTK: %d iterations of the article's program" % plan.warmup_iterations)
+        self._warm_up(reader, latents)
+        if plan.weight_scale_exponent:
+            scaled(self.observed, 2.0 ** plan.weight_scale_exponent)
+        self.state, self.moments = self._now()
+        self._add("state", self.state)
+        self._add("optimizer/state", self.moments)
+        self._save_files()
+
+        self.batch = reader.next_minibatch(plan.minibatch_size)[reader.streams.images]
+        self.x = model.pixels(plan.spec, self.batch)
+        self.z_d, self.z_g = (latents.next(plan.minibatch_size) for _ in range(2))
+        self.z_score = Latents((plan.seed + 1) % (LARGEST_SEED + 1),
+                               plan.spec.maker.input[0]).next(plan.score_images)
+        self._add("input", {"reader/images": self.x, "d_step/latents": self.z_d,
+                            "g_step/latents": self.z_g, "score/latents": self.z_score})
+        self.tapped = Observed(plan.spec, plan.seed, tapped=True)
+        self.tapped.set_values(self.state)
+
+    def _add(self, place: str, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self.writer.add("%s/%s" % (place, name), value)
+
+    def _now(self) -> Tuple[Values, Values]:
+        """The networks' arrays, and the learners'."""
+        return self.observed.values(), optimizer_values(self.observed, self.trainers)
+
+    def _warm_up(self, reader: Any, latents: Latents) -> None:
+        """Some iterations of the article's program; minibatches are recorded by their hashes."""
+        hashes: List[str] = []
+        watched = Watched(reader, hashes, self.spec)
+        for i, _ in enumerate(program.iterate(
+                self.networks, self.trainers, watched, latents, self.plan.minibatch_size), 1):
+            if i == self.plan.warmup_iterations:
+                break
+        self.writer.fact("warmup_minibatches", hashes)
+
+    def _save_files(self) -> None:
+        for network, function in zip(self.spec.networks,
+                                     (self.networks.G_fake, self.networks.D_real)):
+            path = os.path.join(self.writer.folder, network.name)
+            save_function(function, path + ".model")
+            self.writer.attach(path + ".model")
+            with quiet_stderr():  # the exporter's remarks
+                save_function(function, path + ".onnx", C.ModelFormat.ONNX)
+            self.writer.attach(path + ".onnx")
+
+    def evaluation(self) -> None:
+        got = every_layer_evaluated(self.tapped, self.x, self.z_d)
+        self._add("forward/evaluation", got)
+        self.writer.fact("evaluation_nudged", moved_by_a_nudge(self.tapped, got, self.x, self.z_d))
+        self.writer.fact("evaluation_changes", observe.changed(self.state, self.tapped.values()))
+
+    def training(self) -> None:
+        """Of the D step."""
+        tapped, everything = self.tapped, tuple(branch.name for branch in self.spec.branches)
+        got = trained(tapped, tapped.networks.D_loss,
+                      {tapped.networks.x: self.x, tapped.networks.z: self.z_d}, *everything)
+        self._add("forward/training", got.outputs)
+        self._add_gradients("d", got)
+        self.writer.fact("unsteadiness", unsteadiness(
+            tapped, got.outputs, self.x, self.z_d, self.state, everything))
+
+    def _add_gradients(self, step: str, got: Trained) -> None:
+        """In the D step the images that the maker made are given: nothing of it has a gradient."""
+        of_maker, of_learner = self.spec.maker.name + "/", self.spec.learns(step).name + "/"
+        self._add("gradient/" + step, {name: value for name, value in got.gradients.items()
+                                       if step == "g" or not name.startswith(of_maker)})
+        self._add("gradient/" + step, {name: value for name, value in got.of_parameters.items()
+                                       if name.startswith(of_learner)})
+        self.writer.add("gradient/%s/loss/samples/value" % step, got.losses)
+
+    def steps(self) -> None:
+        """One D step by the trainer; every layer of the G step from there; the G step."""
+        before = dict(self.state, **self.moments)
+        between = self._step("d", {self.networks.x: self.batch.data, self.networks.z: self.z_d})
+        events = observe.events("d_step", before, between)
+        del before
+        self.tapped.set_values(between)
+        got = trained(self.tapped, self.tapped.networks.G_loss,
+                      {self.tapped.networks.z: self.z_g}, self.spec.maker.name, self.spec.fake)
+        self._add("forward/g_step", got.outputs)
+        self._add_gradients("g", got)
+        del got
+        after = self._step("g", {self.networks.z: self.z_g})
+        self.writer.fact("ledger", events + observe.events("g_step", between, after))
+
+    def _step(self, step: str, arguments: Mapping[Any, Any]) -> Values:
+        """What stands behind it, all of it; what it may move goes into the capture."""
+        trainer = self.trainers["gd".index(step)]
+        trainer.train_minibatch(arguments)
+        after = self._now()
+        place = "step/0001/after_" + step
+        for values in after:
+            self._add(place, dict(observe.of_step(values, self.spec.learns(step).name)))
+        self.writer.add("%s/loss/%s/mean" % (place, step),
+                        np.float32(trainer.previous_minibatch_loss_average))
+        return dict(after[0], **after[1])
+
+
+# ------------------------------------------------------------------------------ what is measured
+
+
+def every_layer_evaluated(observed: Observed, x: np.ndarray, z: np.ndarray) -> Values:
     spec = observed.spec
     got = evaluated(observed, {observed.networks.z: z}, spec.maker.name, spec.fake)
     got.update(evaluated(observed, {observed.networks.x: x}, spec.real))
     return got
 
 
-def moved_by_a_nudge(observed, outputs, x, z):
+def moved_by_a_nudge(observed: Observed, outputs: Values, x: np.ndarray, z: np.ndarray
+                     ) -> Dict[str, Dict[str, float]]:
     """How far each layer's output in evaluation mode moves when every pixel and latent is moved by
     one ULP, the largest of NUDGES times: place to {"error": root mean square as a part of the
     layer's own, "largest": absolute}. (Several, for the logits: there is one a sample, and one
@@ -156,11 +207,12 @@ def moved_by_a_nudge(observed, outputs, x, z):
     return made
 
 
-def unsteadiness(observed, outputs, x, z, state, branches):
+def unsteadiness(observed: Observed, outputs: Values, x: np.ndarray, z: np.ndarray, state: Values,
+                 branches: Sequence[str]) -> Dict[str, Dict[str, float]]:
     """How far CNTK is from itself, per layer in training mode, as a part of the layer's size: with
     the samples of the minibatch in reverse order, and with every pixel and latent moved by one ULP.
     """
-    def again(x, z, order):
+    def again(x: np.ndarray, z: np.ndarray, order: slice) -> Dict[str, float]:
         observed.set_values(state)
         got = forward(observed, observed.networks.D_loss,
                       {observed.networks.x: x, observed.networks.z: z}, *branches)[0]
@@ -174,43 +226,20 @@ def unsteadiness(observed, outputs, x, z, state, branches):
         "nudged": again(observe.moved_by_one_ulp(x, 1), observe.moved_by_one_ulp(z, 2), everything)}
 
 
-def record_gradients(writer, stage, of_outputs, of_parameters, losses, spec, step):
-    """In the D step the images that the maker made are given: nothing of it has a gradient."""
-    for name, value in of_outputs.items():
-        if not name.startswith(spec.maker.name + "/") or step == "g":
-            writer.add("%s/%s" % (stage, name), value)
-    for name, value in of_parameters.items():
-        if name.startswith(spec.learns(step).name + "/"):
-            writer.add("%s/%s" % (stage, name), value)
-    writer.add("%s/loss/samples/value" % stage, losses)
-
-
-def warm_up(writer, plan, observed, trainers, reader, latents, note):
-    """Some iterations of the article's program; the minibatches are recorded by their hashes."""
-    note("CNTK: %d iterations of the article's program" % plan.warmup_iterations)
-    hashes = []
-    watched = _Watched(reader, hashes, plan.spec)
-    for i, _ in enumerate(program.iterate(
-            observed.networks, trainers, watched, latents, plan.minibatch_size), 1):
-        if i == plan.warmup_iterations:
-            break
-    writer.fact("warmup_minibatches", hashes)
-
-
-class _Watched:
+class Watched:
     """A reader whose minibatches' hashes are kept."""
 
-    def __init__(self, reader, hashes, spec):
+    def __init__(self, reader: Any, hashes: List[str], spec: Spec) -> None:
         self.reader, self.streams, self.hashes, self.spec = reader, reader.streams, hashes, spec
 
-    def next_minibatch(self, *arguments, **named):
+    def next_minibatch(self, *arguments: Any, **named: Any) -> Any:
         batch = self.reader.next_minibatch(*arguments, **named)
         (data,) = batch.values()
         self.hashes.append(hashlib.sha256(model.pixels(self.spec, data).tobytes()).hexdigest())
         return batch
 
 
-def scaled(observed, factor):
+def scaled(observed: Observed, factor: float) -> None:
     """Every weight of a convolution times a power of two: larger or smaller activations."""
     for name, held in observed.state.items():
         if name.endswith("/weight"):

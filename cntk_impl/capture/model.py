@@ -4,27 +4,36 @@ The article's own networks come from the article's own program; any other is bui
 calls of CNTK's layers. Both have one form: ``function(h, each)``, with each(name, h) called for
 every layer, and what it returns goes on.
 """
-import collections
+from typing import Any, Callable, NamedTuple
+
+import cntk as C
+import numpy as np
+from cntk.layers import BatchNormalization, Convolution2D, ConvolutionTranspose2D
 
 from captures import article
 from captures import spec as kinds
 from captures.errors import SpecError
+from captures.spec import Layer, Network, Spec
 from cntk_impl import dcgan_training as program
 
-C = program.C
-Functions = collections.namedtuple("Functions", "maker critic")
+Each = Callable[[str, Any], Any]
 
 
-def functions(spec):
+class Functions(NamedTuple):
+    maker: Callable[..., Any]
+    critic: Callable[..., Any]
+
+
+def functions(spec: Spec) -> Functions:
     """The two networks' functions."""
     if spec == article.DCGAN:
         return Functions(program.dcgan_generator, program.dcgan_discriminator)
     return Functions(described(spec, spec.maker), described(spec, spec.critic))
 
 
-def described(spec, network):
+def described(spec: Spec, network: Network) -> Callable[..., Any]:
     """The function of one network. Raises SpecError: CNTK 2.7 has no such layer."""
-    def function(h, each=program.unchanged):
+    def function(h: Any, each: Each = program.unchanged) -> Any:
         with C.layers.default_options(init=C.normal(spec.deviation), map_rank=1,
                                       use_cntk_engine=True):
             if len(network.input) == 1:
@@ -35,13 +44,13 @@ def described(spec, network):
     return function
 
 
-def _layer(spec, layer):
+def _layer(spec: Spec, layer: Layer) -> Any:
     if layer.kind == kinds.CONVOLUTION:
-        return program.Convolution2D(
+        return Convolution2D(
             (layer.kernel, layer.kernel), layer.channels, strides=layer.stride, pad=layer.padded,
             bias=layer.bias, name=layer.name)
     if layer.kind == kinds.TRANSPOSED:
-        return program.ConvolutionTranspose2D(
+        return ConvolutionTranspose2D(
             (layer.kernel, layer.kernel), layer.channels, strides=layer.stride, pad=layer.padded,
             bias=layer.bias, output_shape=layer.output[1:], name=layer.name)
     if layer.kind == kinds.NORMALISATION:
@@ -55,15 +64,15 @@ def _layer(spec, layer):
     return lambda h: pointwise[layer.kind](h, name=layer.name)
 
 
-def normalisation(spec, name=""):
-    return program.BatchNormalization(normalization_time_constant=spec.time_constant,
-                                      epsilon=spec.epsilon, name=name)
+def normalisation(spec: Spec, name: str = "") -> Any:
+    return BatchNormalization(normalization_time_constant=spec.time_constant,
+                              epsilon=spec.epsilon, name=name)
 
 
-def reader(spec, map_file, seed):
+def reader(spec: Spec, map_file: str, seed: int) -> Any:
     """The article's reader, with the networks' size of images."""
     return program.create_reader(map_file, True, seed, spec.critic.input)
 
 
-def pixels(spec, batch):
-    return batch.data.asarray().reshape((-1,) + tuple(spec.critic.input))
+def pixels(spec: Spec, batch: Any) -> np.ndarray:
+    return np.asarray(batch.data.asarray()).reshape((-1,) + tuple(spec.critic.input))

@@ -15,14 +15,19 @@ scaled in Python 3.6, evaluated by CNTK 2.7, scored with numpy 1.17. Python 3.6.
 import json
 import os
 import tempfile
+from typing import List, Optional, Tuple
 
+import cntk as C
 import cv2
 import numpy as np
 
+from captures.format import CaptureWriter
+from captures.plan import Plan
 from captures.training.pictures import pixels as picture_of
 from cntk_impl import console
 from cntk_impl.capture import model
-from cntk_impl.capture.observed import C, Observed, as_array
+from cntk_impl.capture.observed import Observed, as_array
+from cntk_impl.dcgan_training import Networks
 from scores.inception_score import score, softmax
 from scores.resize import resize
 
@@ -30,7 +35,8 @@ AT_ONCE = 8
 LOOKED_AT = 4  # pictures: CNTK on the CPU takes 1 s for each (EfficientNet-Lite0, one at a time)
 
 
-def score_pictures(writer, plan, networks, z, trained, classifier):
+def score_pictures(writer: CaptureWriter, plan: Plan, networks: Networks, z: np.ndarray,
+                   trained: Optional[str], classifier: Optional[str]) -> None:
     """networks: in the plan's state. trained: an .npz of a generator's arrays, or None. classifier:
     a JSON file with the arguments of ``Classifier``, or None: then only the first images."""
     if not classifier:
@@ -55,7 +61,7 @@ def score_pictures(writer, plan, networks, z, trained, classifier):
                    np.float64(score(softmax(logits.astype(np.float64)))))
 
 
-def trained_networks(plan, path):
+def trained_networks(plan: Plan, path: str) -> Networks:
     """New networks with the generator's arrays of the file in them."""
     observed = Observed(plan.spec, plan.seed)
     with np.load(path, allow_pickle=False) as arrays:
@@ -65,18 +71,18 @@ def trained_networks(plan, path):
     return observed.networks
 
 
-def generated(networks, z):
+def generated(networks: Networks, z: np.ndarray) -> np.ndarray:
     return np.concatenate([as_array(networks.G_fake.eval({networks.z: part}))
                            for part in np.array_split(z, -(-len(z) // AT_ONCE))])
 
 
-def faces(plan, count):
+def faces(plan: Plan, count: int) -> np.ndarray:
     """The first ``count`` images of the program's reader, through the graph's normalisation."""
     spec = plan.spec
     reader = model.reader(spec, plan.map_file, plan.seed)
     x = C.input_variable(tuple(spec.critic.input))
     normalised = (x - spec.middle) / spec.middle
-    made = []
+    made: List[np.ndarray] = []
     while sum(len(part) for part in made) < count:
         batch = model.pixels(
             spec, reader.next_minibatch(plan.minibatch_size)[reader.streams.images])
@@ -84,7 +90,7 @@ def faces(plan, count):
     return np.concatenate(made)[:count]
 
 
-def written(images):
+def written(images: np.ndarray) -> np.ndarray:
     """As the program writes a picture, one file each, and read back."""
     made = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,14 +98,17 @@ def written(images):
         for image in images:
             with open(path, "wb") as file:
                 file.write(console.encode(picture_of(image)))
-            made.append(cv2.imread(path)[:, :, ::-1])
+            read = cv2.imread(path)
+            assert read is not None  # it was written in the line above
+            made.append(read[:, :, ::-1])
     return np.ascontiguousarray(made)
 
 
 class Classifier:
     """A classifier's ONNX graph, imported by CNTK: pictures to logits."""
 
-    def __init__(self, path, side, kernel, middle, scale, classes):
+    def __init__(self, path: str, side: int, kernel: str, middle: float, scale: float,
+                 classes: int) -> None:
         self.side, self.kernel, self.middle, self.scale = side, kernel, middle, scale
         graph = C.Function.load(path, format=C.ModelFormat.ONNX)
         self.x = graph.arguments[0]
@@ -107,7 +116,7 @@ class Classifier:
         (logits,) = [output for output in graph.outputs if output.shape[-1:] == (classes,)]
         self.logits = C.combine([logits])
 
-    def __call__(self, pictures):
+    def __call__(self, pictures: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """N x H x W x 3 to what goes in, N x 3 x side x side, and logits N x classes. One at a
         time: CNTK sets itself up anew for each size of minibatch, which takes seconds."""
         x = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32)

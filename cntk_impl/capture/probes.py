@@ -1,16 +1,18 @@
 """The inputs made for the edges, through CNTK's reader, learner and functions. Python 3.6."""
 import tempfile
 
+import cntk as C
 import numpy as np
 
 from captures import probes as probe_inputs
+from captures.format import CaptureWriter
+from captures.plan import Plan
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture import model
-from cntk_impl.capture.observed import C
 from cntk_impl.training_state import QUANTITY
 
 
-def probe_reader(writer, plan):
+def probe_reader(writer: CaptureWriter, plan: Plan) -> None:
     with tempfile.TemporaryDirectory() as folder:
         reader = model.reader(plan.spec, probe_inputs.reader_probe(plan, folder), plan.seed)
         for i in range(probe_inputs.READER_MINIBATCHES):
@@ -19,7 +21,7 @@ def probe_reader(writer, plan):
                        model.pixels(plan.spec, batch))
 
 
-def probe_optimizer(writer, plan):
+def probe_optimizer(writer: CaptureWriter, plan: Plan) -> None:
     """The program's learner on given gradients: the loss is sum(parameter * input)."""
     initial, gradients = probe_inputs.optimizer_probe(plan)
     parameters = {name: C.parameter(value.shape, init=value) for name, value in initial.items()}
@@ -39,7 +41,7 @@ def probe_optimizer(writer, plan):
             writer.add("optimizer/probe/%s/step%02d" % (name, step + 1), parameter.value)
 
 
-def probe_normalisation(writer, plan):
+def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
     """A layer as the networks have it, from its start."""
     x = C.input_variable(probe_inputs.NORMALISATION_SHAPE)
     with C.layers.default_options(map_rank=1, use_cntk_engine=True):
@@ -54,7 +56,7 @@ def probe_normalisation(writer, plan):
                        np.int64(value) if quantity == "sample_count" else value)
 
 
-def probe_pointwise(writer, plan):
+def probe_pointwise(writer: CaptureWriter, plan: Plan) -> None:
     logits, logarithms = probe_inputs.logits_probe(), probe_inputs.logarithms_probe()
     functions = [
         ("sigmoid", C.sigmoid, logits), ("relu", C.relu, logits),

@@ -1,18 +1,21 @@
 """The twin run on CNTK, from the seed alone: what it read, drew and moved, each iteration."""
 import hashlib
+from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
 from captures import observe
+from captures.format import CaptureWriter
 from captures.lockstep import Leader
-from captures.plan import Latents
+from captures.plan import Latents, Plan
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture import model
-from cntk_impl.capture.layers import _Watched
+from cntk_impl.capture.layers import Watched
 from cntk_impl.capture.observed import Observed, optimizer_values
 
 
-def twin_job(writer, plan, note, nudge, beside=None):
+def twin_job(writer: CaptureWriter, plan: Plan, note: Callable[..., None], nudge: int,
+             beside: Optional[str] = None) -> None:
     observed = Observed(plan.spec, plan.seed)
     if nudge:
         for name, held in observed.state.items():
@@ -22,12 +25,14 @@ def twin_job(writer, plan, note, nudge, beside=None):
         name: hashlib.sha256(value.tobytes()).hexdigest()
         for name, value in observed.values().items()})
     size = plan.twin_minibatch_size
-    reader, hashes = model.reader(plan.spec, plan.map_file, plan.seed), []
+    reader = model.reader(plan.spec, plan.map_file, plan.seed)
+    hashes: List[str] = []
     trainers = program.create_trainers(observed.networks, size, bool(plan.unit_gain))
     latents = observe.Watched(Latents(plan.seed, plan.spec.maker.input[0]))
-    steps = program.iterate(observed.networks, trainers, _Watched(reader, hashes, plan.spec),
+    steps = program.iterate(observed.networks, trainers, Watched(reader, hashes, plan.spec),
                             latents, size)
-    leader, states = Leader(beside), []
+    leader = Leader(beside)
+    states: List[Dict[str, str]] = []
     losses, samples = [], []
     weights = [name for name in plan.spec.arrays if name.endswith(("/weight", "/scale", "/bias"))]
     for i in range(plan.twin_iterations):
