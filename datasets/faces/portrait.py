@@ -6,7 +6,9 @@ processors with AVX-512 and others.
 
 The light comes from one side and shades the head by the angle between light and surface.
 """
+import contextlib
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -209,4 +211,17 @@ def _shade(p: Painter, face: Floats) -> None:
 def face(seed: int, index: int) -> Image:
     """Portrait ``index`` of the data set of ``seed``: h x w x 3, uint8, B, G, R."""
     r = random_of(seed, index)
-    return draw(traits_of(r), r)
+    with _opencvs_own():
+        return draw(traits_of(r), r)
+
+
+@contextlib.contextmanager
+def _opencvs_own() -> Iterator[None]:
+    """Without Intel's library, which only some builds of OpenCV have: it resizes with weights of
+    float64, OpenCV itself with float32's, and one pixel in a million is another."""
+    before = cv2.useOptimized()
+    cv2.setUseOptimized(False)
+    try:
+        yield
+    finally:
+        cv2.setUseOptimized(before)
