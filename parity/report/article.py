@@ -155,7 +155,7 @@ def _code() -> list[tuple[str, str, str]]:
          statement(steps, "_loss(d_real, d_fake)") + "\n"
          + statement(steps, "_loss(networks")),
         ("Adam with a small momentum.", statement(program, "return C.adam"),
-         statement(steps, "return CNTKAdam"))]
+         statement(steps, "return kind("))]
 
 
 def statement(path: Path, word: str, count: int = 1) -> str:

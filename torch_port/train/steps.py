@@ -71,7 +71,7 @@ def create_optimizer(parameters: Iterable[Tensor], minibatch_size: int, unit_gai
     """The article's: a plain learning rate, which is divided by the minibatch size, and that size
     as the clipping threshold per sample."""
     return kind(parameters, LEARNING_RATE, momentum=MOMENTUM, unit_gain=unit_gain,
-                    clip_per_sample=float(minibatch_size))
+                clip_per_sample=float(minibatch_size))
 
 
 def create_optimizers(networks: Networks, minibatch_size: int, unit_gain: bool = False
