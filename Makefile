@@ -13,8 +13,8 @@ TWIN = --seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
        --minibatch-size '$(or $(MINIBATCH),4)' $(MAP)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch data parity horizon defects false-alarms test lint twin twin-cntk \
-        train train-cntk article bench docs clean distclean
+.PHONY: help setup setup-torch data parity horizon defects false-alarms golden test lint twin \
+        twin-cntk train train-cntk article bench docs clean distclean
 
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'
@@ -30,6 +30,7 @@ help: ## this list
 #: MAP_FILE=...    map file of your own images (default: data/train_dcgan_map.txt, drawn faces)
 #: OUTPUT=...      folder that the result goes to (default: under runs/)
 #: RESUME=1        train and train-cntk go on with the run in their folder
+#: AGAIN=1         golden records those that are there once more: each has to come out as it is
 #: ACCELERATOR=... cpu or cuda (default: cuda where an NVIDIA driver answers)
 #: CNTK_PYTHON=... the Python 3.6 for CNTK (default: looked for); none: do without CNTK
 #: PORT_PYTHON=... the Python 3.11 to 3.14 for the port (default: looked for)
@@ -54,6 +55,9 @@ defects: ## plants known defects in the port: each has to be found
 
 false-alarms: ## compares what has to agree: nothing may be found
 	$(PARITY) false-alarms $(MAP) $(OUT)
+
+golden: ## real CNTK does a table of plans: what is missing of it, as certificates in golden/
+	$(PARITY) golden $(MAP) $(if $(AGAIN),--again)
 
 twin: ## the port trains alone; needs no CNTK and no Python 3.6
 	$(PARITY) train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'

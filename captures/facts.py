@@ -63,7 +63,10 @@ FACTS: Dict[str, Fact] = {
     "step_names": Fact([str], ("port/twin",), "the arrays of twin/step/state/apart, in order"),
     "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
     "no_files": Fact(str, ("stand-in/layers",), "why CNTK's files could not be put together"),
-    "bits": Fact(bool, ("stand-in/layers",), "whether it computes with CNTK's bits here"),
+    "bits": Fact(bool, ("stand-in/layers", "stand-in/twin"), "whether it computes with CNTK's bits "
+                 "here"),
+    "from_certificate": Fact(int, ("stand-in/twin",), "of how many iterations it is what was "
+                             "recorded of CNTK, not computed again"),
     "unseen": Fact([str], ("port/layers",), "layers of a user's port that cannot be watched"),
     "extra": Fact([str], ("port/layers",), "modules of a user's port that are no layer's"),
     "noticed": Fact([str], ("port/layers",), "what a user's adapter sets for the whole process"),

@@ -18,7 +18,6 @@ import collections
 import collections.abc
 import hashlib
 import os
-import platform
 import re
 import shutil
 import threading
@@ -31,6 +30,7 @@ import numpy as np
 from captures.errors import CaptureError, SpecError
 from captures.facts import FACTS, matches, written_by
 from captures.files import AnyPath, folder_whole, read_json, save_array, write_json
+from captures.machine import described
 from captures.plan import Plan
 from captures.spec import Spec
 
@@ -81,11 +81,7 @@ class CaptureWriter:
         self._begun: Dict[str, Any] = collections.OrderedDict([
             ("format", FORMAT), ("producer", producer), ("plan_hash", plan.hash),
             ("plan", plan.inputs), ("network", plan.spec.data), ("versions", dict(versions)),
-            ("threads", threads), ("machine", collections.OrderedDict([
-                ("processor", platform.machine()), ("system", platform.system()),
-                ("processors", os.cpu_count()),
-                ("python", platform.python_version()), ("numpy", np.__version__)]))
-        ])
+            ("threads", threads), ("machine", dict(described(producer), numpy=np.__version__))])
 
     def __enter__(self: Writer) -> Writer:
         self.folder = str(self._whole.__enter__())
@@ -140,7 +136,9 @@ class CaptureWriter:
         """
         given = Path(str(path))
         name = given.name
-        if name in self._attached or name in (MANIFEST, "arrays") or not _ATTACHED.fullmatch(name):
+        # Some systems' names are blind to case.
+        taken = {one.lower() for one in (MANIFEST, "arrays", *self._attached)}
+        if name.lower() in taken or not _ATTACHED.fullmatch(name):
             raise CaptureError("%s cannot be attached under this name" % given)
         place = Path(self.folder) / name
         if place != given:

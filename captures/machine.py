@@ -4,11 +4,15 @@ two captures that differ can say why. Plain Python 3.6, standard library.
 Where a system does not say something (no /proc, say), the value is "".
 """
 import collections
+import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import sys
 from typing import Any, Dict, Iterable, List, Tuple
+
+from captures.system import cpuinfo
 
 # What changes the arithmetic of a process, whoever set it.
 VARIABLES = ("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_NUM_THREADS", "MKL_ENABLE_INSTRUCTIONS",
@@ -20,10 +24,15 @@ FLAGS = ("sse2", "ssse3", "sse4_1", "sse4_2", "avx", "avx2", "fma", "avx512f", "
          "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 PACKAGES = ("cntk", "cntk-gpu", "torch", "numpy", "scipy", "onnx", "onnxruntime",
             "onnxruntime-gpu", "opencv-python-headless", "opencv-contrib-python", "pandas")
+# Of each producer's captures, the packages of this project that make them.
+CODE = {"cntk": ("captures", "cntk_impl"), "onnxruntime": ("captures", "parity"),
+        "classifier": ("captures", "scores")}
 
 
-def described() -> Dict[str, Any]:
-    """Processor, system, Python, variables and packages, ready for JSON."""
+def described(producer: str = "") -> Dict[str, Any]:
+    """Processor, system, Python, variables, packages and code, ready for JSON.
+
+    producer: whose capture it is for; of its code the hash is taken."""
     model, flags = _processor()
     return collections.OrderedDict([
         ("processor", platform.machine()), ("model", model), ("flags", flags),
@@ -32,7 +41,21 @@ def described() -> Dict[str, Any]:
         ("python", platform.python_version()),
         ("variables", collections.OrderedDict(
             (name, os.environ[name]) for name in VARIABLES if name in os.environ)),
-        ("packages", packages(PACKAGES))])
+        ("packages", packages(PACKAGES)), ("code", code_of(producer))])
+
+
+@functools.lru_cache(maxsize=None)
+def code_of(producer: str) -> str:
+    """SHA-256 of the sources that make this producer's captures: those that this process imports,
+    or would."""
+    folders = []  # type: List[str]
+    for name in CODE.get(producer, ("captures", "torch_port")):
+        try:
+            found = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # a module that was made by hand
+            found = None
+        folders += list(found.submodule_search_locations or ()) if found else []
+    return code_sha256(*folders)
 
 
 def _libc() -> str:
@@ -45,11 +68,7 @@ def _libc() -> str:
 
 def _processor() -> Tuple[str, List[str]]:
     """(model, flags of ``FLAGS``)."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            lines = [line.partition(":") for line in file]
-    except (IOError, OSError):
-        return platform.processor(), []
+    lines = [line.partition(":") for line in cpuinfo().splitlines()]
     found = {}  # type: Dict[str, str]
     for name, _, value in lines:
         found.setdefault(name.strip(), value.strip())
@@ -61,27 +80,33 @@ def packages(names: Iterable[str]) -> Dict[str, str]:
     """Name to version, with the build where the version carries one (2.13.0+cpu); of those that
     are installed."""
     made = collections.OrderedDict()  # type: Dict[str, str]
+    there = _installed()
     for name in names:
-        version = _version(name)
+        version = there.get(_folder(name), "")
         if version:
             made[name] = version
     return made
 
 
-def _version(name: str) -> str:
-    """Of the folder NAME-VERSION.dist-info that an installation leaves on Python's path."""
-    wanted = (name + "-").replace("-", "_").lower()
+def _folder(name: str) -> str:
+    return name.replace("-", "_").lower()
+
+
+@functools.lru_cache(maxsize=None)
+def _installed() -> Dict[str, str]:
+    """Name to version, of the folders NAME-VERSION.dist-info on Python's path; the first of a
+    name counts, as for an import."""
+    made = {}  # type: Dict[str, str]
     for place in sys.path:
         try:
             inside = os.listdir(place or ".")
         except (IOError, OSError):
             continue
         for one in sorted(inside):
-            version = one[len(wanted):-len(".dist-info")]
-            if one.endswith(".dist-info") and version[:1].isdigit() and one[:len(wanted)].replace(
-                    "-", "_").lower() == wanted:
-                return version
-    return ""
+            if one.endswith(".dist-info"):
+                name, _, version = one[:-len(".dist-info")].rpartition("-")
+                made.setdefault(_folder(name), version)
+    return made
 
 
 def code_sha256(*folders: str) -> str:

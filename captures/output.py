@@ -7,13 +7,13 @@ and this time did not goes with the old; what somebody else put there stays.
 Plain Python 3.6.
 """
 import contextlib
-import fcntl
 import os
 import shutil
 from typing import Iterator, List
 
 from captures.errors import ParityError
 from captures.files import AnyPath
+from captures.system import locked
 
 LOCK, MAKING, OLD, MADE = ".lock", ".making", ".old", ".made"
 
@@ -39,9 +39,7 @@ def alone(folder: AnyPath) -> Iterator[str]:
         raise OutputError("%s cannot be written (%s): free space there or choose another folder "
                           "with --output" % (folder, error.strerror))
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locked(file.fileno()):
             file.seek(0)
             raise OutputError("%s is in use by another run (process %s): wait for it, or give this "
                               "one another folder with --output"

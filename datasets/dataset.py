@@ -4,7 +4,6 @@
 """
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from captures.errors import DataError
 from captures.files import written_whole
+from captures.system import locked
 from datasets.faces.portrait import face
 
 GENERATOR_VERSION = 4  # raise it whenever a change in datasets/faces changes a pixel
@@ -89,16 +89,11 @@ def _draw_all(folder: Path, count: int, seed: int, workers: int, quiet: bool) ->
 @contextlib.contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Lets one run at a time into the folder; the lock ends with the process, however it ends."""
-    descriptor = os.open(output, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with (output / ".lock").open("a") as file:
+        if not locked(file.fileno()):
             print(f"another run is writing {output}; waiting for it", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locked(file.fileno(), wait=True)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _record(count: int, seed: int, hashes: Sequence[str]) -> dict[str, object]:

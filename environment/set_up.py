@@ -22,7 +22,6 @@ import collections
 import concurrent.futures
 import contextlib
 import ctypes
-import fcntl
 import glob
 import hashlib
 import json
@@ -36,6 +35,15 @@ from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from environment import executable_stack, find_python, quiet
 from environment.commands import explain, mend, run
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two set-ups at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+# Of an environment, its Python and where its packages lie.
+PYTHON, PACKAGES = ((("Scripts", "python.exe"), ("Lib", "site-packages")) if os.name == "nt" else
+                    (("bin", "python"), ("lib", "python3*", "site-packages")))
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HERE = os.path.join(ROOT, "environment")
@@ -107,7 +115,7 @@ def folder_of(root: str, kind: Kind) -> str:
 
 
 def python_of(folder: str) -> str:
-    return os.path.join(folder, "bin", "python")
+    return os.path.join(folder, *PYTHON)
 
 
 def _hash(content: bytes) -> str:
@@ -179,8 +187,7 @@ def put_on_path(root: str, kind: Kind) -> None:
     What ``pip install -e`` writes is a path; this is one relative to the environment's own folder,
     so a clone that is moved, copied or linked to imports from its new place and never from its old.
     """
-    for packages in glob.glob(os.path.join(folder_of(root, kind), "lib", "python3*",
-                                           "site-packages")):
+    for packages in glob.glob(os.path.join(folder_of(root, kind), *PACKAGES)):
         text = os.path.relpath(root, packages) + "\n"
         path = os.path.join(packages, PATH_FILE)
         with contextlib.suppress(OSError), open(path) as file:
@@ -366,11 +373,12 @@ def alone(root: str, write: Say = print_now) -> Iterator[None]:
     """
     with open(os.path.join(root, ".set_up.lock"), "a") as file:
         os.set_inheritable(file.fileno(), True)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            write("another make setup is at work in this folder: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                write("another make setup is at work in this folder: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

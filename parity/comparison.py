@@ -130,8 +130,8 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
         report.hidden = captures.cntk.lines
     report.curves = curves(captures) if captures.twins else {}
     report.score = captures.found.get("score", {})
-    report.reference = stand_in(captures.cntk, captures.found.get(REFERENCE.name),
-                                len(captures.cntk))
+    whole = captures.cntk.whole if isinstance(captures.cntk, Shown) else captures.cntk
+    report.reference = stand_in(whole, captures.found.get(REFERENCE.name), len(whole))
     return report
 
 

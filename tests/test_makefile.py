@@ -17,10 +17,10 @@ from tests.conftest import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
-           "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "bench", "docs",
-           "clean", "distclean")
-VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "RESUME", "ACCELERATOR",
-             "CNTK_PYTHON", "PORT_PYTHON")
+           "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "golden",
+           "bench", "docs", "clean", "distclean")
+VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "RESUME", "AGAIN",
+             "ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")
 
 
 def make(*arguments: str, folder: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
@@ -55,6 +55,7 @@ def test_help_is_the_default_and_lists_every_target_and_variable():
 @pytest.mark.parametrize("target, command", [
     ("setup", "setup"), ("setup-torch", "setup-torch"), ("data", "data"), ("parity", "run"),
     ("horizon", "horizon"), ("defects", "defects"), ("false-alarms", "false-alarms"),
+    ("golden", "golden"),
     ("docs", "docs"), ("lint", "lint"), ("train", "train"), ("train-cntk", "train-cntk"),
     ("bench", "bench --output 'runs/bench.json'")])
 def test_a_target_is_one_command(target, command):

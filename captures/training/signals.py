@@ -10,7 +10,9 @@ import os
 import signal
 from typing import Any, Iterator, List
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from captures.system import signals
+
+ENDING = signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Stopped(Exception):

@@ -41,6 +41,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                         "pictures are made too")
     parser.add_argument("--classifier", help="layers: a JSON file that names an ONNX classifier, "
                         "which CNTK has look at the pictures")
+    parser.add_argument("--pictures", action="store_true", help="layers: write every picture for "
+                        "the score, also where no classifier looks at it")
     parser.add_argument("--beside", help="twin: the folder in which the port's run meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
@@ -56,7 +58,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         with CaptureWriter(options.output, "cntk", plan, versions, plan.threads,
                            options.job) as writer:
             if options.job == "layers":
-                layers_job(writer, plan, note, options.trained, options.classifier)
+                layers_job(writer, plan, note, options.trained, options.classifier,
+                           options.pictures)
             else:
                 twin_job(writer, plan, note, options.nudge, options.beside)
             writer.fact("seconds", time.time() - started)

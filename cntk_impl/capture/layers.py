@@ -42,8 +42,9 @@ Values = Dict[str, np.ndarray]
 
 
 def layers_job(writer: CaptureWriter, plan: Plan, note: Note,
-               trained_generator: Optional[str] = None, classifier: Optional[str] = None) -> None:
-    """trained_generator, classifier: files, or None (``pictures.score_pictures``)."""
+               trained_generator: Optional[str] = None, classifier: Optional[str] = None,
+               pictures: bool = False) -> None:
+    """trained_generator, classifier: files, or None; pictures: see ``pictures.score_pictures``."""
     note("CNTK: reader, optimizer and pointwise functions")
     probe_reader(writer, plan)
     probe_optimizer(writer, plan)
@@ -53,7 +54,8 @@ def layers_job(writer: CaptureWriter, plan: Plan, note: Note,
     note("CNTK: every layer in evaluation mode")
     layers.evaluation()
     note("CNTK: pictures for the score")
-    score_pictures(writer, plan, layers.networks, layers.z_score, trained_generator, classifier)
+    score_pictures(writer, plan, layers.networks, layers.z_score, trained_generator, classifier,
+                   pictures)
     note("CNTK: every layer in training mode, and its gradients")
     layers.training()
     note("CNTK: one step of the discriminator, one of the generator")

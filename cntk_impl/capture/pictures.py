@@ -6,7 +6,8 @@
     score/generator/written/pictures   (and trained, faces) the same, written to files as the
                                        program does and read back: N x H x W x 3, R, G, B
 
-All but the first only with a classifier's ONNX file; then CNTK itself looks at the first few:
+All but the first only where they are asked for, and with a classifier's ONNX file; then CNTK itself
+looks at the first few:
 
     score/generator/classifier/prepared, logits, value     and trained, faces
 
@@ -36,10 +37,11 @@ LOOKED_AT = 4  # pictures: CNTK on the CPU takes 1 s for each (EfficientNet-Lite
 
 
 def score_pictures(writer: CaptureWriter, plan: Plan, networks: Networks, z: np.ndarray,
-                   trained: Optional[str], classifier: Optional[str]) -> None:
+                   trained: Optional[str], classifier: Optional[str], pictures: bool) -> None:
     """networks: in the plan's state. trained: an .npz of a generator's arrays, or None. classifier:
-    a JSON file with the arguments of ``Classifier``, or None: then only the first images."""
-    if not classifier:
+    a JSON file with the arguments of ``Classifier``, or None: then nobody looks. pictures: whether
+    more than the first images is made then."""
+    if not classifier and not pictures:
         writer.add(plan.spec.images, generated(networks, z))
         return
     made = {plan.spec.images: generated(networks, z)}
@@ -47,13 +49,17 @@ def score_pictures(writer: CaptureWriter, plan: Plan, networks: Networks, z: np.
         made["score/trained/%s/images" % plan.spec.maker.last] = generated(
             trained_networks(plan, trained), z)
     made["score/faces/normalised/images"] = faces(plan, len(z))
-    with open(classifier, encoding="utf-8") as file:
-        network = Classifier(**json.load(file))
+    network = None
+    if classifier:
+        with open(classifier, encoding="utf-8") as file:
+            network = Classifier(**json.load(file))
     for name, images in made.items():
         writer.add(name, images)
         source = name.split("/")[1]
         pictures = written(images)
         writer.add("score/%s/written/pictures" % source, pictures)
+        if network is None:
+            continue
         prepared, logits = network(pictures[:LOOKED_AT])
         writer.add("score/%s/classifier/prepared" % source, prepared)
         writer.add("score/%s/classifier/logits" % source, logits)

@@ -5,7 +5,6 @@ begins at once. It may import the plants, which no module of this package may.
 """
 import importlib
 import os
-import resource
 import signal
 import sys
 import time
@@ -63,6 +62,7 @@ def _captured(planted: Sequence[str], folder: Path, log: Path, arguments: Sequen
 
 
 def _in_child(planted: Sequence[str], arguments: Sequence[str]) -> None:
+    import resource  # which not every system has; nor can every one fork
     code = 1
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))

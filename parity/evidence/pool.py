@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from captures.system import must_fork, processors
 from parity.producers.jobs import ROOT
 
 MOST_AT_ONCE = 4
@@ -38,7 +39,8 @@ One = TypeVar("One", bound=Task)
 def run_all(what: str, tasks: Sequence[One], work: Callable[[One], None], total: int,
             console: Console) -> Iterator[tuple[One, int]]:
     """As many at a time as there are processors: each task and its process's exit code, as they
-    end. total: with those that were done before."""
+    end. total: with those that were done before. Raises NotHere where nothing can fork."""
+    must_fork(what)
     context = multiprocessing.get_context("forkserver")
     waiting, running = list(tasks), dict[int, tuple[Any, One]]()
     left = {one.name for one in tasks}
@@ -71,7 +73,7 @@ def run_all(what: str, tasks: Sequence[One], work: Callable[[One], None], total:
 
 
 def _at_once() -> int:
-    return min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+    return min(MOST_AT_ONCE, processors())
 
 
 def _code(process: BaseProcess) -> int:

@@ -14,9 +14,12 @@ from captures.format import Capture
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden"
 SUFFIX = ".certificate"
-# Values of a plan that do not change the capture of CNTK's layers: what the twin run takes, and how
-# the port computes.
-IGNORED = ("twin_iterations", "twin_minibatch_size", "reruns", "onednn", "threads")
+# Values of a plan that do not change CNTK's capture in a job: what another job takes, and how the
+# port computes.
+IGNORED = {"layers": ("twin_iterations", "twin_minibatch_size", "reruns", "onednn", "threads"),
+           "twin": ("twin_iterations", "minibatch_size", "warmup_iterations", "reruns",
+                    "score_images", "onednn", "threads", "weight_scale_exponent")}
+PLAIN = "0"  # the branch of MKL's code that the port reproduces
 BEFORE = {"cntk_threads": 2}  # of a certificate that was made before a plan said it
 
 
@@ -25,20 +28,31 @@ def certificates(folder: Path = FOLDER) -> Iterator[Path]:
     return iter(sorted(folder.glob("*" + SUFFIX)))
 
 
-def identity(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a plan, what the capture depends on. (A plan that names no networks is of the article's.)
-    """
-    made = {name: value for name, value in inputs.items() if name not in IGNORED}
+def identity(inputs: Mapping[str, Any], job: str = "layers") -> dict[str, Any]:
+    """Of a plan, what the capture of a job depends on; of the twin run without its length. (A plan
+    that names no networks is of the article's.)"""
+    made = {name: value for name, value in inputs.items() if name not in IGNORED[job]}
     made.pop("network", None)
     return {"network_sha256": DCGAN.sha256, **BEFORE, **made}
 
 
-def certificate_of(inputs: Mapping[str, Any], folder: Path = FOLDER) -> Certificate | None:
+def job_of(certificate: Certificate) -> str:
+    return str(certificate.facts.get("job", "layers"))
+
+
+def branch_of(certificate: Certificate) -> str:
+    """Of MKL's code."""
+    return str(certificate.made_by.get("environment", {}).get("MKL_DEBUG_CPU_TYPE", PLAIN))
+
+
+def certificate_of(inputs: Mapping[str, Any], folder: Path = FOLDER, job: str = "layers"
+                   ) -> Certificate | None:
     """Raises CertificateError: one in the folder is damaged."""
-    wanted = identity(inputs)
+    wanted = identity(inputs, job)
     for path in certificates(folder):
         found = Certificate(str(path))
-        if identity(found.plan) == wanted:
+        if job_of(found) == job and branch_of(found) == PLAIN \
+                and identity(found.plan, job) == wanted:
             return found
     return None
 

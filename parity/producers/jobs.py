@@ -27,6 +27,7 @@ from captures.errors import ParityError
 from captures.files import plan_file
 from captures.plan import Plan
 from captures.process import pinned
+from captures.system import processors, signals
 from parity.producers.progress import Shown, shown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], plan: Plan, folder: Path, console: Console,
     except OSError as error:
         raise ProducerError(f"{folder} cannot be written ({error.strerror}): free space there or "
                             "choose another folder with --output") from error
-    at_once = min(at_once, len(os.sched_getaffinity(0)))
+    at_once = min(at_once, processors())
     running: dict[Future[None], Job] = {}
     done: set[str] = set()
     left = list(jobs)
@@ -188,7 +189,8 @@ def _watched(job: Job, process: subprocess.Popen[str]) -> Iterator[Callable[[str
     def watch() -> None:
         while not over.wait(min(1.0, job.silence)):
             if time.monotonic() - last[0] > job.silence:
-                process.send_signal(signal.SIGXCPU)  # its name says what happened
+                for number in (*signals("SIGXCPU"), signal.SIGTERM)[:1]:
+                    process.send_signal(number)  # its name says what happened
                 return
 
     if not job.may_fail:

@@ -73,15 +73,20 @@ def cntk_job(plan: Plan, folder: Path, name: str = "cntk", job: str = "layers", 
                ended=beside / LEADER if beside else None)
 
 
-def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk") -> Job:
-    """CNTK's capture of the layers by this project's own port, where CNTK cannot run."""
+def stand_in_job(plan: Plan, folder: Path, certificate: Path | None, name: str = "cntk",
+                 job: str = "layers", beside: Path | None = None) -> Job:
+    """CNTK's capture by this project's own port, where CNTK cannot run."""
     command: list[str | os.PathLike[str]] = [
         sys.executable, "-m", "torch_port.stand_in", "--plan", plan_file(folder),
         "--output", folder / name]
     if certificate is not None:
         command += ["--certificate", certificate]
-    return Job(name, command, folder / name, slots=plan.threads,
-               environment={"OMP_NUM_THREADS": str(plan.threads)})
+    if beside is not None:
+        command += ["--beside", beside]
+    return Job(name, [*command, "--job", job], folder / name,
+               slots=plan.threads if job == "layers" else 1,
+               environment={"OMP_NUM_THREADS": str(plan.threads)},
+               ended=beside / LEADER if beside else None)
 
 
 def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
@@ -131,15 +136,16 @@ def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: 
 
 def twin_jobs(plan: Plan, folder: Path, port: Path = ROOT, reference: str = CNTK,
               reruns: bool = False) -> list[Job]:
-    """CNTK and, beside it, the port, from the seed alone. reruns: CNTK again, from weights moved by
-    one ULP, which only a free run without CNTK's bits is measured by."""
-    if reference != CNTK:  # this project's own port, whoever's is judged
-        return [port_job(plan, folder, "twin-cntk", "twin"),
-                port_job(plan, folder, "twin-port", "twin", port=port)]
+    """CNTK, or what stands in for it, and, beside it, the port, from the seed alone. reruns: CNTK
+    again, from weights moved by one ULP, which only a free run without CNTK's bits is measured by.
+    """
     again = [cntk_job(plan, folder, f"twin-rerun{i}", "twin", nudge=i)
-             for i in range(1, plan.reruns + 1)] if reruns else []
+             for i in range(1, plan.reruns + 1)] if reruns and reference == CNTK else []
     meeting = folder / "twin-meeting"
-    leader = cntk_job(plan, folder, "twin-cntk", "twin", beside=meeting)
+    if reference == CNTK:
+        leader = cntk_job(plan, folder, "twin-cntk", "twin", beside=meeting)
+    else:
+        leader = stand_in_job(plan, folder, certified(plan, "twin"), "twin-cntk", "twin", meeting)
     follower = port_job(plan, folder, "twin-port", "twin", port=port, beside=meeting)
     return [replace(leader, beside=(follower,)), *again]
 
@@ -148,8 +154,13 @@ def reference_job(plan: Plan, folder: Path, reference: str, for_score: ForScore 
     """CNTK's capture of the layers. Raises ProducerError, CertificateError."""
     if reference == CNTK:
         return cntk_job(plan, folder, for_score=for_score)
-    found = certificate_of(plan.inputs)
-    return stand_in_job(plan, folder, None if found is None else Path(found.path))
+    return stand_in_job(plan, folder, certified(plan))
+
+
+def certified(plan: Plan, job: str = "layers") -> Path | None:
+    """The file of a plan's certificate, where there is one. Raises CertificateError."""
+    found = certificate_of(plan.inputs, job=job)
+    return None if found is None else Path(found.path)
 
 
 def runtime_job(plan: Plan, folder: Path, side: str, waits: tuple[str, ...] = ()) -> Job:

@@ -282,8 +282,14 @@ def versions(manifest: Mapping[str, Any]) -> str:
 
 
 def machine(manifest: Mapping[str, Any]) -> str:
+    """``AMD EPYC, 2 processors, Linux, python 3.11.7, numpy 2.4.6``; all of it is in the JSON."""
     found = manifest.get("machine") or {}
     if not isinstance(found, Mapping):
         return str(found)
-    return ", ".join(f"{name} {value}" if name in ("python", "numpy") else str(value)
-                     for name, value in found.items())
+    said = [str(found.get("model") or found.get("processor") or ""),
+            f"{found['processors']} processors" if found.get("processors") else "",
+            str(found.get("system") or ""),
+            *(f"{name} {found[name]}" for name in ("python", "numpy") if found.get(name)),
+            *(f"{name}={value}" for name, value in (found.get("variables") or {}).items()
+              if name.startswith("MKL"))]
+    return ", ".join(one for one in said if one)

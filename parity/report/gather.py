@@ -23,14 +23,18 @@ def manifest_of(capture: Capture) -> dict[str, object]:
 
 def curves(captures: common.Captures) -> dict[str, list[float]]:
     """The twin run's losses and the horizon's distances, for the pictures; nothing where the runs
-    cannot be compared."""
-    if not {"cntk", "port"} <= set(captures.twins) or twin_stage.incomparable(captures.twins):
+    cannot be compared. (Of a recorded run of CNTK's there are no weights, and no distances.)"""
+    if not {"cntk", "port"} <= set(captures.twins):
         return {}
-    made = {}
-    for who in ("cntk", "port"):
-        losses = captures.twins[who]["twin/run/losses/d_and_g"]
-        made[f"twin/{who}/D_loss"] = losses[:, 0].tolist()
-        made[f"twin/{who}/G_loss"] = losses[:, 1].tolist()
+    losses = common.arrays_or_failure("curves", *(
+        (captures.twins[who], twin_stage.LOSSES) for who in ("cntk", "port")))
+    if isinstance(losses, Check) or losses[0].shape != losses[1].shape:
+        return {}
+    made = {f"twin/{who}/{loss}": one[:, i].tolist()
+            for who, one in zip(("cntk", "port"), losses, strict=True)
+            for i, loss in enumerate(("D_loss", "G_loss"))}
+    if twin_stage.incomparable(captures.twins):
+        return made
     for name, values in twin_stage.horizon(captures.twins)["weights"].items():
         made[f"horizon/{name}"] = values.tolist()
     return made

@@ -32,6 +32,21 @@ class Observed:
     apart: list[list[tuple[float, ...]]] = field(default_factory=list)
     minibatches: list[str] = field(default_factory=list)
 
+    def add(self, D_loss: float, G_loss: float, arrays: Arrays) -> None:
+        """Behind an iteration."""
+        self.losses.append([D_loss, G_loss])
+        self.samples.append(np.concatenate([
+            observe.sampled(array) for name, array in arrays.items()
+            if name.endswith(("/weight", "/scale", "/bias"))]))
+        self.states.append(observe.hashes(arrays))
+
+    def write(self, writer: CaptureWriter) -> None:
+        writer.add("twin/run/losses/d_and_g", np.array(self.losses, np.float64))
+        writer.add("twin/run/weights/sampled", np.array(self.samples, np.float32))
+        # The reader reads ahead: one of these may be of an iteration that was not done.
+        writer.fact("minibatch_sha256", self.minibatches[:len(self.losses)])
+        writer.fact("state_hashes", self.states)
+
 
 def state_of(run: Run) -> Arrays:
     """All that an iteration moves, under the captures' names."""
@@ -62,13 +77,10 @@ def _mode(first: dict[str, object], hashes: dict[str, str]) -> str:
     return BITS if all(first.get(name) == value for name, value in hashes.items()) else STEP
 
 
-def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None = None) -> None:
+def observed_run(plan: Plan, seen: Observed) -> tuple[Run, observe.Watched]:
+    """The run, whose minibatches' hashes go into ``seen``, and its latents, which keep theirs."""
     run = Run.from_seed(plan.seed, plan.map_file, plan.twin_minibatch_size, bool(plan.unit_gain),
                         spec=plan.spec)
-    begun = values(run.networks)
-    writer.fact("initial_sha256", {name: hashlib.sha256(value.tobytes()).hexdigest()
-                                   for name, value in begun.items()})
-    seen = Observed()
     read = run.reader.minibatch
 
     def watched(step: int) -> Tensor:
@@ -79,6 +91,18 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
     run.reader.minibatch = watched  # type: ignore[method-assign]
     latents = observe.Watched(run.latents)
     run.latents = latents  # type: ignore[assignment]
+    return run, latents
+
+
+def initial_hashes(begun: Arrays) -> dict[str, str]:
+    return {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in begun.items()}
+
+
+def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None = None) -> None:
+    seen = Observed()
+    run, latents = observed_run(plan, seen)
+    begun = values(run.networks)
+    writer.fact("initial_sha256", initial_hashes(begun))
     names: list[str] = []
     mode, before = "", {}
     follower, steps = Follower(beside), run.iterations()
@@ -90,11 +114,7 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
         if not names:
             names = list(arrays)
             before = initial_state(begun, names)
-        seen.losses.append([D_loss, G_loss])
-        seen.samples.append(np.concatenate([
-            observe.sampled(arrays[name]) for name in names
-            if name.endswith(("/weight", "/scale", "/bias"))]))
-        seen.states.append(observe.hashes(arrays))
+        seen.add(D_loss, G_loss, arrays)
         if not mode:
             mode = _mode(follower.first(), seen.states[0])
             if mode != FREE:
@@ -109,13 +129,9 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
                                else (np.nan,) * 4 for name in names])
             set_state(run, theirs)
             before = theirs
-    writer.add("twin/run/losses/d_and_g", np.array(seen.losses, np.float64))
-    writer.add("twin/run/weights/sampled", np.array(seen.samples, np.float32))
+    seen.write(writer)
     if seen.apart:
         writer.add("twin/step/state/apart", np.array(seen.apart, np.float64))
         writer.fact("step_names", names)
-    # The reader reads ahead: one of these may be of an iteration that was not done.
-    writer.fact("minibatch_sha256", seen.minibatches[:len(seen.losses)])
     writer.fact("latents_hashes", latents.hashes)
-    writer.fact("state_hashes", seen.states)
     writer.fact("mode", mode or FREE)

@@ -46,6 +46,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from captures.check import check_data
 from captures.errors import ReaderError
 from captures.map_file import MapEntry
+from captures.system import processors
 from torch_port.mersenne import LARGEST_SEED
 from torch_port.reader.augmentation import (
     RADII,
@@ -87,13 +88,6 @@ def _whole(name: str, value: Any, lowest: int, highest: int | None = None) -> in
     if isinstance(value, bool) or number < lowest or (highest is not None and number > highest):
         raise ReaderError(f"{name} is {value!r}: give a whole number {asked}")
     return number
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ImageReader(IterableDataset[torch.Tensor]):
@@ -141,7 +135,7 @@ class ImageReader(IterableDataset[torch.Tensor]):
                               "brightness, contrast, saturation")
         self.step = _whole("start_step", start_step, 0)
         self.stop_step = None if stop_step is None else _whole("stop_step", stop_step, 0)
-        self.threads = _processors() if threads is None else _whole("threads", threads, 1)
+        self.threads = processors() if threads is None else _whole("threads", threads, 1)
         self.map_file = Path(map_file)
         data = check_data(map_file)
         self.entries, self.images_sha256 = data.entries, data.sha256

@@ -11,9 +11,13 @@ from torch_port.stand_in.job import make
 def main(plan: Annotated[Path, typer.Option(help="what to run, as `parity` wrote it")],
          output: Annotated[Path, typer.Option(help="folder of the capture; replaced")],
          certificate: Annotated[Path | None, typer.Option(
-             help="of this plan, for CNTK's own files")] = None) -> None:
+             help="of this plan, for CNTK's own files")] = None,
+         job: Annotated[str, typer.Option(help="layers, or twin")] = "layers",
+         beside: Annotated[Path | None, typer.Option(
+             help="of the twin run: the folder in which the judged port meets it")] = None
+         ) -> None:
     """The reference's capture, by the port instead of CNTK."""
-    raise typer.Exit(ended(lambda: make(plan, output, certificate), str(output)))
+    raise typer.Exit(ended(lambda: make(plan, output, certificate, job, beside), str(output)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ recorded once from real CNTK, says array by array whether it is. Without one it 
 arithmetic and no more than that.
 
     python -m torch_port.stand_in --plan PLAN.json --output FOLDER [--certificate FILE]
+                                  [--job layers|twin] [--beside FOLDER]
 
 What CNTK's side writes beside arrays (its model and ONNX files) cannot be computed: it is put
 together from the certificate's bytes and the arrays of the state.
@@ -29,6 +30,7 @@ from torch_port.capture.seed import seed_part
 from torch_port.dcgan import Networks, empty_networks, normalized
 from torch_port.reader.augmentation import bit_exact
 from torch_port.rounding import as_cntk_rounds, follows_cntk
+from torch_port.stand_in.twin import twin_job
 from torch_port.train.run import Run
 
 NUDGES = 3  # of the inputs in evaluation mode, as on CNTK's side
@@ -166,8 +168,11 @@ def attach(writer: Kept, certificate: Certificate) -> None:
         writer.attach(path)
 
 
-def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
-    """Raises ParityError, OSError."""
+def make(plan_file: Path, output: Path, certificate: Path | None, job: str = "layers",
+         beside: Path | None = None) -> None:
+    """job: of CNTK's capture program. beside: of the job "twin".
+
+    Raises ParityError, OSError."""
     started = time.time()
     plan = Plan.load(str(plan_file))
     certified = None if certificate is None else Certificate(str(certificate))
@@ -178,12 +183,15 @@ def make(plan_file: Path, output: Path, certificate: Path | None) -> None:
         print("progress", done, total, text, sep="\t", flush=True)
 
     with Kept(str(output), "stand-in", plan,
-              {"torch": torch.__version__, "numpy": np.__version__}, plan.threads) as writer:
-        stand_in_job(writer, plan, note)
-        if certified is not None:
-            attach(writer, certified)
-            for name in FROM_CNTK:  # measured in CNTK, by the numpy of its time
-                if name in certified.facts:
-                    writer.fact(name, certified.facts[name])
+              {"torch": torch.__version__, "numpy": np.__version__}, plan.threads, job) as writer:
+        if job == "twin":
+            twin_job(writer, plan, note, None if beside is None else str(beside), certified)
+        else:
+            stand_in_job(writer, plan, note)
+            if certified is not None:
+                attach(writer, certified)
+                for name in FROM_CNTK:  # measured in CNTK, by the numpy of its time
+                    if name in certified.facts:
+                        writer.fact(name, certified.facts[name])
         writer.fact("bits", follows_cntk(torch.zeros(1)) and bit_exact())
         writer.fact("seconds", time.time() - started)

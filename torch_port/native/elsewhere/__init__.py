@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from captures.system import cpuinfo
 from torch_port.native import FLAGS
 from torch_port.native.products import VARIANTS, variant
 
@@ -66,8 +67,7 @@ def runs_here(name: str) -> bool:
     order = list(NEEDS)
     has = variant("narrow").fastest().decode()
     if has == "avx":  # the first Zen has AVX2, and is faster without
-        flags = Path("/proc/cpuinfo")
-        return not NEEDS[name] or (flags.exists() and NEEDS[name] in flags.read_text().split())
+        return not NEEDS[name] or NEEDS[name] in cpuinfo().split()
     return order.index(name) <= order.index(has)
 
 

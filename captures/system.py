@@ -1,0 +1,78 @@
+"""What depends on the system, in one place: locks, processors, signals, processes that fork.
+
+Linux is what this project was tried on. Elsewhere each function does what that system can, or says
+what it cannot; docs/systems.md lists all of it, and tests/captures/test_system.py simulates it.
+Plain Python 3.6, standard library.
+"""
+import contextlib
+import os
+import signal
+import time
+from typing import Any, Tuple
+
+from captures.errors import ParityError
+
+fcntl = msvcrt = None  # type: Any
+with contextlib.suppress(ImportError):
+    import fcntl  # type: ignore[no-redef]
+with contextlib.suppress(ImportError):  # Windows
+    import msvcrt  # type: ignore[no-redef]
+
+LOCKED_AT = 2 ** 30  # the byte that is locked on Windows, where a locked byte cannot be read
+PAUSE = 0.2  # seconds between two tries of a lock that cannot be waited for
+
+
+class NotHere(ParityError):
+    """Something that this system cannot do."""
+
+
+def locked(descriptor: int, wait: bool = False) -> bool:
+    """Whether this process now holds the file's lock, which ends with the process; wait: until it
+    does. On a system that has no locks nobody is kept out."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (IOError, OSError):
+            return False
+        return True
+    while msvcrt is not None:
+        at = os.lseek(descriptor, 0, os.SEEK_CUR)
+        os.lseek(descriptor, LOCKED_AT, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return True
+        except (IOError, OSError):
+            if not wait:
+                return False
+        finally:
+            os.lseek(descriptor, at, os.SEEK_SET)
+        time.sleep(PAUSE)
+    return True
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def signals(*names: str) -> Tuple[Any, ...]:
+    """Those of these signals that the system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+def must_fork(what: str) -> None:
+    """Raises NotHere where a process cannot be forked."""
+    if not hasattr(os, "fork"):
+        raise NotHere("%s forks its processes, which this system cannot: run it on Linux, or "
+                          "under Windows in WSL" % what)
+
+
+def cpuinfo() -> str:
+    """/proc/cpuinfo; "" where there is none."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (IOError, OSError):
+        return ""
