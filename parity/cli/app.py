@@ -20,6 +20,7 @@ COMMANDS = {
     "judge": "the captures of a run are compared again, in seconds",
     "compare": "two captures of one plan, made on different days, say",
     "record": "keeps a run under a name, for a comparison on another day",
+    "history": "all recorded runs, one figure a stage: since which one something drifted",
     "horizon": "a long twin run: up to where can the port not be told from CNTK's own rerun",
     "explain-port": "which of a port's layers and tensors is which of CNTK's",
     "golden": "what real CNTK does with a table of plans, kept as certificates",

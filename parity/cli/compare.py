@@ -11,6 +11,7 @@ from parity.history import compare as history
 from parity.history.sides import side
 from parity.history.store import RECORDED
 from parity.judge.policies import policies
+from parity.producers.progress import shown
 from parity.report import Pictures, write_all
 
 
@@ -18,12 +19,17 @@ def command(
     reference: Annotated[Path, typer.Argument(help=(
         "the first: a capture's folder, a certificate, or the name of a recorded run"))],
     other: Annotated[Path, typer.Argument(help="the second")],
+    role: Annotated[str, typer.Option(metavar="NAME", help=(
+        "which capture of a recorded run: port, cntk, oracle, twin-port, ..."))] = "port",
     output: Output = RUNS / "compare",
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
-    with console.status("comparing"):
-        found = history.compared(*(side(one, RECORDED) for one in (reference, other)))
+    ours, theirs = (side(one, RECORDED, role) for one in (reference, other))
+    with shown(console) as progress:
+        task = progress.add_task("comparing")
+        found = history.compared(ours, theirs, lambda done, total: progress.update(
+            task, completed=done, total=total))
     with alone(output):
         write_all(found.report, Pictures(), policies(), output, console, layers=False,
                   closing=found.sentence)

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Manifest = Mapping[str, Any]
+# What of a plan changes how results round and not what is computed: in words, and its values.
+HOW: dict[str, tuple[str, dict[object, str]]] = {
+    "onednn": ("the convolutions", {0: "in CNTK's order", 1: "PyTorch's own (oneDNN)"}),
+    "threads": ("the plan's threads", {}), "cntk_threads": ("CNTK's threads", {})}
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,14 @@ def repeats(ours: Manifest, theirs: Manifest) -> bool:
 
 
 def _plans(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Cause]:
-    return [Cause(f"the plan's {name}: {ours.get(name)} and {theirs.get(name)}", False)
-            for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    made = []
+    for name in {**ours, **theirs}:
+        a, b = ours.get(name), theirs.get(name)
+        if a != b:
+            words, a, b = (HOW[name][0], *(HOW[name][1].get(one, one) for one in (a, b))) \
+                if name in HOW else (f"the plan's {name}", a, b)
+            made.append(Cause(f"{words}: {a} and {b}", name in HOW))
+    return made
 
 
 def _one(what: str, ours: object, theirs: object) -> list[Cause]:

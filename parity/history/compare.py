@@ -7,13 +7,15 @@ on their number), repeats bit for bit, so every array has to be the same. Where 
 differs, what is drawn and read still has to be the same bits, and what is computed has to lie
 what other versions may round otherwise: the policies that begin with "history".
 """
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from captures.errors import CaptureError
 from captures.format import Capture
-from parity.history.causes import Cause, causes
+from parity.history.causes import HOW, Cause, causes
 from parity.history.sides import OfCapture, Side
 from parity.judge import judgements, metrics
 from parity.judge.policies import (
@@ -23,6 +25,7 @@ from parity.judge.policies import (
     HISTORY_GRADIENT,
     HISTORY_OPTIMIZER,
     HISTORY_STATE,
+    HISTORY_VALUE,
     LEDGER,
     RERUN,
     Policy,
@@ -43,12 +46,13 @@ FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "
          "evaluation_changes")
 
 
+ITERATION = "twin/iteration"
 # What comes first in a run: the first difference in time is where to look.
 IN_TIME = ("initial", "reader", "normalisation", "optimizer/probe", "pointwise", "input", "state",
            "optimizer", "forward/evaluation", "local/forward/evaluation", "score",
            "local/forward/training", "forward/training", "local/gradient/d", "gradient/d",
            "local/step/0001/after_d", "step/0001/after_d", "local/gradient/g", "forward/g_step",
-           "gradient/g", "local/step", "step", "twin")
+           "gradient/g", "local/step", "step", ITERATION, "twin", "facts")
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,11 @@ def compare(reference: Capture | Side, other: Capture | Side) -> Report:
     return compared(reference, other).report
 
 
-def compared(reference: Capture | Side, other: Capture | Side) -> Comparison:
-    """Raises CaptureError: the two are of different plans or jobs."""
+def compared(reference: Capture | Side, other: Capture | Side,
+             tell: Callable[[int, int], None] = lambda done, total: None) -> Comparison:
+    """tell: called before each array, with how many are done and how many there are.
+
+    Raises CaptureError: the two are of different plans or jobs."""
     sides: list[Side] = [OfCapture(one) if isinstance(one, Capture) else one
                          for one in (reference, other)]
     ours, theirs = sides
@@ -93,7 +100,9 @@ def compared(reference: Capture | Side, other: Capture | Side) -> Comparison:
             "not the same: " + "; ".join(cause.what for cause in found))
     by_stage: dict[str, Stage] = {}
     differing: list[str] = []
-    for name in dict.fromkeys([*ours, *theirs]):
+    names = list(dict.fromkeys([*ours, *theirs]))
+    for done, name in enumerate(names):
+        tell(done, len(names))
         stage = by_stage.setdefault(name.split("/")[0], Stage(
             name.split("/")[0], f"every array of {name.split('/')[0]}", notes=[note]))
         check = one_array(name, ours, theirs, repeats=not found)
@@ -106,27 +115,48 @@ def compared(reference: Capture | Side, other: Capture | Side) -> Comparison:
         if a is not None or b is not None:
             facts.checks.append(judgements.within(f"facts/{name}/value", 0 if a == b else 1, LEDGER,
                                                   f"{name} is not the same on both sides"))
+            if a != b:
+                differing.append(f"facts/{name}")
+    lost = first_lost(ours, theirs)
+    if lost is not None:
+        differing += [lost] if lost else []
+        facts.checks.append(judgements.within(
+            lost or "twin/state/bits", bool(lost) and not found, RERUN,
+            "the first array of the training that has other bits"))
     report.stages = [stage for stage in (*by_stage.values(), facts) if stage.checks]
     word = ("drifted" if not report.passed else "rounding" if differing else "identical bits")
     return Comparison(report, word, min(differing, key=in_time, default=""), found)
 
 
+def first_lost(ours: Side, theirs: Side) -> str | None:
+    """Of two trainings, ``twin/iteration0007/NETWORK/LAYER/QUANTITY``: the first iteration behind
+    which an array has other bits; "" where none has, None where a side's hashes are not there."""
+    sides = [one.manifest["facts"].get("state_hashes") for one in (ours, theirs)]
+    if None in sides:
+        return None
+    for i, (a, b) in enumerate(zip(*sides, strict=False), 1):
+        for name in a:
+            if a[name] != b.get(name):
+                return f"twin/iteration{i:04d}/{name}"
+    return ""
+
+
 def in_time(name: str) -> int:
-    """Where the array stands in a run: by the longest prefix."""
+    """Where the array stands in a run: by the longest prefix. A fact comes where it happens: of the
+    training last of all but its hashes, iteration by iteration."""
     fitting = [(len(prefix), at) for at, prefix in enumerate(IN_TIME)
-               if name.startswith(prefix + "/")]
+               if name.startswith(prefix if prefix == ITERATION else prefix + "/")]
     return max(fitting)[1] if fitting else len(IN_TIME)
 
 
 def same_plan(ours: Side, theirs: Side) -> None:
     """Raises CaptureError."""
-    a, b = ours.manifest, theirs.manifest
-    if a["plan_hash"] != b["plan_hash"]:
-        wrong = [f"{name} {a['plan'][name]} and {b['plan'].get(name)}" for name in a["plan"]
-                 if a["plan"][name] != b["plan"].get(name)]
+    a, b = ours.manifest["plan"], theirs.manifest["plan"]
+    wrong = [f"{name} {a.get(name)} and {b.get(name)}" for name in {**a, **b}
+             if a.get(name) != b.get(name) and name not in HOW]
+    if wrong:
         raise CaptureError(f"{ours.name} and {theirs.name} are of different plans "
-                           f"({', '.join(wrong) or 'their hashes differ'}): compare two of one "
-                           "plan")
+                           f"({', '.join(wrong)}): compare two of one plan")
     jobs = [one.manifest["facts"].get("job") for one in (ours, theirs)]
     if None not in jobs and jobs[0] != jobs[1]:
         raise CaptureError(f"{ours.name} is of job {jobs[0]}, {theirs.name} of {jobs[1]}: compare "
@@ -137,13 +167,13 @@ def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
     """Whole where both sides have it whole; else by hash, kept values and moments."""
     place = name.partition("/")[2]
     for one, another in ((ours, theirs), (theirs, ours)):
-        if name not in set(another):
+        if name not in another:
             return judgements.missing(place, f"{another.name} has no {name}, {one.name} has")
     if ours.shape(name) != theirs.shape(name):
         return judgements.missing(place, f"{name} is {ours.shape(name)} and {theirs.shape(name)}")
     a, b = ours.array(name), theirs.array(name)
     if a is not None and b is not None:
-        return judged(name, a, b, repeats)
+        return judged(name, a, b, repeats, int(ours.manifest["plan"].get("warmup_iterations", 1)))
     policy = policy_of(name)
     if ours.sha256(name) == theirs.sha256(name):
         return judgements.within(place, 0, RERUN if repeats else policy)
@@ -163,6 +193,7 @@ def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
                              "the two are farther apart than rounding explains")
 
 
+PIECE = 2 ** 20  # values that are looked at together
 TINY = float(np.finfo(np.float64).tiny)  # it differs, be it in none of the values that are kept
 
 
@@ -170,13 +201,54 @@ def policy_of(name: str) -> Policy:
     return next((policy for prefix, policy in POLICY_OF if name.startswith(prefix + "/")), EXACT)
 
 
-def judged(name: str, reference: np.ndarray, other: np.ndarray, repeats: bool) -> Check:
-    """name: whole, with its stage."""
+@dataclass(frozen=True)
+class Apart:
+    """Of two arrays: how many values have other bits; the root mean square of their difference as a
+    part of the first's; the largest difference, as a part of it too; its flat index."""
+
+    differing: int
+    error: float
+    largest: float
+    at: int
+
+
+def apart(reference: np.ndarray, other: np.ndarray) -> Apart:
+    """In pieces, in float64, so that memory does not grow with the arrays."""
+    a, b = np.ravel(reference), np.ravel(other)
+    count, squares, size, largest, at = 0, 0.0, 0.0, -1.0, 0
+    for begin in range(0, a.size, PIECE):
+        x, y = (np.ascontiguousarray(one[begin:begin + PIECE]) for one in (a, b))
+        unsigned = f"u{x.itemsize}"
+        other_bits = np.flatnonzero(x.view(unsigned) != y.view(unsigned))
+        x, y = (one.astype(np.float64) for one in (x, y))
+        size += float(np.dot(x, x))
+        if other_bits.size:
+            gone = np.abs(y[other_bits] - x[other_bits])
+            count, squares = count + other_bits.size, squares + float(np.dot(gone, gone))
+            if gone.max() > largest:
+                largest, at = float(gone.max()), begin + int(other_bits[np.argmax(gone)])
+    rms = math.sqrt(size / a.size) if a.size else 0.0
+    whole = rms or 1.0
+    return Apart(count, math.sqrt(squares / max(a.size, 1)) / whole, max(largest, 0.0) / whole, at)
+
+
+def judged(name: str, reference: np.ndarray, other: np.ndarray, repeats: bool, warmup: int = 1
+           ) -> Check:
+    """name: whole, with its stage. warmup: iterations before the state."""
     place, policy = name.partition("/")[2], policy_of(name)
-    exact = repeats or policy is EXACT or reference.dtype.kind != "f"
-    if exact or np.shape(reference) != np.shape(other):
-        return judgements.same_bits(place, other, reference, RERUN if repeats else EXACT)
-    return judgements.within(
-        place, metrics.error(other, reference), policy,
-        "the two are farther apart than rounding explains",
-        figures={"largest_absolute": metrics.largest_absolute(other, reference)})
+    if np.shape(reference) != np.shape(other):
+        return judgements.other_shape(place, other, reference)
+    found = apart(reference, other)
+    at = [int(i) for i in np.unravel_index(found.at, np.shape(reference))] if reference.size else []
+    said = (f"{found.differing:,} of {reference.size:,} values differ, most at {at}: "
+            f"{np.ravel(reference)[found.at]:.9g} and {np.ravel(other)[found.at]:.9g}"
+            if found.differing else "")
+    figures = {"largest": found.largest, "differing": float(found.differing)}
+    if repeats or policy is EXACT or reference.dtype.kind != "f":
+        return judgements.within(place, found.differing, RERUN if repeats else EXACT, said,
+                                 figures=figures)
+    factor = {HISTORY_CHAIN: 1.0, HISTORY_ARITHMETIC: 1.0, HISTORY_STATE: float(warmup)}.get(policy)
+    lone = factor and judgements.within(place, found.largest, HISTORY_VALUE, said, factor,
+                                        figures=figures)
+    return lone if lone and not lone.passed else judgements.within(
+        place, found.error, policy, said, figures=figures)

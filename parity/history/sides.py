@@ -22,6 +22,8 @@ class Side(Protocol):
 
     def __iter__(self) -> Iterator[str]: ...
 
+    def __contains__(self, name: object) -> bool: ...
+
     def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Type and shape."""
 
@@ -43,6 +45,9 @@ class OfCapture:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.capture)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.capture
 
     def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
         entry = self.capture.entries[name]
@@ -73,6 +78,9 @@ class OfCertificate:
     def __iter__(self) -> Iterator[str]:
         return iter(self.certificate)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.certificate
+
     def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
         entry = self.certificate.entries[name]
         return entry["dtype"], tuple(entry["shape"])
@@ -89,21 +97,27 @@ class OfCertificate:
         return self.certificate.kept(name), self.certificate.entries[name]["moments"]
 
 
-def side(path: Path, recorded: Path) -> Side:
-    """recorded: the folder of recorded runs. Raises CaptureError: none of the three."""
+def of_run(folder: Path, role: str) -> Side | None:
+    """The capture of a role of a recorded run, certificate or whole; None where there is none.
+    Raises CaptureError: it is damaged."""
+    if (folder / f"{role}.certificate").is_file():
+        return OfCertificate(Certificate(str(folder / f"{role}.certificate")))
+    if (folder / role / MANIFEST).is_file():
+        return OfCapture(Capture(folder / role))
+    return None
+
+
+def side(path: Path, recorded: Path, role: str = "port") -> Side:
+    """recorded: the folder of recorded runs. role: which capture of such a run.
+
+    Raises CaptureError: none of the three."""
     if path.is_file():
         return OfCertificate(Certificate(str(path)))
     if (path / MANIFEST).is_file():
         return OfCapture(Capture(path))
-    named = recorded / path
-    if len(path.parts) == 1 and named.is_dir():
-        kept = sorted(named.glob("*.certificate"))
-        chosen = next((one for one in kept if one.stem == "port"), kept[0] if kept else None)
-        if chosen is not None:
-            return OfCertificate(Certificate(str(chosen)))
-        if (named / "port" / MANIFEST).is_file():
-            return OfCapture(Capture(named / "port"))
+    if len(path.parts) == 1 and (found := of_run(recorded / path, role)) is not None:
+        return found
     there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []
-    raise CaptureError(f"{path} is no capture, no certificate and no recorded run: give a folder "
-                       "that holds a manifest.json, a .certificate file, or one of "
-                       f"{', '.join(there) or '(none is recorded: `parity record NAME`)'}")
+    raise CaptureError(f"{path} is no capture, no certificate and no recorded run with a capture "
+                       f"{role}: give a folder that holds a manifest.json, a .certificate file, or "
+                       f"one of {', '.join(there) or '(none is recorded: `parity record NAME`)'}")

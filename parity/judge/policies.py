@@ -294,6 +294,13 @@ HISTORY_OPTIMIZER = Policy(
     "after the warm-up, m and v are averages of gradients in the chain; of those a unit on the "
     "other side of a kink changes a layer's by 2e-3 (see kink): five such units")
 
+HISTORY_VALUE = Policy(
+    "history_value", 0.02, "of the array's size, one value, between two versions",
+    "rounding is spread over an array: the largest of a value was 3e-5 of the size (CNTK's order "
+    "against oneDNN's, narrow networks). A weight moves by at most 2e-4 an iteration, beside 0.02, "
+    "one way or the other: so much for each iteration of the warm-up. Gradients in the chain are "
+    "not asked: a unit on the other side of a kink changes single values as a whole")
+
 # ------------------------------------------------------------ factors, not allowances of their own
 
 BORN_INSIDE = Policy(

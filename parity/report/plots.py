@@ -273,6 +273,29 @@ def horizon(port: Sequence[float], reruns: Sequence[Sequence[float]], name: str,
         return _svg(figure, name, alt)
 
 
+def over_runs(values: Sequence[float], names: Sequence[str], failed: Sequence[bool], name: str,
+              alt: str) -> Markup:
+    """How much of its allowance a stage used in each recorded run; the line at 1 is the allowance.
+
+    values: 0 is drawn at the bottom, infinite at the top. failed: drawn as crosses.
+    """
+    low, high = -8.0, 3.0
+    with rc_context(STYLE):
+        figure, (axes,) = _figure(640, 200, 52, 12, 10, 60)
+        _log_axis(axes, int(low), int(high), vertical=True, most=6)
+        axes.set_ylim(10.0 ** (low - 0.5), 10.0 ** (high + 0.5))
+        seen = np.clip(np.nan_to_num(_seen(values), nan=np.inf), 10.0 ** low, 10.0 ** high)
+        at = np.arange(len(names))
+        axes.axhline(1.0, color=BAND, linewidth=1)
+        axes.plot(at, seen, "-", color=PORT, linewidth=1.2)
+        for bad, mark, colour in ((False, "o", PORT), (True, "X", FAIL)):
+            chosen = [i for i in range(len(names)) if failed[i] is bad]
+            axes.plot(at[chosen], seen[chosen], mark, color=colour, markersize=7 if bad else 4)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xticks(at, [plain(one)[:16] for one in names], rotation=30, ha="right")
+        return _svg(figure, name, alt)
+
+
 def _positive(values: Sequence[float]) -> Floats:
     array = _seen(values)
     return np.where(array > 0, array, np.nan)

@@ -19,6 +19,7 @@ from captures.certificate import (
     put_together,
     recorded,
 )
+from tests.schemas import misfits, schema
 
 PLAN = {"seed": 5, "minibatch_size": 2}
 random = np.random.RandomState(1)
@@ -235,3 +236,15 @@ def test_an_array_that_it_cannot_hold():
     with pytest.raises(CertificateError, match="complex"):
         of({"a": np.ones(2, np.complex64)})
     assert certificate.moments(np.zeros(0)) == [0.0] * 4
+
+
+def test_it_is_as_the_published_schema_says(tmp_path):
+    def said(data: bytes) -> list[str]:
+        return list(misfits(json.loads(members(data)["certificate.json"]), schema("certificate")))
+
+    assert said(of(folder=tmp_path, model=model())) == []
+    assert said(edited(format=2)) == ["/format: not 1"]
+    assert said(edited(arrays={"a": {**ENTRY, "sha256": "0"}}))[0].startswith(
+        "/arrays/a/sha256: not of the form")
+    assert said(edited(attached={"x": {"size": -1, "sha256": "0" * 64, "pieces": []}})) == [
+        "/attached/x/size: below 0"]

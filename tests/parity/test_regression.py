@@ -1,4 +1,6 @@
 """Two captures of one plan: a repeat has the same bits, another version rounds otherwise."""
+import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from parity.cli import app
-from parity.history import compare, store
+from parity.history import compare, store, timeline
 from parity.history.sides import side
 from tests.captures.image_kinds import bmp
 
@@ -207,3 +209,160 @@ def test_recording(tmp_path, plan, capsys):
     assert not (recorded / "july").exists()
     with pytest.raises(CaptureError, match="june, may"):
         side(Path("none"), recorded)
+
+
+# ------------------------------------------------------------------- how it is computed
+
+
+def test_the_same_plan_computed_another_way_is_compared(tmp_path, plan):
+    first = capture(tmp_path, plan, "a")
+    other = plan.with_values(onednn=1, threads=2)
+    found = compare.compared(first, capture(tmp_path, other, "b", nudge(LAYER, 1e-5)))
+    assert found.word == "rounding"
+    assert [cause.what for cause in found.causes] == [
+        "the plan's threads: 1 and 2",
+        "the convolutions: in CNTK's order and PyTorch's own (oneDNN)"]
+
+
+def change_one(name, amount):
+    def change(arrays, facts):
+        arrays[name] = arrays[name].copy()
+        arrays[name].flat[77] += np.float32(amount)
+    return change
+
+
+@pytest.mark.parametrize(("name", "amount", "word"), [
+    (LAYER, 1e-4, "rounding"), (LAYER, 0.1, "drifted"),
+    ("initial/generator/conv1/weight", 1e-8, "drifted"), ("local/" + LAYER, 0.1, "drifted")])
+def test_one_value_of_many_between_two_versions(tmp_path, plan, name, amount, word):
+    """Its part of a root mean square is nothing; its own difference is beyond any rounding."""
+    def first(arrays, facts):
+        arrays["local/" + LAYER] = np.array(arrays[LAYER])
+
+    def second(arrays, facts):
+        first(arrays, facts)
+        change_one(name, amount)(arrays, facts)
+
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    found = compare.compared(capture(tmp_path, plan, "a", first),
+                             capture(tmp_path, plan, "b", second, newer))
+    assert (found.word, found.first) == (word, name)
+
+
+def test_one_weight_of_25_million_is_found_at_its_event(tmp_path, plan):
+    weight = np.random.RandomState(0).standard_normal(25_000_000).astype(np.float32)
+    weight *= np.float32(0.02)
+
+    def with_weight(changed):
+        def change(arrays, facts):
+            arrays["state/generator/conv2/weight"] = weight
+            if changed:
+                change_one("state/generator/conv2/weight", changed)(arrays, facts)
+                nudge(LAYER, 1e-6)(arrays, facts)
+        return change
+
+    first = capture(tmp_path, plan, "a", with_weight(0))
+    found = compare.compared(first, capture(tmp_path, plan, "b", with_weight(1e-8)))
+    assert (found.word, found.first) == ("drifted", "state/generator/conv2/weight")
+    newer = {**VERSIONS, "torch": "2.14.0"}  # beyond what a warm-up could have moved it by
+    found = compare.compared(first, capture(tmp_path, plan, "c", with_weight(0.01), newer))
+    assert (found.word, found.first) == ("drifted", "state/generator/conv2/weight")
+    (check,) = [check for stage in found.report.stages for check in stage.checks
+                if not check.passed]
+    assert "1 of 25,000,000 values differ, most at [77]" in check.detail
+
+
+def test_memory_is_of_an_array_and_not_of_the_captures(tmp_path, plan):
+    """24 arrays of 4 MB in each of two captures."""
+    def change(arrays, facts):
+        for i in range(24):
+            arrays[f"forward/training/generator/conv{i}/output"] = np.full(2 ** 20, i, np.float32)
+
+    first, second = (capture(tmp_path, plan, name, change) for name in "ab")
+    told = []
+    tracemalloc.start()
+    try:
+        assert compare.compared(first, second, lambda *how: told.append(how)).report.passed
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 2 ** 20
+    assert told[0] == (0, 26) and told[-1] == (25, 26)
+
+
+def twin(tmp_path, plan, name, states, versions=None):
+    with CaptureWriter(str(tmp_path / name), "port", plan, versions or VERSIONS, 1,
+                       "twin") as writer:
+        writer.fact("state_hashes", states)
+    return Capture(tmp_path / name)
+
+
+def test_of_two_trainings_the_first_iteration_that_differs_is_named(tmp_path, plan):
+    states = [{"generator/conv1/weight": "a", "generator/bn1/scale": "b"} for _ in range(5)]
+    other = [dict(state) for state in states]
+    first = twin(tmp_path, plan, "a", states)
+    assert compare.compared(first, twin(tmp_path, plan, "b", states)).word == "identical bits"
+    other[3]["generator/bn1/scale"] = "c"
+    found = compare.compared(first, twin(tmp_path, plan, "c", other))
+    assert (found.word, found.first) == ("drifted", "twin/iteration0004/generator/bn1/scale")
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    found = compare.compared(first, twin(tmp_path, plan, "d", other, newer))
+    assert (found.word, found.first) == ("rounding", "twin/iteration0004/generator/bn1/scale")
+
+
+# ------------------------------------------------------------------- all recorded runs
+
+
+@pytest.fixture
+def recorded(tmp_path, plan):
+    """recorded(name, date, change, versions): one more run in tmp_path / "recorded"."""
+    def recorded(name, date, change=None, versions=None, of=plan):
+        run = run_of(tmp_path / "runs", of, name, change, versions)
+        store.record(name, run, False, tmp_path / "recorded")
+        (tmp_path / "recorded" / name / store.NOTE).write_text(json.dumps({"date": date}))
+    return recorded
+
+
+def test_since_which_run(tmp_path, plan, recorded, capsys):
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    newest = {**VERSIONS, "torch": "2.15.0"}
+    recorded("one", "2026-01-01")
+    recorded("two", "2026-02-01", nudge(LAYER, 1e-5), newer)
+    folder = tmp_path / "recorded"
+
+    def told(code):
+        assert app.main(["history", "--recorded", str(folder), "--output",
+                         str(tmp_path / "history")]) == code
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "two is within rounding of one." in told(0)
+    recorded("bad", "2026-03-01", nudge(LAYER, 0.1), newest)
+    recorded("as-bad", "2026-04-01", nudge(LAYER, 0.1), newest)
+    recorded("elsewhere", "2026-03-02", of=plan.with_values(seed=3))
+    said = told(1)
+    assert f"Drifted since bad (2026-03-01), first {LAYER}." in said
+    assert "torch: 2.14.0 and 2.15.0" in said
+    assert "elsewhere is of another plan" in said and "DRIFTED" in said
+    page = (tmp_path / "history" / "history.html").read_text()
+    assert page.count("<svg") == page.count("<h2>") >= 3 and "http" not in page.replace(
+        "http://www.w3.org", "")
+    recorded("well-again", "2026-05-01", versions=newest)
+    assert "well-again has the bits of one." in told(0)
+
+
+def test_one_run_is_no_history(tmp_path, recorded, capsys):
+    for _ in range(2):
+        assert app.main(["history", "--recorded", str(tmp_path / "recorded"), "--output",
+                         str(tmp_path / "history")]) == 2
+        assert "record at least two" in capsys.readouterr().err
+        if not (tmp_path / "recorded").exists():
+            recorded("one", "2026-01-01")
+
+
+def test_a_run_of_before_dates_and_machines_is_still_read(tmp_path, recorded):
+    """What an older program kept: no date, and of the machine five words."""
+    recorded("one", "2026-01-01")
+    (tmp_path / "recorded" / "one" / store.NOTE).unlink()
+    recorded("two", "2026-02-01")
+    found = timeline.timeline(tmp_path / "recorded", "port", lambda done, total: None)
+    assert [run.name for run in found.runs] == ["one", "two"] and found.drifted is None

@@ -7,8 +7,10 @@ import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 
 from captures.files import strict
+from parity.judge.policies import policies
 from parity.judge.results import Report
 from parity.report.json_report import as_json, write_json
+from tests.schemas import misfits, schema
 
 
 def read(report: Report, policies=POLICIES) -> dict:
@@ -62,3 +64,24 @@ def test_names_come_back_as_they_were():
 def test_the_file_holds_the_text(tmp_path):
     write_json(differing(), POLICIES, tmp_path / "report.json")
     assert (tmp_path / "report.json").read_text("ascii") == as_json(differing(), POLICIES)
+
+
+@pytest.mark.parametrize("report", [agreeing(), differing(), inheriting(), odd(), Report({}, {})])
+def test_it_is_as_the_published_schema_says(report):
+    assert list(misfits(read(report, policies()), schema("report"))) == []
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda made: made.pop("passed"), ": no passed"),
+    (lambda made: made.update(format=2), "/format: not 1"),
+    (lambda made: made.update(more=1), ": more is not in the schema"),
+    (lambda made: made.update(blame="somebody"), "/blame: none of"),
+    (lambda made: made["stages"][0].update(passed=1), "/stages/0/passed: no boolean"),
+    (lambda made: made["stages"][0]["checks"][0].update(measured="1"),
+     "/stages/0/checks/0/measured: none of the forms"),
+    (lambda made: made["first_failure"].pop("place"), "/first_failure: none of the forms")])
+def test_what_is_not_as_the_schema_says_is_found(change, said):
+    made = read(differing(), policies())
+    change(made)
+    found = list(misfits(made, schema("report")))
+    assert len(found) == 1 and found[0].startswith(said)

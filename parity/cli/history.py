@@ -1,0 +1,40 @@
+"""``parity history``: all recorded runs, and since which one something drifted."""
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from captures.output import alone
+from captures.process import AGREE, DIFFER
+from parity.cli.options import RUNS, Output, Quiet, console_of
+from parity.history.store import RECORDED
+from parity.history.timeline import rows, timeline, write_page
+from parity.producers.progress import shown
+
+
+def command(
+    recorded: Annotated[Path, typer.Option(metavar="FOLDER", help="of the recorded runs")] = (
+        RECORDED),
+    role: Annotated[str, typer.Option(metavar="NAME", help=(
+        "which capture of each run: port, cntk, oracle, twin-port, ..."))] = "port",
+    output: Output = RUNS / "history",
+    quiet: Quiet = False,
+) -> int:
+    console = console_of(quiet)
+    with shown(console) as progress:
+        task = progress.add_task("comparing recorded runs")
+        found = timeline(recorded, role, lambda done, total: progress.update(
+            task, completed=done, total=total))
+    table = Table("stage", *(run.name for run in found.runs), box=None)
+    for row in rows(found):
+        table.add_row(*row)
+    console.print(table)
+    with alone(output):
+        write_page(found, output / "history.html")
+    console.print(str(output / "history.html"), soft_wrap=True, highlight=False, markup=False)
+    for name in found.others:
+        console.print(f"{name} is of another plan, or has no {role}", markup=False,
+                      highlight=False)
+    console.print(found.sentence, markup=False, highlight=False)
+    return AGREE if found.drifted is None else DIFFER
