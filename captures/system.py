@@ -14,9 +14,9 @@ from captures.errors import ParityError
 
 fcntl = msvcrt = None  # type: Any
 with contextlib.suppress(ImportError):
-    import fcntl  # type: ignore[no-redef]
+    import fcntl
 with contextlib.suppress(ImportError):  # Windows
-    import msvcrt  # type: ignore[no-redef]
+    import msvcrt
 
 LOCKED_AT = 2 ** 30  # the byte that is locked on Windows, where a locked byte cannot be read
 PAUSE = 0.2  # seconds between two tries of a lock that cannot be waited for
