@@ -89,11 +89,17 @@ def _draw_all(folder: Path, count: int, seed: int, workers: int, quiet: bool) ->
 @contextlib.contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Lets one run at a time into the folder; the lock ends with the process, however it ends."""
-    with (output / ".lock").open("a") as file:
-        if not locked(file.fileno()):
+    try:
+        descriptor = os.open(output, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folder
+        descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        if not locked(descriptor):
             print(f"another run is writing {output}; waiting for it", file=sys.stderr)
-            locked(file.fileno(), wait=True)
+            locked(descriptor, wait=True)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _record(count: int, seed: int, hashes: Sequence[str]) -> dict[str, object]:

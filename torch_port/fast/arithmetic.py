@@ -11,11 +11,11 @@ Adam, initial weights, minibatches, latents), and another rounding: from one see
 CNTK's within some iterations, as CNTK's own other branches do.
 """
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from captures.errors import TrainingError
+from captures.system import cpuinfo
 
 CNTK = "cntk"
 
@@ -65,11 +65,7 @@ def chosen(name: str, device: str) -> Arithmetic:
 
 def bfloat16_here() -> bool:
     """Whether the processor multiplies bfloat16."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(set(cpuinfo().split()) & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _needs_gpu(name: str) -> None:
