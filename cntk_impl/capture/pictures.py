@@ -56,11 +56,11 @@ def score_pictures(writer: CaptureWriter, plan: Plan, networks: Networks, z: np.
     for name, images in made.items():
         writer.add(name, images)
         source = name.split("/")[1]
-        pictures = written(images)
-        writer.add("score/%s/written/pictures" % source, pictures)
+        files = written(images)
+        writer.add("score/%s/written/pictures" % source, files)
         if network is None:
             continue
-        prepared, logits = network(pictures[:LOOKED_AT])
+        prepared, logits = network(files[:LOOKED_AT])
         writer.add("score/%s/classifier/prepared" % source, prepared)
         writer.add("score/%s/classifier/logits" % source, logits)
         writer.add("score/%s/classifier/value" % source,
