@@ -40,9 +40,7 @@ def gather(names: Sequence[str], run: Callable[[str, Path], None] = run) -> dict
         for name in names:
             output = Path(folder) / f"{name}.json"
             run(name, output)
-            figures = json.loads(output.read_text())
-            # One of them puts its own name round its figures.
-            gathered[name] = figures[name] if list(figures) == [name] else figures
+            gathered[name] = json.loads(output.read_text())
     return gathered
 
 

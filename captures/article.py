@@ -73,3 +73,6 @@ DCGAN = checked(Spec(
     network("discriminator", (IMAGE_CHANNELS, IMAGE_SIZE, IMAGE_SIZE),
             numbered(_layers(DISCRIMINATOR, CONVOLUTION, LEAKY_RELU, SIGMOID))),
     "discriminator_real", "discriminator_fake", MIDDLE, DEVIATION, EPSILON, TIME_CONSTANT, SLOPE))
+
+# What the program calls the files that it leaves of each network, without the suffix.
+FILES = {DCGAN.maker.name: "dcgan_generator", DCGAN.critic.name: "dcgan_discriminator"}

@@ -19,7 +19,7 @@ import cntk as C
 import numpy as np
 from cntk.internal.utils import _to_cntk_dict_value
 
-from captures.article import DCGAN
+from captures.article import DCGAN, FILES
 from captures.files import written_whole
 from captures.plan import Latents
 from captures.training.checkpoint import Arrays
@@ -29,7 +29,6 @@ from captures.training.session import Trained
 QUANTITY = {"W": "weight", "b": "bias", "scale": "scale", "bias": "bias",
             "aggregate_mean": "running_mean", "aggregate_variance": "running_variance",
             "aggregate_count": "sample_count"}
-MODELS = (("dcgan_generator.model", "G_fake"), ("dcgan_discriminator.model", "D_real"))
 
 
 def held_by(networks: Any) -> Dict[str, Any]:
@@ -95,9 +94,9 @@ class State(Trained):
         return np.asarray(self.networks.G_fake.eval({self.networks.z: z}), np.float32)
 
     def save_models(self, folder: Path) -> None:
-        for name, network in MODELS:
-            with written_whole(folder / name) as part:
-                save_function(getattr(self.networks, network), str(part))
+        for name, function in zip(FILES.values(), (self.networks.G_fake, self.networks.D_real)):
+            with written_whole(folder / (name + ".model")) as part:
+                save_function(function, str(part))
 
 
 def read_again(reader: Any, minibatches: int, minibatch_size: int, say: Callable[[str], None]

@@ -31,7 +31,7 @@ A sum that depends on a place in memory depends on where CNTK's array begins: he
 multiple of four values.
 
 Found by tracing MKL's inner calls and by cancellation in each (Xie et al. 2025, FPRev).
-0 values differ from CNTK's own MKL: `python -m benchmarks.products`.
+0 values differ from CNTK's own MKL: `python -m benchmarks.product_search`.
 """
 import ctypes
 from dataclasses import dataclass

@@ -133,17 +133,17 @@ def draw_with_ledger(shapes: Shapes, seeds: Iterable[int], standard_deviation: f
     return {entry.name: weights for weights, entry in done}, [entry for _, entry in done]
 
 
-def fill(sigma: float, count: int, generator: Mersenne64, library: ctypes.CDLL | None = None
+def fill(sigma: float, count: int, twister: Mersenne64, library: ctypes.CDLL | None = None
          ) -> tuple[np.ndarray, int]:
     """The innermost step: float32(z[i] * sigma), i < count, and how many outputs it took.
 
-    ``sigma`` is used as it is: CNTK's is double(float32(standard deviation)). The generator's
+    ``sigma`` is used as it is: CNTK's is double(float32(standard deviation)). The twister's
     stream goes on after them.
     """
     values = np.empty(count, dtype=np.float32)
     x, y = ziggurat_corners()
     drawn = (library or compiled_library()).normal_fill(
-        generator.state, _pointer(x, ctypes.c_double), _pointer(y, ctypes.c_double), sigma,
+        twister.state, _pointer(x, ctypes.c_double), _pointer(y, ctypes.c_double), sigma,
         _pointer(values, ctypes.c_float), count)
     return values, drawn
 

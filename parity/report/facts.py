@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from captures.article import DCGAN
+from captures.spec import Spec
 from parity.judge.results import Check, Report, Stage
 
 Policies = Mapping[str, Any]
+
+
+def spec_of(report: Report) -> Spec:
+    """The networks that the report is of: those that a capture's manifest holds."""
+    held = [one["network"] for one in report.producers.values() if "network" in one]
+    return Spec.of_data(held[0]) if held else DCGAN
 
 # Metric -> heading, what it means. The order is that of the columns.
 METRICS: dict[str, tuple[str, str]] = {

@@ -12,18 +12,18 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from captures.spec import Spec
 from parity.judge.results import Check, Report, Stage
 from parity.report import facts, plots
 from parity.report.facts import Policies
 from parity.report.files import write
 from parity.report.pictures import Floats, ImageRows, Pictures, compare_images
 
-INITIAL_DEVIATION = 0.02  # of the article's C.normal(0.02)
-NETWORK_TITLES = {
-    "generator": "generator", "discriminator": "discriminator",
-    "discriminator_real": "discriminator, real images",
-    "discriminator_fake": "discriminator, generated images",
-}
+
+def titles(spec: Spec) -> dict[str, str]:
+    """Of the branches."""
+    return {spec.real: f"{spec.critic.name}, real images",
+            spec.fake: f"{spec.critic.name}, generated images"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LayerPlots:
 
 
 def _layer_plots(report: Report) -> list[LayerPlots]:
-    found = []
+    found, called = [], titles(facts.spec_of(report))
     for i, stage in enumerate(report.stages):
         if not facts.has_layer_errors(stage):
             continue
@@ -56,7 +56,7 @@ def _layer_plots(report: Report) -> list[LayerPlots]:
         ratios = plots.decades([0.5, 2.0, *plots.layer_ratios(rows)])
         panels = []
         for j, (network, layers) in enumerate(networks.items()):
-            title = NETWORK_TITLES.get(network, network)
+            title = called.get(network, network)
             failed = [row.label for row in layers if not row.passed]
             alt = (f"{stage.name}, {title}: error of {len(layers)} layers, CNTK's and the port's. "
                    + (f"Failed: {', '.join(failed)}." if failed else "All within tolerance."))
@@ -71,7 +71,8 @@ def _deviation(values: Floats) -> str:
     return f"{np.std(finite, dtype=np.float64):.5f}" if finite.size else "none"
 
 
-def _histograms(pictures: Pictures) -> list[Picture]:
+def _histograms(pictures: Pictures, deviation: float) -> list[Picture]:
+    """deviation: of the normal distribution that the weights are drawn from."""
     drawn = []
     for i, (name, (cntk, port)) in enumerate(pictures.initial.items()):
         same = cntk.shape == port.shape
@@ -81,19 +82,19 @@ def _histograms(pictures: Pictures) -> list[Picture]:
             f"{cntk.size} values and {port.size}"))
         both = dict.fromkeys(_deviation(values) for values in (cntk, port))
         caption += ", standard deviation " + " and ".join(both)
-        svg = plots.weight_histogram(cntk, port, INITIAL_DEVIATION, f"weights{i}",
+        svg = plots.weight_histogram(cntk, port, deviation, f"weights{i}",
                                      f"Histogram of {caption}")
         drawn.append(Picture(svg, caption))
     return drawn
 
 
 def _losses(report: Report) -> list[Picture]:
-    drawn = []
+    drawn, spec = [], facts.spec_of(report)
     for name in ("D_loss", "G_loss"):
         cntk, port = (report.curves.get(f"twin/{who}/{name}", []) for who in ("cntk", "port"))
         if cntk or port:
-            whose = "discriminator" if name == "D_loss" else "generator"
-            caption = f"Loss of the {whose}"
+            whose = spec.critic if name == "D_loss" else spec.maker
+            caption = f"Loss of the {whose.name}"
             if cntk and port:
                 caption += (f": last {facts.number(cntk[-1], 5)} in CNTK, "
                             f"{facts.number(port[-1], 5)} in the port")
@@ -226,7 +227,8 @@ def as_html(report: Report, pictures: Pictures, policies: Policies) -> str:
         others=[(stage, facts.brief(check)) for stage, check in failing
                 if first is None or stage is not first[0]],
         policy_names=list(policies), policy_rows=_policy_rows(policies),
-        layer_plots=_layer_plots(report), histograms=_histograms(pictures),
+        layer_plots=_layer_plots(report), histograms=_histograms(
+            pictures, facts.spec_of(report).deviation),
         losses=_losses(report), horizon=_horizon(report),
         images=images if isinstance(images, ImageRows) else None,
         images_missing=images if isinstance(images, str) else "",

@@ -15,7 +15,7 @@ from parity.judge.results import Check, Stage
 from parity.stages.common import TWIN, WHO, Captures, Lack, has_file
 
 # What of a port's capture is made by which part of its program, in the order in which they run.
-PARTS = ("seed", "evaluation", "training", "generator", "steps")
+PARTS = ("seed", "evaluation", "training", "g_step", "steps")
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,6 @@ EVALUATION = _forward("evaluation", "every layer's output in evaluation mode, on
 TRAINING = _forward("training", "every layer's output in training mode, on its own inputs and in "
                                 "the chain", "training")
 G_STEP = _forward("g_step", "every layer's output in the G step, from CNTK's state after its D "
-                            "step", "generator")
+                            "step", "g_step")
 GRADIENT_D = _gradient("d", "training")
-GRADIENT_G = _gradient("g", "generator")
+GRADIENT_G = _gradient("g", "g_step")

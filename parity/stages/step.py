@@ -169,5 +169,5 @@ def _alone(port: Capture, captures: Captures, which: str, network: str, name: st
 STEP = Definition(
     "step", "one D step, one G step: parameters, m, v, counter, running statistics",
     "bits where the gradient has them; else a few roundings of CNTK's Adam", judge,
-    only("cntk", "port", "oracle", arrays=("step/0001",)), ("training", "generator", "steps"),
+    only("cntk", "port", "oracle", arrays=("step/0001",)), ("training", "g_step", "steps"),
     array_case("step/0001"))

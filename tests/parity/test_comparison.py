@@ -321,7 +321,7 @@ def test_what_is_not_there_is_not_judged(captured):
                          "gradient/g", "step", "ledger", "twin"}
     assert said["reference"] == "real CNTK made the reference itself"
     assert said["gradient/g"] == ("the capture of the port has no array gradient/g/...: it was "
-                                  "made without its part 'generator'")
+                                  "made without its part 'g_step'")
     assert "--iterations" in said["twin"]
 
 

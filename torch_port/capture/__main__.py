@@ -37,7 +37,7 @@ PARTS = {
     "seed": "initial weights, reader, optimizer and pointwise functions",
     "evaluation": "every layer in evaluation mode",
     "training": "every layer in training mode, and the discriminator's gradients",
-    "generator": "the generator's gradients",
+    "g_step": "the generator's gradients",
     "steps": "one step of the discriminator, one of the generator",
 }
 
@@ -49,7 +49,7 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
     layers = Layers(reference, plan, dtype, writer, pictures, trained)
     work: dict[str, Callable[[], None]] = {
         "seed": lambda: seed_part(writer, plan), "evaluation": layers.evaluation,
-        "training": layers.training_d, "generator": layers.training_g, "steps": layers.steps}
+        "training": layers.training_d, "g_step": layers.training_g, "steps": layers.steps}
     stopped = ""
     for i, part in enumerate(parts):
         if part == "seed" and dtype != torch.float32:

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from captures import spec as described
-from captures.article import DCGAN
+from captures.article import DCGAN, FILES
 from captures.spec import Network, Spec
 from torch_port.files.message import (
     _NOT_AS_EXPECTED,
@@ -53,7 +53,7 @@ KINDS = {"ConvolutionTranspose": described.TRANSPOSED, "Convolution": described.
          "LeakyReLU": described.LEAKY_RELU, "Tanh": described.TANH, "Sigmoid": described.SIGMOID,
          "StableSigmoid": described.SIGMOID}
 CONVOLUTIONS = ("ConvolutionTranspose", "Convolution")
-MODELS = {"generator": "dcgan_generator.model", "discriminator": "dcgan_discriminator.model"}
+MODELS = {network: f"{name}.model" for network, name in FILES.items()}
 
 
 # ------------------------------------------------------------------------- the networks' arrays
@@ -151,8 +151,8 @@ def _layers(path: FilePath, model: dict[str, Any], network: Network | None
         if len(operands) != 1 or len(chain) > len(functions):
             raise ModelFileError(
                 f"{path}: {functions[at].get('name', at)} has {len(operands)} inputs where a layer "
-                "has one: give the generator's or the discriminator's own model, not "
-                "the one that a checkpoint writes")
+                "has one: give the model of one network, as the program leaves it, not the one "
+                "that a checkpoint writes")
         at = _function(operands[0])
     shape, number = variables[at]["shape"], 0
     known = list(network.layers if network else ())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captures.article import DCGAN, MINIBATCH_SIZE
+from captures.article import DCGAN, FILES, MINIBATCH_SIZE
 from captures.errors import TrainingError
 from captures.files import written_whole
 from captures.plan import LARGEST_SEED, Latents
@@ -22,7 +22,7 @@ from torch_port.dcgan import Networks, networks_from_seed
 from torch_port.reader.reader import ImageReader
 from torch_port.train.steps import create_optimizers, discriminator_step, generator_step
 
-MODELS = {"generator": "dcgan_generator.pt", "discriminator": "dcgan_discriminator.pt"}
+MODELS = {network: f"{name}.pt" for network, name in FILES.items()}
 
 
 @dataclass

@@ -8,9 +8,6 @@ They take turns, a round of one and then a round of the other; the figures are m
 Without --map the images are data/train_dcgan_map.txt's, or, where that is missing, 64 images of
 random sizes from 256x256 to 512x512 in a temporary folder.
 """
-import argparse
-import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -20,10 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from captures.files import written_whole
 from torch_port.reader.reader import ImageReader
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 SIZE, MINIBATCHES = 16, 8
 
@@ -85,27 +81,3 @@ def measure(map_file: Path, rounds: int, threads: int) -> dict[str, float | int]
             "ratio": round(statistics.median(ratios), 3),
             "smallest_ratio": round(min(ratios), 3), "largest_ratio": round(max(ratios), 3),
             "rounds": rounds, "threads": threads, "minibatch_size": SIZE}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the figures there")
-    parser.add_argument("--map", type=Path, help="map file of BMP images")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        given = options.map or ROOT / "data" / "train_dcgan_map.txt"
-        map_file = given if options.map or given.exists() else make_images(Path(folder))
-        figures = measure(map_file, options.rounds, options.threads)
-    print(f"image reader, {figures['threads']} threads: "
-          f"port {figures['port_images_per_second']} images/s, "
-          f"CNTK {figures['cntk_images_per_second']} images/s, ratio {figures['ratio']} "
-          f"({figures['smallest_ratio']} .. {figures['largest_ratio']})")
-    if options.json:
-        with written_whole(options.json) as part:
-            part.write_text(json.dumps({"image_reader": figures}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,6 @@ All 25.4 million weights of both networks; the best of N repeats, each taking it
 hashes every layer for the ledger as well in "port with ledger". CNTK draws in its own process,
 timed from inside, without its start. numpy's numbers are others; it is there as a yardstick.
 """
-import argparse
 import json
 import os
 import platform
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from captures.article import DCGAN
-from captures.files import written_whole
 from torch_port.normal_initializer import (
     draw_initial_weights,
     draw_with_ledger,
@@ -27,7 +25,7 @@ from torch_port.normal_initializer import (
     seeds_for,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CNTK_PYTHON = ROOT / ".venv-cntk" / "bin" / "python"
 CREATION_ORDER = DCGAN.creation_order
 COUNT = len(CREATION_ORDER)
@@ -105,32 +103,3 @@ def measure(repeats: int) -> dict[str, Any]:
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(),
                     "numpy": np.__version__, "python": platform.python_version()},
     }
-
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    with written_whole(path) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--json", type=Path, metavar="PATH", help="write the result there too")
-    arguments.add_argument("--repeats", type=int, default=5, metavar="N")
-    chosen = arguments.parse_args()
-    if chosen.repeats < 1:
-        arguments.error("--repeats must be at least 1")
-    if chosen.json and not chosen.json.absolute().parent.is_dir():
-        arguments.error(f"--json: make the folder {chosen.json.absolute().parent} first")
-    result = measure(chosen.repeats)
-    print(f"initial weights: {WEIGHTS:,} of both networks, best of {chosen.repeats}")
-    for name, rate in result["weights_per_second"].items():
-        print(f"  {name:34} {result['seconds'][name]:7.3f} s {rate / 1e6:8.1f} million/s   "
-              f"port is {result['port_over'][name]:.2f} times as fast")
-    if "CNTK" not in result["seconds"]:
-        print("  CNTK is not set up here, so it was not timed: run `make setup`")
-    if chosen.json:
-        write_json(chosen.json, result)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,17 +5,13 @@
 The two take turns in one process, so that a busy machine slows both; medians and their ratio are
 reported.
 """
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from captures.files import written_whole
 from torch_port.adam import CNTKAdam
 
 GENERATOR = [(100, 1024, 4, 4), (1024, 512, 5, 5), (512, 256, 5, 5), (256, 128, 5, 5),
@@ -58,23 +54,3 @@ def measure(repetitions: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "seconds": median, "ratio": median["cntk_adam"] / median["torch_adam"],
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write the figures here as JSON")
-    options = parser.parse_args()
-    figures = measure(options.repetitions)
-    print(f"Adam, {figures['parameters']:,} parameters in {figures['tensors']} tensors, "
-          f"{figures['threads']} thread(s), median of {figures['repetitions']}:")
-    print(f"  CNTKAdam                        {figures['seconds']['cntk_adam'] * 1e3:7.1f} ms")
-    print(f"  torch.optim.Adam(foreach=True)  {figures['seconds']['torch_adam'] * 1e3:7.1f} ms")
-    print(f"  ratio                           {figures['ratio']:7.2f}  (bound: 1.5)")
-    if options.json:
-        with written_whole(options.json) as part:
-            part.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
