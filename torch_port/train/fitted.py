@@ -7,7 +7,8 @@ score of grey pictures is nearly the lowest there is, whoever made them. So the 
 fitted: K latents that stay the same, K images of the data set, and the mean absolute difference of
 G(z) and its image, in float32, by Adam (Bojanowski et al. 2018, "Optimizing the latent space of
 generative networks", with the latents left where they are). It is no GAN and not the article's
-model: its weights are for comparing what two frameworks, writers and classifiers make of the same ones.
+model: its weights are for comparing what two frameworks, writers and classifiers make of the same
+ones.
 
 Its running statistics are at the end those of the K latents together. The same bits come out on no
 other machine: the sums are PyTorch's.
