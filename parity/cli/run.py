@@ -39,7 +39,7 @@ def command(
         "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
     stages: Stages = "",
     trained: Annotated[bool, typer.Option("--trained/--no-trained", show_default="on", help=(
-        "score the pictures of a generator fitted to faces too, where real CNTK is the reference; "
+        "score the pictures of a network fitted to faces too, where real CNTK is the reference; "
         "the first run fits it, which takes about a minute"))] = True,
     no_layers: NoLayers = False,
     reference: Annotated[str, typer.Option(

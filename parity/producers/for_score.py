@@ -2,7 +2,7 @@
 
 A generator of a few iterations makes grey noise, whose score is nearly the lowest there is: nearly
 any two of them would agree. So the port fits one to some of the plan's own images, once
-(``torch_port.train.fitted`` says how, and why not by the article's training), and its weights go
+(``torch_port.fitted`` says how, and why not by the article's training), and its weights go
 into both frameworks. It is kept in ``build/trained`` under a name that holds the images' hash.
 """
 from __future__ import annotations
@@ -60,14 +60,14 @@ def trained_model(plan: Plan, console: Console, iterations: int = ITERATIONS,
     if path.is_file():
         return path
     kept.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "torch_port.train.fitted", "--map-file", plan.map_file,
+    command = [sys.executable, "-m", "torch_port.fitted", "--map-file", plan.map_file,
                "--iterations", str(iterations), "--output", str(path)]
-    console.print(f"fitting a generator to faces for the score, once: {iterations} iterations, "
+    console.print(f"fitting a network to faces for the score, once: {iterations} iterations, "
                   f"about a minute; kept in {path}", highlight=False)
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE if console.quiet else None)
     if done.returncode:
-        raise ProducerError(f"the generator for the score could not be fitted (exit "
+        raise ProducerError(f"the network for the score could not be fitted (exit "
                             f"{done.returncode}): {(done.stderr or 'see above').strip()}; or do "
                             "without: --no-trained")
     return path

@@ -9,8 +9,8 @@ import torch
 from parity.evidence.plans import narrow
 from tests.conftest import ROOT
 from torch_port.dcgan import Networks
-from torch_port.train import fitted as program
-from torch_port.train.fitted import fitted
+from torch_port.fitted import fit
+from torch_port.fitted.fit import fitted
 
 MAP_FILE = ROOT / "data" / "train_dcgan_map.txt"
 NARROW = narrow()
@@ -37,7 +37,7 @@ def test_it_learns(made):
 
 
 def test_without_a_learning_rate_it_does_not(monkeypatch):
-    monkeypatch.setattr(program, "LEARNING_RATE", 0.0)
+    monkeypatch.setattr(fit, "LEARNING_RATE", 0.0)
     _, differences = fitted(MAP_FILE, iterations=10, images=4, minibatch=4, spec=NARROW)
     assert max(differences) < 1.01 * min(differences)
 
@@ -55,7 +55,7 @@ def test_its_statistics_are_those_of_its_latents(made):
 
 
 def test_bad_input(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "torch_port.train.fitted", "--map-file",
+    done = subprocess.run([sys.executable, "-m", "torch_port.fitted", "--map-file",
                            tmp_path / "none.txt", "--output", tmp_path / "a.npz"],
                           capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and "none.txt" in done.stderr and "Traceback" not in done.stderr

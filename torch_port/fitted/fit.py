@@ -1,6 +1,6 @@
 """A generator whose pictures show something, in a minute and without a GPU.
 
-    python -m torch_port.train.fitted --output fitted.npz
+    python -m torch_port.fitted --output fitted.npz
 
 The article's training makes grey pictures for its first 4,000 iterations (docs/long-run.md), and a
 score of grey pictures is nearly the lowest there is, whoever made them. So the generator alone is
@@ -15,16 +15,11 @@ other machine: the sums are PyTorch's.
 """
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 
 from captures.article import DCGAN
-from captures.errors import ParityError
-from captures.files import written_whole
-from captures.map_file import read_map_file
 from captures.spec import Spec
 from torch_port.batch_norm import BatchNormalization
 from torch_port.dcgan import Networks, normalized
@@ -49,28 +44,28 @@ def fitted(map_file: Path, iterations: int = ITERATIONS, images: int = IMAGES,
     wanted = _images(map_file, images, minibatch, seed, spec)
     networks = Networks(spec)
     laid_out(networks)
-    generator = networks.generator.train()
+    name = networks.spec.maker.name
+    maker = getattr(networks, name).train()
     z = torch.from_numpy(np.random.RandomState(seed).uniform(
-        -1, 1, (images, *generator.network.layers[0].input)).astype(np.float32))
-    optimizer = torch.optim.Adam(generator.parameters(), LEARNING_RATE, (MOMENTUM, SECOND))
+        -1, 1, (images, *maker.network.layers[0].input)).astype(np.float32))
+    optimizer = torch.optim.Adam(maker.parameters(), LEARNING_RATE, (MOMENTUM, SECOND))
     differences = []
     for i in range(iterations):
         some = torch.arange(i * minibatch, (i + 1) * minibatch) % images
-        made = output(generator, weights_of(generator, torch.float32), z[some])
+        made = output(maker, weights_of(maker, torch.float32), z[some])
         difference = (made - wanted[some]).abs().mean()
         optimizer.zero_grad()
         difference.backward()
         optimizer.step()
         differences.append(difference.item())
         if i % SAID == SAID - 1 or i == iterations - 1:
-            print(f"fitting a generator: iteration {i + 1} of {iterations}, mean difference "
+            print(f"fitting the {name}: iteration {i + 1} of {iterations}, mean difference "
                   f"{differences[-1]:.3f}", file=sys.stderr, flush=True)
-    for module in generator.modules():
+    for module in maker.modules():
         if isinstance(module, BatchNormalization):
             module.sample_count.zero_()  # then the next minibatch's statistics are copied
     with torch.no_grad():
-        output(generator, weights_of(generator, torch.float32), z)
-    name = networks.spec.maker.name
+        output(maker, weights_of(maker, torch.float32), z)
     return {key: tensor.detach().contiguous().numpy() for key, tensor in networks.arrays().items()
             if key.startswith(name + "/")}, differences
 
@@ -80,27 +75,3 @@ def _images(map_file: Path, images: int, minibatch: int, seed: int, spec: Spec) 
     reader = ImageReader(map_file, minibatch, randomization_seed=seed, width=width, height=height,
                          stop_step=-(-images // minibatch))
     return torch.cat([normalized(x.clone(), spec.middle) for x in reader])[:images]
-
-
-def main(
-    output_file: Annotated[Path, typer.Option("--output", help="the .npz to write")],
-    map_file: Annotated[Path, typer.Option(help="one `image<TAB>0` a line")] = Path(
-        "data/train_dcgan_map.txt"),
-    iterations: Annotated[int, typer.Option(min=1, help="updates")] = ITERATIONS,
-    images: Annotated[int, typer.Option(min=1, help="images that are fitted")] = IMAGES,
-    minibatch_size: Annotated[int, typer.Option(min=1, help="images in an update")] = MINIBATCH,
-    seed: Annotated[int, typer.Option(min=0, help="of the latents and the images")] = 0,
-) -> None:
-    """Fits the article's generator to some images of the data set."""
-    try:
-        read_map_file(map_file)
-        arrays, _ = fitted(map_file, iterations, images, minibatch_size, seed)
-        with written_whole(output_file) as part, part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except (ParityError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)
