@@ -28,6 +28,7 @@ COMMANDS = {
     "sensitivity": "what moves a score, and by how much, on the same pictures",
     "equivalent": "two sets of scores: equivalent, different, or cannot be told",
     "defects": "every planted mistake, and what the suite says of it",
+    "certified-defects": "planted mistakes, found with certificates where real CNTK finds them?",
     "false-alarms": "the correct port over many plans: none may fail",
     "convert": "a trained model in another form, and a run from one program to the other",
     "sample": "pictures, a grid and an interpolation out of a trained model",
