@@ -21,6 +21,7 @@ from parity.stages import reference
 from parity.stages.common import Captures, Nothing
 from tests.captures.image_kinds import bmp
 from tests.conftest import cntk_environment_or_fail
+from torch_port.capture import __main__ as capture_program
 from torch_port.rounding import as_cntk_rounds
 from torch_port.stand_in.job import make
 
@@ -142,6 +143,16 @@ def test_without_a_certificate_nothing_is_claimed(judged, monkeypatch):
     stage = reference.REFERENCE(captures)
     assert stage.not_judged == "no certificate is of this plan"
     assert "own arithmetic, certified on" in store.stand_in(captures.cntk, None, 1)
+
+
+def test_without_cntks_files_a_port_takes_the_arrays_that_would_be_in_them(plan, made, tmp_path):
+    assert capture_program.main([
+        "--plan", str(plan_file(made)), "--reference", str(made / "cntk"), "--parts", "evaluation",
+        "--output", str(tmp_path / "port")]) == 0
+    ours, theirs = Capture(tmp_path / "port"), Capture(made / "cntk")
+    assert np.array_equal(ours[MOVED], theirs[MOVED])
+    place = "forward/evaluation/generator/tanh7/output"
+    assert np.array_equal(ours[place], theirs[place])
 
 
 # ----------------------------------------------------------------- the twin run's stand-in
