@@ -57,8 +57,9 @@ def command(
         raise PlanError(f"{port} holds no torch_port and is no adapter: give the folder that holds "
                         "one, or the .py file that docs/judge-your-port.md describes")
     console = console_of(quiet)
+    fitted = trained and (reference or recipes.possible_reference()) == recipes.CNTK
     with made_whole(output) as making:
-        files = for_score.prepare(plan, Path(making), console, trained) \
+        files = for_score.prepare(plan, Path(making), console, fitted) \
             if SCORE in chosen else for_score.NOTHING
         sources = recipes.Sources(port.resolve(), reference, mapping, files)
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)

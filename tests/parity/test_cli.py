@@ -17,8 +17,10 @@ import pytest
 from captures.errors import CaptureError
 from captures.plan import FIELDS
 from parity.cli import app
+from parity.cli import run as run_command
 from parity.cli.app import COMMANDS, loaded, main
 from parity.cli.options import option_of
+from parity.producers.jobs import ProducerError
 from tests.conftest import ROOT, cntk_environment_or_fail
 
 
@@ -227,3 +229,19 @@ def test_cntks_process_is_killed(tmp_path, images):
     assert process.returncode == 2 and len(cntk) == 1
     assert only_line(err).startswith("the process of cntk was ended by SIGKILL: most likely memory")
     assert not (tmp_path / "run" / "cntk" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("reference", "fitted"), [("cntk", True), ("certificate", False)])
+def test_a_generator_is_fitted_where_cntk_shows_its_pictures_too(tmp_path, images, monkeypatch,
+                                                                 reference, fitted):
+    """A certificate holds no pictures of it."""
+    asked = []
+
+    def prepare(plan, folder, console, trained):
+        asked.append(trained)
+        raise ProducerError("enough")
+
+    monkeypatch.setattr(run_command.for_score, "prepare", prepare)
+    assert main(["run", "--reference", reference, "--output", str(tmp_path / "run"),
+                     "--map-file", str(images)]) == 2
+    assert asked == [fitted]
