@@ -25,6 +25,13 @@ def say(error: object) -> None:
     sys.stderr.write("%s%s\n" % (PREFIX, error))
 
 
+def progress(text: str, done: int = 0, total: int = 0) -> None:
+    """How far a process is that makes a capture, in the line that ``parity`` reads. total: 0 where
+    it is not known."""
+    sys.stdout.write("progress\t%d\t%d\t%s\n" % (done, total, text))
+    sys.stdout.flush()
+
+
 def ended(run: Callable[[], Optional[int]], output: object = "the output folder",
           option: str = "--output") -> int:
     """Runs ``run()`` and returns its exit code, ``AGREE`` where it returns None; raises nothing.

@@ -1,4 +1,5 @@
-"""Commands of the set-up, pip's above all: how they are run, and what they say in plain words.
+"""Commands of the set-up, pip's above all: how they are run, what they say in plain words, and how
+far they are.
 
 Runs under any Python from 3.6 on, with the standard library only.
 """
@@ -6,7 +7,11 @@ import contextlib
 import os
 import re
 import subprocess
-from typing import Optional, Sequence, Tuple
+import threading
+import time
+from typing import Callable, Optional, Sequence, Tuple
+
+Say = Callable[[str], None]
 
 # What pip says -> what to do. The first that matches counts.
 MENDS = (
@@ -58,3 +63,21 @@ def run(command: Sequence[str], log: Optional[str] = None) -> Tuple[int, str]:
         with contextlib.suppress(OSError), open(log, "w", encoding="utf-8") as file:
             file.write(output)
     return done.returncode, output
+
+
+class Progress:
+    """One line per step, from more than one environment at a time."""
+
+    def __init__(self, write: Say) -> None:
+        self.start, self.write, self.lock = time.time(), write, threading.Lock()
+
+    def of(self, name: str) -> Say:
+        def say(text: str) -> None:
+            with self.lock:
+                self.write("{0:4.0f} s  {1:<12} {2}".format(
+                    time.time() - self.start, ".venv-" + name, text))
+        return say
+
+
+def print_now(text: str) -> None:
+    print(text, flush=True)

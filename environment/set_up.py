@@ -29,12 +29,10 @@ import os
 import platform
 import shutil
 import sys
-import threading
-import time
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from environment import executable_stack, find_python, quiet
-from environment.commands import explain, mend, run
+from environment.commands import Progress, Say, explain, mend, print_now, run
 
 try:
     import fcntl
@@ -52,7 +50,6 @@ LOG = "pip.log"
 PATH_FILE = "cntk_dcgan_parity.pth"
 
 Stamp = Dict[str, str]
-Say = Callable[[str], None]
 Run = Callable[..., Tuple[int, str]]
 Find = Callable[..., find_python.Python]
 
@@ -252,24 +249,6 @@ def unusable(kind: Kind, chosen: str, status: int, output: str) -> str:
     return "'{0}' fails in {1}: {2}\n{3}".format(kind.check, ".venv-" + kind.name, said, advice)
 
 
-class Progress:
-    """One line per step, from more than one environment at a time."""
-
-    def __init__(self, write: Say) -> None:
-        self.start, self.write, self.lock = time.time(), write, threading.Lock()
-
-    def of(self, kind: Kind) -> Say:
-        def say(text: str) -> None:
-            with self.lock:
-                self.write("{0:4.0f} s  {1:<12} {2}".format(
-                    time.time() - self.start, ".venv-" + kind.name, text))
-        return say
-
-
-def print_now(text: str) -> None:
-    print(text, flush=True)
-
-
 def set_up(kinds: Sequence[Kind], root: str = ROOT, environ: Optional[Mapping[str, str]] = None,
            build: Callable[..., None] = build, find: Find = find_python.find,
            write: Say = print_now) -> List[str]:
@@ -305,7 +284,7 @@ def make_all(root: str, needed: Sequence[Needed], chosen: str, why: str,
     progress = Progress(write)
 
     def make(kind: Kind, python: find_python.Python, given: Stamp, stamp: Stamp) -> None:
-        say, folder = progress.of(kind), folder_of(root, kind)
+        say, folder = progress.of(kind.name), folder_of(root, kind)
         if os.path.lexists(folder):
             differs = [name for name in given if stamp.get(name) != given[name]]
             say("removing the old one: {0}".format(

@@ -24,6 +24,7 @@ import numpy as np
 from captures.errors import ParityError
 from captures.format import CaptureWriter
 from captures.plan import Plan
+from captures.process import progress
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.layers import layers_job
 from cntk_impl.capture.twin import twin_job
@@ -48,20 +49,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     started = time.time()
     select_device()
 
-    def note(text: str, done: int = 0, total: int = 0) -> None:
-        sys.stdout.write("progress\t%d\t%d\t%s\n" % (done, total, text))
-        sys.stdout.flush()
-
     try:
         plan = Plan.load(options.plan)
         versions = {"cntk": C.__version__, "numpy": np.__version__}
         with CaptureWriter(options.output, "cntk", plan, versions, plan.threads,
                            options.job) as writer:
             if options.job == "layers":
-                layers_job(writer, plan, note, options.trained, options.classifier,
+                layers_job(writer, plan, progress, options.trained, options.classifier,
                            options.pictures)
             else:
-                twin_job(writer, plan, note, options.nudge, options.beside)
+                twin_job(writer, plan, progress, options.nudge, options.beside)
             writer.fact("seconds", time.time() - started)
     except ParityError as error:
         sys.stderr.write("error: %s\n" % error)

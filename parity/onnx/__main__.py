@@ -12,12 +12,8 @@ from pathlib import Path
 
 from captures.format import MANIFEST, Capture
 from captures.plan import Plan
-from captures.process import ended
+from captures.process import ended, progress
 from parity.onnx.capture import write
-
-
-def note(text: str, done: int, total: int) -> None:
-    print("progress", done, total, text, sep="\t", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         if (Path(options.exported) / MANIFEST).exists():
             write(options.output, Plan.load(options.plan), options.side, Capture(options.exported),
-                  Capture(options.reference), note)
+                  Capture(options.reference), progress)
     return int(ended(run, options.output))
 
 

@@ -12,13 +12,9 @@ from pathlib import Path
 
 from captures.format import MANIFEST, Capture
 from captures.plan import Plan
-from captures.process import ended
+from captures.process import ended, progress
 from scores.capture.looks import write
 from scores.classifiers import registry
-
-
-def note(text: str, done: int, total: int) -> None:
-    print("progress", done, total, text, sep="\t", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan = Plan.load(options.plan)
             write(options.output, plan, {who: Capture(folder) for who, folder in sides.items()},
                   registry.load(cache=options.cache, threads=plan.threads),
-                  registry.load(runtime="torch", double=True, cache=options.cache), note)
+                  registry.load(runtime="torch", double=True, cache=options.cache), progress)
     return int(ended(run, options.output))
 
 

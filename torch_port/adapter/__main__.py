@@ -14,9 +14,10 @@ from captures.article import DCGAN
 from captures.errors import ParityError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
-from captures.process import ended
-from torch_port.adapter.capture import capture, of_file, user_networks
-from torch_port.adapter.load import PARTS, Adapter, load
+from captures.process import ended, progress
+from torch_port.adapter.capture import capture
+from torch_port.adapter.conversion import user_networks
+from torch_port.adapter.load import PARTS, Adapter, load, of_file
 from torch_port.adapter.network import UserNetwork
 
 
@@ -79,12 +80,9 @@ def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: C
     started = time.time()
     torch.set_num_threads(plan.threads)
 
-    def note(text: str, done: int, total: int) -> None:
-        print("progress", done, total, text, sep="\t", flush=True)
-
     with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},
                        plan.threads) as writer:
-        capture(adapter, plan.spec, plan, reference, writer, note, mapping)
+        capture(adapter, plan.spec, plan, reference, writer, progress, mapping)
         writer.fact("seconds", time.time() - started)
 
 

@@ -9,7 +9,6 @@ user's code changed behind the suite's back.
 """
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,75 +20,10 @@ from captures import probes as probe_inputs
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.spec import Spec
-from torch_port.adapter.load import PARTS, Adapter
-from torch_port.adapter.network import UserNetwork, match
+from torch_port.adapter.conversion import Conversion, user_networks
+from torch_port.adapter.load import Adapter
+from torch_port.adapter.not_given import NEEDS, absent, missing, of_stages
 from torch_port.capture.recorder import Note, Recorder, Replacer
-
-# What each part of the capture needs of the adapter.
-NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
-    "initial": (("initialize",), ("generator",), ("discriminator",)),
-    "optimizer": (("optimizers",),),
-    "evaluation": (),
-    "training": (("discriminator",), ("d_loss", "d_step")),
-    "generator": (("generator",), ("discriminator",), ("g_loss", "g_step")),
-    "steps": (("generator",), ("discriminator",), ("optimizers",), ("d_loss", "d_step"),
-              ("g_loss", "g_step")),
-}
-
-
-def missing(adapter: Adapter, part: str) -> str:
-    """The lines of adapter that the part waits for; "" where nothing is missing."""
-    return "; ".join(PARTS[names[0]] for names in NEEDS[part]
-                     if not any(adapter.has(name) for name in names))
-
-
-class Conversion:
-    """Between the captures' tensors (latents N x 100; images N x 3 x H x W as B, G, R in [-1, 1])
-    and the user's."""
-
-    def __init__(self, adapter: Adapter) -> None:
-        self.adapter = adapter
-        self.bgr = adapter.channels == "BGR"
-
-    def latents(self, z: Tensor) -> Tensor:
-        return z.reshape(len(z), *self.adapter.latents)
-
-    def images(self, x: Tensor) -> Tensor:
-        low, high = self.adapter.range
-        x = x if self.bgr else x.flip(1)
-        if (low, high) != (-1, 1):
-            x = (x + 1) * ((high - low) / 2) + low
-        return x.permute(0, 2, 3, 1) if self.adapter.layout == "NHWC" else x
-
-    def from_images(self, x: Tensor) -> Tensor:
-        low, high = self.adapter.range
-        x = x.permute(0, 3, 1, 2) if self.adapter.layout == "NHWC" else x
-        if (low, high) != (-1, 1):
-            x = (x - low) * (2 / (high - low)) - 1
-        return x if self.bgr else x.flip(1)
-
-
-def user_networks(adapter: Adapter, spec: Spec, mapping: Mapping[str, str] | None = None
-                  ) -> dict[str, UserNetwork]:
-    """The networks that are there, matched. Raises AdapterError, MatchingError."""
-    made, conversion = {}, Conversion(adapter)
-    for network in spec.networks:
-        role = "generator" if network.name == spec.maker.name else "discriminator"
-        if not adapter.has(role):
-            continue
-        module = adapter.network(role)
-        latents = len(network.input) == 1
-        example = torch.randn(2, *network.input, generator=torch.Generator().manual_seed(0))
-        into = conversion.latents if latents else conversion.images
-        out_of = conversion.from_images if latents else _unchanged
-        with adapter.theirs(role):
-            matched = match(module, network, into(example), mapping, conversion.bgr)
-        made[network.name] = UserNetwork(matched, into, out_of, conversion.bgr)
-    return made
-
-
-def _unchanged(out: Tensor) -> Tensor:
-    return out
 
 
 class UserCapture:
@@ -433,66 +367,7 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
         seconds[part] = time.time() - started
     writer.fact("seconds_of_parts", seconds)
     writer.fact("not_given", of_stages(adapter, not_given))
-    writer.fact("absent", absent(port))
+    writer.fact("absent", absent(port.spec, port.networks))
     if stopped:
         part, why = next(iter(stopped.items()))
         writer.fact("stopped", f"{part}: {why}")
-
-
-# A part of the capture to the stages that are judged by it.
-STAGES = {"initial": ("initial", "structure"), "optimizer": ("optimizer",),
-          "evaluation": ("state", "forward/evaluation", "score"),
-          "training": ("forward/training", "gradient/d"),
-          "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger")}
-NEVER = {
-    "reader": "reader = your_reader, which no stage runs yet",
-    "normalisation": "no line: the running statistics are compared after a step instead",
-    "pointwise": "no line: activations and losses are compared in the layers instead",
-    "ledger": "no line: what a step moves is compared array by array instead",
-    "onnx": "no line: give .onnx files of your own to a runtime",
-    "twin": "no line: iterations are not compared yet",
-}
-
-
-def of_stages(adapter: Adapter, not_given: Mapping[str, str]) -> dict[str, str]:
-    """Stage to the line of adapter that would let it be judged."""
-    made = dict(NEVER)
-    for part, line in not_given.items():
-        made.update(dict.fromkeys(STAGES[part], line))
-    return made
-
-
-def absent(port: UserCapture) -> dict[str, str]:
-    """Pattern of arrays that CNTK's capture has and this one cannot have, to why."""
-    made = {"*/sample_count": "PyTorch's layer counts minibatches, not samples",
-            "*/learner/minibatches": "the optimizer keeps its own counter",
-            "step/*_m": "the optimizer keeps its own moments",
-            "step/*_v": "the optimizer keeps its own moments",
-            "gradient/*/loss/samples/value": "the loss is one number"}
-    for network in port.networks.values():
-        for layer in network.matched.unseen:
-            for branch in port.spec.branches:
-                if branch.network == network.network.name:
-                    made[f"*/{branch.name}/{layer}/output"] = (
-                        f"the output of {network.network.name}/{layer} cannot be seen")
-    gone = {one.name for one in port.spec.networks} - set(port.networks)
-    for name in gone:
-        for place in (name, *(one.name for one in port.spec.branches if one.network == name)):
-            made[f"*/{place}/*"] = f"there is no {name}"
-    return made
-
-
-def of_file(path: Path) -> dict[str, str]:
-    """A mapping file: JSON, capture's array to tensor's path. Raises AdapterError."""
-    import json
-
-    from torch_port.adapter.load import AdapterError
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path} is no mapping file ({error}): write {{\"network/layer/quantity"
-                           "\": \"path.of.the.tensor\", ...}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise AdapterError(f"{path} is no mapping file: write {{\"network/layer/quantity\": "
-                           "\"path.of.the.tensor\", ...}")
-    return found

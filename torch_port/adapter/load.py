@@ -19,6 +19,7 @@ reads nothing; ``load`` runs the user's file.
 """
 import contextlib
 import importlib.util
+import json
 import random
 import sys
 import traceback
@@ -234,3 +235,16 @@ def _watched() -> Iterator[list[str]]:
         if random.getstate() != python_state:
             noticed.append("it draws from or seeds Python's random numbers when imported")
             random.setstate(python_state)
+
+
+def of_file(path: Path) -> dict[str, str]:
+    """A mapping file: JSON, capture's array to tensor's path. Raises AdapterError."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{path} is no mapping file ({error}): write {{\"network/layer/quantity"
+                           "\": \"path.of.the.tensor\", ...}") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise AdapterError(f"{path} is no mapping file: write {{\"network/layer/quantity\": "
+                           "\"path.of.the.tensor\", ...}")
+    return found

@@ -26,6 +26,7 @@ import torch
 from captures.errors import CaptureError, PlanError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
+from captures.process import progress
 from torch_port.capture.layers import Layers, first_line
 from torch_port.capture.recorder import Note
 from torch_port.capture.seed import seed_part
@@ -84,9 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     started = time.time()
 
-    def note(text: str, done: int, total: int) -> None:
-        print("progress", done, total, text, sep="\t", flush=True)
-
     try:
         plan = Plan.load(options.plan)
         torch.set_num_threads(plan.threads)
@@ -97,11 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                            {"torch": torch.__version__, "numpy": np.__version__},
                            plan.threads, options.job) as writer:
             if options.job == "twin":
-                twin_job(writer, plan, note, options.beside)
+                twin_job(writer, plan, progress, options.beside)
             else:
                 reference = Capture(options.reference)
                 writer.fact("parts", options.parts.split(","))
-                layers_job(writer, plan, reference, getattr(torch, options.dtype), note,
+                layers_job(writer, plan, reference, getattr(torch, options.dtype), progress,
                            options.parts.split(","), options.pictures, options.trained)
             writer.fact("seconds", time.time() - started)
     except (PlanError, CaptureError, ValueError, CompilerError) as error:

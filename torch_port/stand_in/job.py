@@ -24,6 +24,7 @@ from captures import observe
 from captures.certificate import Certificate, CertificateError
 from captures.format import CaptureWriter
 from captures.plan import LARGEST_SEED, Latents, Plan
+from captures.process import progress
 from torch_port.capture.layers import Layers, optimizer_values, values
 from torch_port.capture.recorder import Note, Recorder
 from torch_port.capture.seed import seed_part
@@ -179,15 +180,12 @@ def make(plan_file: Path, output: Path, certificate: Path | None, job: str = "la
     torch.set_num_threads(plan.threads)
     as_cntk_rounds(plan.cntk_threads)
 
-    def note(text: str, done: int, total: int) -> None:
-        print("progress", done, total, text, sep="\t", flush=True)
-
     with Kept(str(output), "stand-in", plan,
               {"torch": torch.__version__, "numpy": np.__version__}, plan.threads, job) as writer:
         if job == "twin":
-            twin_job(writer, plan, note, None if beside is None else str(beside), certified)
+            twin_job(writer, plan, progress, None if beside is None else str(beside), certified)
         else:
-            stand_in_job(writer, plan, note)
+            stand_in_job(writer, plan, progress)
             if certified is not None:
                 attach(writer, certified)
                 for name in FROM_CNTK:  # measured in CNTK, by the numpy of its time

@@ -1,0 +1,58 @@
+"""Between the captures' words and a user's: latents, images, and which module is which network."""
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from captures.spec import Spec
+from torch_port.adapter.load import Adapter
+from torch_port.adapter.network import UserNetwork, match
+
+
+class Conversion:
+    """Between the captures' tensors (latents N x 100; images N x 3 x H x W as B, G, R in [-1, 1])
+    and the user's."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.bgr = adapter.channels == "BGR"
+
+    def latents(self, z: Tensor) -> Tensor:
+        return z.reshape(len(z), *self.adapter.latents)
+
+    def images(self, x: Tensor) -> Tensor:
+        low, high = self.adapter.range
+        x = x if self.bgr else x.flip(1)
+        if (low, high) != (-1, 1):
+            x = (x + 1) * ((high - low) / 2) + low
+        return x.permute(0, 2, 3, 1) if self.adapter.layout == "NHWC" else x
+
+    def from_images(self, x: Tensor) -> Tensor:
+        low, high = self.adapter.range
+        x = x.permute(0, 3, 1, 2) if self.adapter.layout == "NHWC" else x
+        if (low, high) != (-1, 1):
+            x = (x - low) * (2 / (high - low)) - 1
+        return x if self.bgr else x.flip(1)
+
+
+def user_networks(adapter: Adapter, spec: Spec, mapping: Mapping[str, str] | None = None
+                  ) -> dict[str, UserNetwork]:
+    """The networks that are there, matched. Raises AdapterError, MatchingError."""
+    made, conversion = {}, Conversion(adapter)
+    for network in spec.networks:
+        role = "generator" if network.name == spec.maker.name else "discriminator"
+        if not adapter.has(role):
+            continue
+        module = adapter.network(role)
+        latents = len(network.input) == 1
+        example = torch.randn(2, *network.input, generator=torch.Generator().manual_seed(0))
+        into = conversion.latents if latents else conversion.images
+        out_of = conversion.from_images if latents else _unchanged
+        with adapter.theirs(role):
+            matched = match(module, network, into(example), mapping, conversion.bgr)
+        made[network.name] = UserNetwork(matched, into, out_of, conversion.bgr)
+    return made
+
+
+def _unchanged(out: Tensor) -> Tensor:
+    return out
