@@ -41,4 +41,4 @@ def allowance(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise policies.PolicyError(f"--allow {text!r} is not of the form POLICY=NUMBER: write "
-                                   "error_ratio=2, for example") from None
+                                   "chain=8, for example") from None
