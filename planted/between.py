@@ -195,7 +195,7 @@ def one_layers_rate_doubled() -> None:
 @mistake("generator-learns-from-the-old-discriminator", BETWEEN,
          "Both losses first, then both updates: the generator's gradient is that of the "
          "discriminator before its step.",
-         "step|ledger", "(after_d/|d_step/)?discriminator/conv1/.*")
+         "step|ledger", "(after_d/|d_step/)?discriminator/(conv1/.*|learner/minibatches)")
 def both_losses_first() -> None:
     waiting: list[Callable[[], None]] = []
 

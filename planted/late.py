@@ -129,7 +129,7 @@ def statistics_change_their_pace() -> None:
 
 
 @mistake("generator-trained-twice-at-12", LATE, "In iteration 12 the generator takes two steps.",
-         TRAINING_STAGE, at(12, "generator/.*"))
+         TRAINING_STAGE, at(12, "generator/.*|discriminator/bn[0-9]+/sample_count"))
 def generator_trained_twice() -> None:
     before, done = steps.generator_step, [0]
 
@@ -165,7 +165,7 @@ def minibatch_repeated() -> None:
 
 @mistake("weights-through-float16-at-10", LATE,
          "After iteration 10 the generator's weights go through a checkpoint in float16.",
-         TRAINING_STAGE, at(10, "generator/conv1/weight.*"))
+         TRAINING_STAGE, at(10, "generator/.*"))
 def weights_through_float16() -> None:
     before, done = steps.generator_step, [0]
 

@@ -131,7 +131,7 @@ def label_smoothing() -> None:
 
 
 @mistake("label-smoothing-0.999", LOSSES, "The label of real images is 0.999.",
-         "gradient/d", "loss/samples/value")
+         "gradient/d", "loss/samples/value|discriminator_real/sigmoid7/output")
 def label_smoothing_slight() -> None:
     smoothed(0.999)
 

@@ -272,7 +272,7 @@ def statistics_of_the_cumulative_mean() -> None:
 
 @mistake("first-order-factor", NORMALISATION,
          "The update's factor N / T, the first term of 1 - exp(-N / T).",
-         "normalisation", SECOND_MEAN)
+         "normalisation", SECOND_MEAN, minibatch_size=16)  # of 2 samples: 2e-4 of 4e-4, rounding
 def first_order_factor() -> None:
     method(BatchNormalization, "update_factor",
            lambda self, samples: samples / 5000 if int(self.sample_count) else 1.0)

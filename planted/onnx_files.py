@@ -27,6 +27,7 @@ from planted.graphs import (
 from planted.parts import built, number, replace
 from planted.plant import (
     CNTK_EXPORTER,
+    NORMALISATION,
     ONNX,
     PORT,
     PORT_EXPORTER,
@@ -69,7 +70,7 @@ def port_raises() -> None:
     replace(onnx_export.export, export)
 
 
-@mistake("onnx-port-time-constants-differ", ONNX,
+@mistake("onnx-port-time-constants-differ", NORMALISATION,
          "One normalisation with a time constant of its own: there is no one momentum to export.",
          "step", "after_d/generator/bn3/running_mean")
 def port_time_constants_differ() -> None:
@@ -106,7 +107,7 @@ def port_momentum() -> None:
 def port_stale_weights() -> None:
     before = onnx_export.export
     replace(onnx_export.export, lambda networks, *others: before(
-        dcgan.networks_from_seed(0), *others))
+        dcgan.networks_from_seed(0, networks.spec), *others))
 
 
 @mistake("onnx-port-without-normalisation", ONNX,

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 from captures.plan import Latents
+from planted.optimizer import FIRST_CLIPPED
 from planted.parts import method, replace
 from planted.plant import OPTIONS, TRAINING_STAGE, mistake
 from torch_port import dcgan
@@ -71,7 +72,7 @@ def unit_gain_ignored() -> None:
 
 @mistake("clipping-for-16-samples", OPTIONS,
          "The clipping threshold is that of the article's 16 samples, whatever N is.",
-         "optimizer", FIRST_STEP)
+         "optimizer", FIRST_CLIPPED)
 def clipping_for_16_samples() -> None:
     before = steps.create_optimizer
     replace(steps.create_optimizer, lambda parameters, minibatch_size, unit_gain=False: before(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from captures.format import Capture
+from parity.judge.policies import PRESENT
 from parity.judge.results import Check, Stage
 from parity.stages.common import TWIN, WHO, Captures, Lack, has_file
 
@@ -102,9 +103,24 @@ class Definition:
             stage.not_judged = lack.reason
         else:
             self.judge(stage, captures)
+            self._excused(stage, captures)
             captures.judged.append(self.name)
         stage.seconds = time.monotonic() - begun
         return stage
+
+    @staticmethod
+    def _excused(stage: Stage, captures: Captures) -> None:
+        """What a port that stopped did not come to is no difference: the stage ``whole`` fails, and
+        names where it stopped and why."""
+        stopped = captures.port.facts.get("stopped")
+        lost = [one for one in stage.checks if not one.passed and one.policy == PRESENT.name]
+        if not stopped or not lost:
+            return
+        stage.checks = [one for one in stage.checks if one not in lost]
+        said = f"the port stopped before it came to {lost[0].place}"
+        stage.notes.append(f"{said} and {len(lost) - 1} more: {stopped}")
+        if not stage.checks:
+            stage.not_judged = said
 
     def lacking(self, captures: Captures) -> Lack | None:
         """The first thing that is needed and not there."""

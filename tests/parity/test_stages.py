@@ -718,6 +718,22 @@ def test_the_ledger_names_the_event(run):
     assert "2 arrays change; discriminator's sample_count +8 (1)" in got.notes[0]
 
 
+@pytest.mark.parametrize("stopped", ["", "steps: the G step raised"])
+def test_what_a_port_that_stopped_did_not_come_to_is_no_difference(run, stopped):
+    """It is the stage ``whole`` that fails; without a stop, what is missing is a failure."""
+    name = "step/0001/after_g/generator/conv1/weight"
+
+    def change(sides):
+        sides["port"].arrays.pop("local/" + name, None)
+        del sides["port"].arrays[name]
+        if stopped:
+            sides["port"].facts["stopped"] = stopped
+    got = run("step", change)
+    assert (got.first_failure is None) == bool(stopped)
+    assert any(stopped in note and "generator/conv1/weight" in note for note in got.notes) \
+        == bool(stopped)
+
+
 # ------------------------------------------------------------------------------------------ twin
 
 
