@@ -70,6 +70,9 @@ FACTS: Dict[str, Fact] = {
     "unseen": Fact([str], ("port/layers",), "layers of a user's port that cannot be watched"),
     "extra": Fact([str], ("port/layers",), "modules of a user's port that are no layer's"),
     "noticed": Fact([str], ("port/layers",), "what a user's adapter sets for the whole process"),
+    "input_rounding": Fact(float, ("port/layers",), "what an image is rounded to where a user's "
+                           "port takes it in another range, in CNTK's range"),
+    "device": Fact(str, ("port/layers",), "where a user's port ran, and with which precision"),
     "not_given": Fact({str: str}, ("port/layers",), "stage to the line that an adapter lacks"),
     "absent": Fact({str: str}, ("port/layers",), "pattern of arrays that a user's port cannot "
                    "have, to why"),

@@ -21,6 +21,7 @@ from captures.plan import Plan
 from parity.blame.cases import reproduction
 from parity.blame.exports import of_exports
 from parity.blame.finding import PORT
+from parity.diagnosis.diagnose import diagnose
 from parity.golden.store import stand_in
 from parity.judge import policies
 from parity.judge.results import Report
@@ -110,6 +111,7 @@ def judge(folder: Path, stages: Sequence[str] | None = None,
     captures = load(folder)
     with policies.changed(allowances or {}):
         report = _report(captures, wanted)
+        report.diagnoses = diagnose(report, captures)
         if report.first_failure is not None:
             exports = of_exports(captures) \
                 if report.first_failure[0].name == ONNX.name else None
@@ -128,6 +130,10 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
         report.stages.append(stage(captures))
     if isinstance(captures.cntk, Shown):
         report.hidden = captures.cntk.lines
+    report.hidden += [f"noticed in the port: {line}" for line in captures.port.facts.get(
+        "noticed", ())]
+    if captures.port.facts.get("device", "CPU") != "CPU":
+        report.hidden.append(f"the port ran on {captures.port.facts['device']}")
     report.curves = curves(captures) if captures.twins else {}
     report.score = captures.found.get("score", {})
     whole = captures.cntk.whole if isinstance(captures.cntk, Shown) else captures.cntk

@@ -20,6 +20,7 @@ from planted import (
     options,
     weights,
 )
+from planted.explained import EXPLAINED
 from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
 from planted.sizes import SIZED
 
@@ -72,5 +73,6 @@ def described() -> dict[str, Any]:
             "place": one.place, "blame": one.blame, "plan": dict(one.plan),
             "export": one.exported.export if one.exported else "",
             "network": one.exported.network if one.exported else "", "source": source(one),
+            "diagnosis": EXPLAINED.get(one.name, ""),
         } for kind in KINDS for one in mistakes().values() if one.kind == kind],
     }

@@ -19,7 +19,8 @@ ROOMS = ("captures", "environment", "cntk_impl", "torch_port", "scores", "datase
 FRAMEWORKS = {"torch", "torchvision", "cntk", "tensorflow", "jax"}
 # Inside parity: a part may import parts of lower rank, and itself.
 # (onnx and golden return the judge's checks.)
-RANK = {"judge": 0, "onnx": 1, "golden": 1, "producers": 2, "stages": 2, "blame": 3, "report": 3,
+RANK = {"judge": 0, "onnx": 1, "golden": 1, "producers": 2, "stages": 2, "blame": 3, "diagnosis": 3,
+        "report": 3,
         "comparison": 4, "history": 4, "evidence": 5, "cli": 6, "__main__": 7}
 WORDS = re.compile(r"(?<![a-z])(generator|discriminator|conv7|tanh7|sigmoid7)(?![a-z])", re.I)
 WORDS_MAY_STAND = ("captures/article.py", "cntk_impl/", "torch_port/dcgan.py", "torch_port/train/",

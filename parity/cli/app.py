@@ -34,6 +34,7 @@ COMMANDS = {
     "sample": "pictures, a grid and an interpolation out of a trained model",
     "article": "one page that follows the article: its figures, CNTK's run and the port's",
     "detection-limits": "how small a mistake of each kind is seen, stage by stage",
+    "diagnoses": "how many planted mistakes the diagnosis calls by their name",
     "docs": "the tables of the docs, made from measurements",
 }
 

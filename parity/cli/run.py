@@ -37,6 +37,10 @@ def command(
         "torch_port"))] = ROOT,
     mapping: Annotated[Path | None, typer.Option(metavar="FILE", show_default="none", help=(
         "JSON: which tensor of the port is which array, where that cannot be found out"))] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help=(
+        "where an adapter's networks run; the reference stays on the CPU"))] = "cpu",
+    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help=(
+        "that each call of an adapter's code may take"))] = 600.0,
     stages: Stages = "",
     trained: Annotated[bool, typer.Option("--trained/--no-trained", show_default="on", help=(
         "score the pictures of a network fitted to faces too, where real CNTK is the reference; "
@@ -61,7 +65,7 @@ def command(
     with made_whole(output) as making:
         files = for_score.prepare(plan, Path(making), console, fitted) \
             if SCORE in chosen else for_score.NOTHING
-        sources = recipes.Sources(port.resolve(), reference, mapping, files)
+        sources = recipes.Sources(port.resolve(), reference, mapping, device, time_limit, files)
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)
         if report.reproduction:
             report.reproduction = os.fspath(output / Path(report.reproduction).relative_to(making))

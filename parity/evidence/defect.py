@@ -25,7 +25,8 @@ class Defect:
     """name: of words and hyphens. what: one sentence, what was done wrong. stage, place: regular
     expressions for where it has to be named; blame: who has to be. export, network: the file that
     is changed or run wrongly, where it is not the port that is wrong. plan: values of the plan that
-    it needs. source: a hash of the code. base: the port that it is planted into."""
+    it needs. source: a hash of the code. base: the port that it is planted into. diagnosis: what
+    the diagnosis has to call it, a regular expression; "" where it is not asked."""
 
     name: str
     kind: str
@@ -38,6 +39,7 @@ class Defect:
     network: str = ""
     source: str = ""
     base: str = OURS
+    diagnosis: str = ""
 
     @property
     def title(self) -> str:

@@ -56,7 +56,7 @@ NAMED_RIGHT = 0.95  # at least so many of the defects at the right place
 def defect_key(defect: Defect, suite: str) -> str:
     """What is expected of it is none of it: a result can be looked at again."""
     given = {name: value for name, value in asdict(defect).items()
-             if name not in ("stage", "place", "blame", "what", "kind")}
+             if name not in ("stage", "place", "blame", "what", "kind", "diagnosis")}
     return digest(suite, json.dumps(given), catalogue().sources.get(defect.base, ""))
 
 

@@ -10,7 +10,7 @@ from parity.producers.jobs import ROOT
 from parity.stages import registry
 
 PRODUCERS = ("cntk_impl", "captures", "torch_port", "parity/onnx")
-JUDGES = ("stages", "judge", "onnx", "blame")
+JUDGES = ("stages", "judge", "onnx", "blame")  # the diagnosis judges nothing
 
 
 def digest(*parts: str | bytes) -> str:

@@ -72,13 +72,33 @@ class Stage:
         return next(iter(born or failed), None)
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """A known mistake whose numbers the port's are, at the places that it explains.
+
+    stage: in which it was found first. name: of the mistake, in words and hyphens; "" where none
+    that is known gives the port's numbers: ``what`` is then the pattern of the difference. what:
+    one sentence with the numbers that were found. mend: what to change, in code where it can be.
+    page: where more is written. left: how much of the difference it does not explain.
+    """
+
+    stage: str
+    places: tuple[str, ...]
+    name: str
+    what: str
+    mend: str = ""
+    page: str = ""
+    left: float = 0.0
+
+
 @dataclass
 class Report:
     """plan: ``Plan.inputs``. producers: name of each capture to its manifest (without arrays).
     curves: series for the pictures, each name to a list of numbers. blame: one of "", "port",
     "CNTK's exporter", "the port's exporter", "runtime"; reproduction: the folder of a failing
     case, or "". score: figures of the classifier score. reference: what stood in for CNTK; "" where
-    nothing did. hidden: a line for each reason why arrays of CNTK's were not compared."""
+    nothing did. diagnoses: which known mistakes explain what failed. hidden: a line for each reason
+    why arrays of CNTK's were not compared."""
 
     plan: dict[str, Any]
     producers: dict[str, dict[str, Any]]
@@ -90,6 +110,7 @@ class Report:
     seconds: float = 0.0
     reference: str = ""
     hidden: list[str] = field(default_factory=list)
+    diagnoses: list[Diagnosis] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:

@@ -28,12 +28,15 @@ REFERENCES = {CNTK: "real CNTK", CERTIFICATE: "this project's port in its place,
 @dataclass(frozen=True)
 class Sources:
     """port: what is judged: a folder that holds a ``torch_port``, or a user's adapter, a .py file.
-    reference: of REFERENCES; "" for real CNTK where it is installed. mapping: of the adapter.
+    reference: of REFERENCES; "" for real CNTK where it is installed. mapping: of the adapter;
+    device: on which it runs, time_limit: seconds that each call of its code may take.
     for_score: what pictures are made for the score besides those of the plan's state."""
 
     port: Path = ROOT
     reference: str = ""
     mapping: Path | None = None
+    device: str = "cpu"
+    time_limit: float = 600.0
     for_score: ForScore = NOTHING
 
     @property
@@ -116,12 +119,13 @@ def port_job(plan: Plan, folder: Path, name: str = "port", job: str = "layers",
                ended=beside / FOLLOWER if beside else None, may_fail=dtype == "float32")
 
 
-def adapter_job(plan: Plan, folder: Path, adapter: Path, mapping: Path | None = None,
-                reference: str = "cntk") -> Job:
+def adapter_job(plan: Plan, folder: Path, sources: Sources, reference: str = "cntk") -> Job:
     """A user's port, by its adapter, in a process of its own."""
+    adapter, mapping = sources.port, sources.mapping
     command: list[str | os.PathLike[str]] = [
         sys.executable, "-m", "torch_port.adapter", "--adapter", adapter.resolve(),
-        "--plan", plan_file(folder), "--reference", folder / reference, "--output", folder / "port"]
+        "--plan", plan_file(folder), "--reference", folder / reference, "--output", folder / "port",
+        "--device", sources.device, "--time-limit", str(sources.time_limit)]
     if mapping is not None:
         command += ["--mapping", mapping.resolve()]
     return Job("port", command, folder / "port", after=(reference,),
@@ -188,7 +192,7 @@ def main_jobs(plan: Plan, folder: Path, sources: Sources = Sources(),
     """parts: of the port's captures, as in ``port_job``. roles: of what is made of those captures
     afterwards, which: ``onnx-cntk`` and so on."""
     reference = sources.reference or possible_reference()
-    theirs = (adapter_job(plan, folder, sources.port, sources.mapping) if sources.is_adapter
+    theirs = (adapter_job(plan, folder, sources) if sources.is_adapter
               else port_job(plan, folder, port=sources.port, parts=parts,
                             for_score=sources.for_score))
     jobs = [reference_job(plan, folder, reference, sources.for_score), theirs,

@@ -9,7 +9,7 @@ from typing import Any
 
 from captures.article import DCGAN
 from captures.spec import Spec
-from parity.judge.results import Check, Report, Stage
+from parity.judge.results import Check, Diagnosis, Report, Stage
 
 Policies = Mapping[str, Any]
 
@@ -204,11 +204,13 @@ def _summary(report: Report) -> str:
     checks = [check for stage in report.stages for check in stage.checks]
     if not report.stages:
         return "No stage ran, so nothing was compared"
-    judged, left = report.judged, len(report.coverage)
+    judged, left = report.judged, len(report.stages) - len(report.judged)
     without = f"; {several(left, 'stage')} not judged" if left else ""
     if report.passed:
-        return (f"All {several(len(checks), 'check')} of {several(len(judged), 'stage')} "
-                f"are within their tolerances{without}")
+        all_of_them = several(len(report.stages), "stage")
+        far = f"Agrees as far as judged, {len(judged)} of {all_of_them}: " if left else ""
+        return (f"{far}{'all' if far else 'All'} {several(len(checks), 'check')} of "
+                f"{several(len(judged), 'stage')} are within their tolerances")
     if not judged:
         return "No stage could be judged, so nothing agrees"
     empty = sum(not stage.checks for stage in judged)
@@ -258,6 +260,20 @@ def failure_facts(stage: Stage, check: Check, policies: Policies) -> list[tuple[
         ("smallest tolerance that would have passed", tolerance),
         ("born or inherited", born),
     ]
+    return [(label, text) for label, text in facts if text]
+
+
+PLACES = 3  # of a diagnosis that are named; the others are counted
+
+
+def diagnosis_facts(one: Diagnosis) -> list[tuple[str, str]]:
+    """What explains a failure, where, and what to change: label, text."""
+    places = ", ".join(one.places[:PLACES])
+    if len(one.places) > PLACES:
+        places += f" and {len(one.places) - PLACES} more"
+    known = one.name.replace("-", " ") if one.name else "no known mistake"
+    facts = [(known, one.what), ("in", f"{one.stage}: {places}"), ("mend", one.mend),
+             ("page", one.page)]
     return [(label, text) for label, text in facts if text]
 
 

@@ -211,7 +211,8 @@ def _template() -> Environment:
         number=facts.number, plain=facts.plain, seconds=facts.seconds, data_url=_data_url,
         versions=facts.versions, machine=facts.machine, failed_first=facts.failed_first,
         judged_on=facts.judged_on, metric_names=_metric_names, heading=_heading, bar=_bar,
-        several=facts.several, pair=lambda check: facts.pair(check.measured, check.allowed))
+        several=facts.several, diagnosis=facts.diagnosis_facts,
+        pair=lambda check: facts.pair(check.measured, check.allowed))
     return made
 
 

@@ -30,6 +30,8 @@ def _properties(report: Report) -> dict[str, str]:
     if not report.passed:
         found["blame"] = blame(report)
         found["reproduction"] = report.reproduction
+        for i, one in enumerate(report.diagnoses, 1):
+            found[f"diagnosis.{i}"] = ": ".join(part for part in (one.name, one.what) if part)
     return {name: value for name, value in found.items() if value}
 
 

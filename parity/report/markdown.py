@@ -34,6 +34,10 @@ def as_markdown(report: Report, policies: Policies) -> str:
         lines += ["", f"**First difference**: `{cell(stage.name)}`, `{cell(check.place)}`: "
                       f"{cell(check.detail or check.unit)}", "",
                   f"Whose: {facts.blame(report)}", ""]
+        for one in report.diagnoses:
+            lines += [f"**{cell(label)}**: {cell(text)}  " if i == 0 else
+                      f"{cell(label)}: {cell(text)}  "
+                      for i, (label, text) in enumerate(facts.diagnosis_facts(one))] + [""]
         failures = [(one.name, each) for one in report.stages for each in one.checks
                     if not each.passed]
         lines += [f"- `{cell(name)}` `{cell(each.place)}`: {facts.exactly(each.measured)} of "

@@ -10,6 +10,7 @@ from parity.report.facts import (
     Policies,
     blame,
     brief,
+    diagnosis_facts,
     failing,
     failure_facts,
     has_layer_errors,
@@ -142,6 +143,11 @@ def _failures(out: _Printer, report: Report, policies: Policies) -> None:
     out.line(out.text("whose it is:     ", QUIET), out.text(blame(report)))
     if report.reproduction:
         out.line(out.text("reproduce with:  ", QUIET), out.text(report.reproduction), whole=True)
+    if report.diagnoses:
+        out.console.print()
+        out.line(out.text("What explains it", BAD))
+    for one in report.diagnoses:
+        _facts(out, diagnosis_facts(one))
 
 
 def print_verdict(report: Report, console: Console) -> None:

@@ -99,6 +99,11 @@ class Captures:
         return {"cntk": self.cntk, "port": self.port, "oracle": self.oracle, **self.made}.get(role)
 
     @property
+    def all_of_cntk(self) -> Capture:
+        """CNTK's capture with what the port cannot show too: to compute with, not to compare."""
+        return self.cntk.whole if isinstance(self.cntk, Shown) else self.cntk
+
+    @property
     def plan(self) -> Mapping[str, Any]:
         """The plan's inputs: of one plan all captures are."""
         found: Mapping[str, Any] = self.cntk.manifest["plan"]

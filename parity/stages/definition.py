@@ -16,6 +16,7 @@ from parity.judge.results import Check, Stage
 from parity.stages.common import TWIN, WHO, Captures, Lack, has_file
 
 # What of a port's capture is made by which part of its program, in the order in which they run.
+NO_LINE = "no line: "  # what an adapter cannot name
 PARTS = ("seed", "evaluation", "training", "g_step", "steps")
 
 
@@ -135,7 +136,8 @@ class Definition:
         line = captures.port.facts.get("not_given", {}).get(self.name)
         gone = self._gone(self.needs[role], capture) if capture is not None else ""
         if line and role not in ("cntk", "oracle") and (capture is None or gone):
-            return Lack(role, f"the adapter does not say: add `{line}`")
+            return Lack(role, line.removeprefix(NO_LINE) if line.startswith(NO_LINE) else
+                        f"the adapter does not say: add `{line}`")
         if capture is None:
             return captures.absent.get(role) or Lack(role, f"there is no capture of {who}")
         if gone:

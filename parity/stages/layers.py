@@ -7,6 +7,7 @@ import math
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from captures.format import Capture
 from captures.spec import Spec
@@ -101,7 +102,8 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             compared += 1
             equal += cntk.shape == port.shape and metrics.differing(port, cntk) == 0
             if local:
-                checks += judgements.on_its_own(name, port, cntk, oracle, found[3], sums)
+                checks += judgements.on_its_own(name, port, cntk, oracle, found[3] + of_images(
+                    captures, prefix, name), sums)
                 continue
             # In the chain the errors of one sample go together: there are as many as samples.
             few = samples if np.size(cntk) <= FEW * samples else None
@@ -112,6 +114,22 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
         counts.append(f"{equal} of {compared} arrays "
                       + ("on their own inputs" if local else "in the chain"))
     return checks, f"With CNTK's bits, no value differing: {', '.join(counts)}."
+
+
+def of_images(captures: Captures, prefix: str, name: str) -> NDArray[np.floating] | float:
+    """What the rounding of an image makes of the first layer that takes it, where a user's port
+    takes images in another range: as many terms as a window has, of random signs."""
+    rounding = captures.port.facts.get("input_rounding", 0.0)
+    critic = captures.spec.critic
+    branch, layer, _ = name.split("/")
+    if not rounding or not prefix.startswith("forward/") or layer != critic.layers[0].name \
+            or captures.spec.network(branch) != critic:
+        return 0.0
+    weight = array_or_failure(captures.all_of_cntk, f"state/{critic.name}/{layer}/weight")
+    if isinstance(weight, Check):
+        return 0.0
+    size = np.sqrt(np.square(weight.astype(np.float64)).sum((1, 2, 3)))
+    return (rounding * size).reshape(1, -1, 1, 1)  # type: ignore[no-any-return]
 
 
 def steep(captures: Captures, prefix: str, name: str) -> float:

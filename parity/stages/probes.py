@@ -18,8 +18,14 @@ from parity.judge.policies import (
     SUBNORMAL,
 )
 from parity.judge.results import Check, Stage
-from parity.stages.common import Captures, array_or_failure, compared_bits, pairs
-from parity.stages.definition import Definition, array_case, only
+from parity.stages.common import (
+    Captures,
+    array_or_failure,
+    arrays_or_failure,
+    compared_bits,
+    pairs,
+)
+from parity.stages.definition import Definition, Needs, array_case, only
 
 
 def optimizer(stage: Stage, captures: Captures) -> None:
@@ -55,7 +61,11 @@ def _updates(plan: Mapping[str, Any]) -> dict[str, tuple[int, np.ndarray, np.nda
 
 
 def normalisation(stage: Stage, captures: Captures) -> None:
-    """Bits, or a few roundings of the statistics, of which the mean's scale is the deviation."""
+    """Bits, or a few roundings of the statistics, of which the mean's scale is the deviation. A
+    user's own layers have no probe: their first minibatch is judged, which CNTK copies."""
+    if captures.port.names("normalisation/first"):
+        _first_minibatch(stage, captures)
+        return
     for pair in pairs(captures.cntk, captures.port, "normalisation/probe"):
         if isinstance(pair, Check):
             stage.checks.append(pair)
@@ -71,6 +81,28 @@ def normalisation(stage: Stage, captures: Captures) -> None:
                 name, ours, theirs.astype(np.float64), np.abs(theirs) + spread, check.detail,
                 local=True)
         stage.checks.append(check)
+
+
+def _first_minibatch(stage: Stage, captures: Captures) -> None:
+    """Behind it, running statistics are those of what went in: the port's own, in float64."""
+    spec, port = captures.spec, captures.port
+    for name in port.names("normalisation/first"):
+        network, layer, quantity = name.split("/")
+        before = spec.network(network).before(layer)
+        found = arrays_or_failure(
+            f"first/{name}", (port, f"normalisation/first/{name}"),
+            (port, f"forward/training/{spec.branch_of(network)}/{before}/output"))
+        if isinstance(found, Check):
+            stage.checks.append(found)
+            continue
+        ours, x = found[0], found[1].astype(np.float64)
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), ddof=1)
+        wanted = mean if quantity == "running_mean" else variance
+        terms = np.abs(mean) + np.sqrt(variance) if quantity == "running_mean" else variance
+        stage.checks.append(judgements.rounded_few_times(
+            f"first/{name}", ours, wanted, terms, "the first minibatch is copied in CNTK; here it "
+            f"is {float(np.max(np.abs(ours - wanted) / terms)):.3g} of the statistic away",
+            local=True))
 
 
 # Function to the policies of its output and of its gradient.
@@ -113,8 +145,8 @@ OPTIMIZER = Definition(
 NORMALISATION = Definition(
     "normalisation", "running statistics of a layer from its first minibatch on",
     "bits, or a few roundings", normalisation,
-    only("cntk", "port", arrays=("normalisation/probe",)), ("seed",),
-    array_case("normalisation/probe"))
+    {"cntk": Needs(("normalisation/probe",)), "port": Needs(("normalisation",))}, ("seed",),
+    array_case("normalisation/probe", "normalisation"))
 POINTWISE_FUNCTIONS = Definition(
     "pointwise", "log, sigmoid, rectifiers and the losses, where they saturate", "one rounding",
     pointwise, only("cntk", "port", arrays=("pointwise/probe",)), ("seed",),

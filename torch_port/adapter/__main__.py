@@ -17,6 +17,7 @@ from captures.plan import Plan
 from captures.process import ended, progress
 from torch_port.adapter.capture import capture
 from torch_port.adapter.conversion import user_networks
+from torch_port.adapter.isolation import SECONDS
 from torch_port.adapter.load import PARTS, Adapter, load, of_file
 from torch_port.adapter.network import UserNetwork
 
@@ -58,12 +59,15 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
          output: Annotated[Path | None, typer.Option(help="folder of the capture")] = None,
          mapping: Annotated[Path | None, typer.Option(
              help="JSON: array of the captures to path of the tensor")] = None,
+         device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+         time_limit: Annotated[float, typer.Option(
+             help="seconds that each call of the port's code may take")] = SECONDS,
          show: Annotated[bool, typer.Option("--explain", help="only show the matching")] = False
          ) -> None:
     """Captures somebody's port of the article's networks."""
     def run() -> None:
         torch.compiler.set_stance("force_eager")  # compiled code hides its calls
-        loaded = load(adapter)
+        loaded = load(adapter, time_limit, device)
         named = of_file(mapping) if mapping else {}
         if show:
             print(explain(loaded, named))

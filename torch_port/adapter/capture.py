@@ -1,77 +1,32 @@
 """What a user's port did with a plan, as a capture: the arrays of ``torch_port.capture``, as far as
 the adapter names what makes them.
 
-    python -m torch_port.adapter.capture --adapter FILE.py --plan P --reference C --output FOLDER
-
 What is not there is written down in the facts: ``not_given`` is the line of adapter that would let
 a stage be judged, ``unseen`` the layers whose outputs cannot be watched, ``noticed`` what the
 user's code changed behind the suite's back.
 """
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captures import observe
-from captures import probes as probe_inputs
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.spec import Spec
-from torch_port.adapter.conversion import Conversion, user_networks
+from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.load import Adapter
+from torch_port.adapter.network import UserNetwork
 from torch_port.adapter.not_given import NEEDS, absent, missing, of_stages
+from torch_port.adapter.updates import Updates
 from torch_port.capture.recorder import Note, Recorder, Replacer
+from torch_port.layers import Each
 
 
-class UserCapture:
+class UserCapture(Updates):
     """The parts, each beginning at the reference's state and on its inputs."""
-
-    def __init__(self, adapter: Adapter, spec: Spec, plan: Plan, reference: Capture,
-                 writer: CaptureWriter, mapping: Mapping[str, str] | None = None) -> None:
-        self.adapter, self.spec, self.plan = adapter, spec, plan
-        self.reference, self.writer, self.mapping = reference, writer, mapping
-        self.networks = user_networks(adapter, spec, mapping)
-        self.maker = self.networks.get(spec.maker.name)
-        self.critic = self.networks.get(spec.critic.name)
-        self.x = self._normalised(self.given("input/reader/images"))
-        self.z_d, self.z_g = (self.given(f"input/{step}/latents") for step in ("d_step", "g_step"))
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """As CNTK does: a multiplication."""
-        middle = self.spec.middle
-        return (pixels - middle) * float(np.float32(1 / middle))
-
-    def given(self, name: str) -> Tensor:
-        return torch.from_numpy(np.array(self.reference[name]))
-
-    def load(self, stage: str = "state") -> None:
-        """CNTK's state into the user's networks; a step's, or that of before."""
-        for network in self.networks.values():
-            network.load({name: self.reference[f"{stage}/{name}" if f"{stage}/{name}"
-                                               in self.reference else f"state/{name}"]
-                          for name in network.matched.held})
-
-    def train(self, mode: bool = True) -> None:
-        for network in self.networks.values():
-            network.train(mode)
-
-    def add(self, stage: str, arrays: Mapping[str, np.ndarray]) -> None:
-        for name, array in arrays.items():
-            self.writer.add(f"{stage}/{name}", array)
-
-    def values(self) -> dict[str, np.ndarray]:
-        """Every parameter and statistic that is there, copied, in CNTK's layout."""
-        made = {}
-        for network in self.networks.values():
-            for name, tensor in network.arrays().items():
-                if not name.endswith("/sample_count"):
-                    made[name] = np.array(tensor.detach().numpy(), order="C")
-        return made
-
-    # ------------------------------------------------------------------------------- forward
 
     def _forward(self, recorder: Recorder, z: Tensor, given: Callable[[str], Tensor] | None = None
                  ) -> None:
@@ -108,11 +63,27 @@ class UserCapture:
         self._forward(local, self.z_d, self.given)
         self.add(f"local/{self.stage}", local.arrays())
 
+    @torch.no_grad()
+    def normalisation(self) -> None:
+        """The running statistics of new networks behind their first minibatch, with CNTK's
+        weights: what CNTK copies there."""
+        fresh = user_networks(self.adapter, self.spec, self.mapping)
+        for network in fresh.values():
+            learnt = set(network.network.parameters)
+            network.load({name: self.reference[f"state/{name}"] for name in network.matched.held},
+                         learnt)
+            network.train()
+            latents = network.network.name == self.spec.maker.name
+            network(self.z_d if latents else self.x)
+            for name, tensor in network.arrays().items():
+                if "/running_" in name:
+                    self.writer.add(f"normalisation/first/{name}",
+                                    np.array(tensor.detach().cpu().numpy(), order="C"))
+
     # ------------------------------------------------------------------------------ training
 
     def training(self) -> None:
-        """The D step's forward pass, and its gradients."""
-        assert self.critic is not None
+        """The D step's forward pass, and its gradients where there is a loss."""
         self.stage = "forward/training"
         spec = self.spec
         self.load()
@@ -121,20 +92,18 @@ class UserCapture:
         with torch.no_grad():
             fake = self.maker(self.z_d, chain.branch(spec.maker.name)) if self.maker else \
                 self.given(f"{self.stage}/{spec.maker.name}/{spec.maker.last}/output")
-        real = self.critic(self.x, chain.branch(spec.real))
-        fake = self.critic(fake, chain.branch(spec.fake))
-        if self.adapter.has("d_loss"):
-            with self.adapter.theirs("d_loss"):
-                loss = self._summed(self.adapter.d_loss(real.reshape(-1), fake.reshape(-1)))
-                self.critic.module.zero_grad(set_to_none=True)
-                loss.backward(inputs=[*self.critic.module.parameters(),
-                                      *(h for h in chain.outputs.values() if h.requires_grad)])
-            self.add("gradient/d", chain.gradients())
-            self.add("gradient/d", self.critic.gradients())
+        if self.critic is not None:
+            real, fake = self._judged(self.x, chain.branch(spec.real)), self._judged(
+                fake, chain.branch(spec.fake))
+            if self.adapter.has("d_loss"):
+                with self.adapter.theirs("d_loss"):
+                    loss = self._summed(self.adapter.call("d_loss", real, fake))
+                self._backward("d", self.critic, loss, chain)
         self.add(self.stage, chain.arrays())
         self.load()
         self._local()
-        self._local_gradients("gradient/d")
+        if self.critic is not None and self.adapter.has("d_loss"):
+            self._local_gradients("gradient/d")
 
     def generator(self) -> None:
         """The G step's, from the reference's state after its D step."""
@@ -145,18 +114,34 @@ class UserCapture:
         self.train()
         chain = Recorder()
         fake = self.maker(self.z_g, chain.branch(spec.maker.name))
-        judged = self.critic(fake, chain.branch(spec.fake))
+        judged = self._judged(fake, chain.branch(spec.fake))
         if self.adapter.has("g_loss"):
             with self.adapter.theirs("g_loss"):
-                loss = self._summed(self.adapter.g_loss(judged.reshape(-1)))
-                self.maker.module.zero_grad(set_to_none=True)
-                loss.backward(inputs=[*self.maker.module.parameters(),
-                                      *(h for h in chain.outputs.values() if h.requires_grad)])
-            self.add("gradient/g", chain.gradients())
-            self.add("gradient/g", self.maker.gradients())
+                loss = self._summed(self.adapter.call("g_loss", judged))
+            self._backward("g", self.maker, loss, chain)
         self.add(self.stage, chain.arrays())
-        self.load("step/0001/after_d")
-        self._local_gradients("gradient/g")
+        if self.adapter.has("g_loss"):
+            self.load("step/0001/after_d")
+            self._local_gradients("gradient/g")
+
+    def _backward(self, step: str, learns: UserNetwork, loss: Tensor, chain: Recorder) -> None:
+        learns.module.zero_grad(set_to_none=True)
+        loss.backward(inputs=[*learns.module.parameters(),
+                              *(h for h in chain.outputs.values() if h.requires_grad)])
+        self.add(f"gradient/{step}", chain.gradients())
+        self.add(f"gradient/{step}", learns.gradients())
+
+    def _judged(self, x: Tensor, each: Each) -> Tensor:
+        """What the user's own discriminator gives, as its losses take it: perhaps logits."""
+        assert self.critic is not None
+        self.critic(x, each)
+        return self.critic.raw
+
+    def _behind_the_logit(self, place: str) -> bool:
+        """Of a network that ends in a logit, which its loss takes: no gradient comes through the
+        sigmoid."""
+        assert self.critic is not None
+        return self.critic.matched.logits and place.endswith(f"/{self.spec.critic.last}/output")
 
     def _summed(self, loss: Tensor) -> Tensor:
         """CNTK's learner takes the gradient of the sum over the minibatch."""
@@ -171,136 +156,31 @@ class UserCapture:
         local = Replacer(lambda place: self.reference[f"{forward}/{place}"], torch.float32)
         for network in self.networks.values():
             network.module.zero_grad(set_to_none=True)
+        losses: list[Tensor] = []  # which the last layer's own gradient is of
         if stage == "gradient/d":
-            self.critic(self.x, local.branch(spec.real))
-            self.critic(self.given(f"{forward}/{spec.maker.name}/{spec.maker.last}/output"),
-                        local.branch(spec.fake))
+            real = self._judged(self.x, local.branch(spec.real))
+            fake = self._judged(self.given(f"{forward}/{spec.maker.name}/{spec.maker.last}/output"),
+                                local.branch(spec.fake))
             learns = self.critic
+            if self.adapter.has("d_loss"):
+                with self.adapter.theirs("d_loss"):
+                    losses.append(self._summed(self.adapter.call("d_loss", real, fake)))
         else:
             assert self.maker is not None
-            fake = self.maker(self.z_g, local.branch(spec.maker.name))
-            self.critic(fake, local.branch(spec.fake))
+            fake = self._judged(self.maker(self.z_g, local.branch(spec.maker.name)),
+                                local.branch(spec.fake))
             learns = self.maker
+            if self.adapter.has("g_loss"):
+                with self.adapter.theirs("g_loss"):
+                    losses.append(self._summed(self.adapter.call("g_loss", fake)))
         known = {place: h for place, h in local.outputs.items()
-                 if f"{stage}/{place}" in self.reference and h.requires_grad}
-        torch.autograd.backward(list(known.values()),
-                                [self.given(f"{stage}/{place}") for place in known])
+                 if f"{stage}/{place}" in self.reference and h.requires_grad
+                 and not (losses and self._behind_the_logit(place))}
+        torch.autograd.backward([*known.values(), *losses],
+                                [*(self.given(f"{stage}/{place}") for place in known),
+                                 *(torch.ones_like(loss) for loss in losses)])
         self.add(f"local/{stage}", local.gradients())
         self.add(f"local/{stage}", learns.gradients())
-
-    # ------------------------------------------------------------------------ optimizer, steps
-
-    def optimizer(self) -> None:
-        """Their optimizer on given gradients."""
-        initial, gradients = probe_inputs.optimizer_probe(self.plan)
-        holders = [nn.ParameterDict({name: nn.Parameter(torch.from_numpy(value.copy()))
-                                     for name, value in initial.items()}) for _ in range(2)]
-        with self.adapter.theirs("optimizers"):
-            chosen = self.adapter.optimizers(*holders, self.plan.minibatch_size)
-            optimizer = chosen[0]
-        factor = 1 / self.plan.minibatch_size if self.adapter.reduction == "mean" else 1
-        for step in range(probe_inputs.OPTIMIZER_STEPS):
-            for name, p in holders[0].items():
-                p.grad = torch.from_numpy(gradients[name][step]) * factor
-            with self.adapter.theirs("optimizers"):
-                optimizer.step()
-            for name, p in holders[0].items():
-                self.writer.add(f"optimizer/probe/{name}/step{step + 1:02d}", p.detach().numpy())
-
-    def steps(self) -> None:
-        """One D step and one G step, from the reference's state."""
-        assert self.maker is not None and self.critic is not None
-        self.load()
-        self.train()
-        g, d = self.maker.module, self.critic.module
-        with self.adapter.theirs("optimizers"):
-            g_optimizer, d_optimizer = self.adapter.optimizers(g, d, self.plan.minibatch_size)
-        self._remember(g_optimizer, d_optimizer)
-        convert = Conversion(self.adapter)
-        states = [self.values()]
-        with self.adapter.theirs("d_step" if self.adapter.has("d_step") else "d_loss"):
-            x, z = convert.images(self.x), convert.latents(self.z_d)
-            loss = self.adapter.d_step(g, d, d_optimizer, x, z) if self.adapter.has("d_step") \
-                else self._d_step(g, d, d_optimizer, x, z)
-        states.append(self.values())
-        self._after("d", states[-1], loss)
-        with self.adapter.theirs("g_step" if self.adapter.has("g_step") else "g_loss"):
-            z = convert.latents(self.z_g)
-            loss = self.adapter.g_step(g, d, g_optimizer, z) if self.adapter.has("g_step") \
-                else self._g_step(g, d, g_optimizer, z)
-        states.append(self.values())
-        self._after("g", states[-1], loss)
-        for step, before, optimizer in (("d", "state", 1), ("g", "step/0001/after_d", 0)):
-            self._optimizer_alone(step, before, optimizer)
-
-    def _optimizer_alone(self, step: str, before: str, which: int) -> None:
-        """Their optimizer on CNTK's own gradients of a step."""
-        learns = self.spec.learns(step).name
-        self.load(before)
-        networks = [self.networks[network.name] for network in self.spec.networks]
-        with self.adapter.theirs("optimizers"):
-            optimizers = self.adapter.optimizers(*(network.module for network in networks),
-                                                 self.plan.minibatch_size)
-        self._remember(*optimizers)
-        factor = 1 / self.plan.minibatch_size if self.adapter.reduction == "mean" else 1.0
-        network = self.networks[learns]
-        tensors = network.tensors()
-        for name in network.network.parameters:
-            held = network.matched.held[name]
-            gradient = held.to_tensor(self.given(f"gradient/{step}/{name}")) * factor
-            tensors[held.path].grad = gradient.reshape(tensors[held.path].shape)
-        with self.adapter.theirs("optimizers"):
-            optimizers[which].step()
-        self.add(f"local/step/0001/after_{step}", {
-            name: value for name, value in self.values().items()
-            if name.startswith(f"{learns}/") and "/running_" not in name})
-
-    def _after(self, step: str, state: Mapping[str, np.ndarray], loss: Any) -> None:
-        network = self.spec.learns(step).name
-        self.add(f"step/0001/after_{step}", dict(observe.of_step(state, network)))
-        if isinstance(loss, Tensor):
-            loss = loss.detach().float().mean().item()
-        if isinstance(loss, int | float):
-            if self.adapter.reduction == "sum":
-                loss = loss / self.plan.minibatch_size
-            self.writer.add(f"step/0001/after_{step}/loss/{step}/mean", np.float32(loss))
-
-    def _d_step(self, g: nn.Module, d: nn.Module, optimizer: Any, x: Tensor, z: Tensor) -> Tensor:
-        with torch.no_grad():
-            fake = g(z)
-        optimizer.zero_grad()
-        loss: Tensor = self.adapter.d_loss(d(x), d(fake))
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    def _g_step(self, g: nn.Module, d: nn.Module, optimizer: Any, z: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = self.adapter.g_loss(d(g(z)))
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    def _remember(self, g_optimizer: Any, d_optimizer: Any) -> None:
-        """CNTK's m, v and counter in a stock Adam's state, as near as they can be said: m is
-        (1 - b1) times CNTK's (or the same with unit gain), v as it is; of a mean gradient m / N and
-        v / N^2. Another optimizer begins anew."""
-        n = self.plan.minibatch_size if self.adapter.reduction == "mean" else 1
-        for network, optimizer in zip((self.maker, self.critic), (g_optimizer, d_optimizer),
-                                      strict=True):
-            if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or network is None:
-                continue
-            place = f"optimizer/state/{network.network.name}/learner/minibatches"
-            count = float(self.reference[place])
-            tensors = network.tensors()
-            gain = 1 if self.plan.unit_gain else 1 - optimizer.param_groups[0]["betas"][0]
-            for name in network.network.parameters:
-                held = network.matched.held[name]
-                p = tensors[held.path]
-                m, v = (held.to_tensor(self.given(f"optimizer/state/{name}_{key}")).reshape(p.shape)
-                        for key in ("m", "v"))
-                optimizer.state[p] = {"step": torch.tensor(count), "exp_avg": m * gain / n,
-                                      "exp_avg_sq": v / n ** 2}
 
     # ------------------------------------------------------------------------------- the seed
 
@@ -313,7 +193,8 @@ class UserCapture:
         for network in fresh.values():
             for name, tensor in network.arrays().items():
                 if not name.endswith("/sample_count"):
-                    self.writer.add(f"initial/{name}", np.array(tensor.detach().numpy(), order="C"))
+                    self.writer.add(f"initial/{name}",
+                                    np.array(tensor.detach().cpu().numpy(), order="C"))
 
     def facts(self) -> None:
         """What the structure stage compares, and what could not be seen."""
@@ -342,7 +223,10 @@ class UserCapture:
                                     for layer in network.matched.unseen])
         self.writer.fact("extra", [f"{name}: {path}" for name, network in self.networks.items()
                                    for path in network.matched.extra])
-        self.writer.fact("noticed", self.adapter.noticed)
+        low, high = self.adapter.range
+        if (low, high) != (-1, 1):  # half a last place of the larger numbers, taken back to -1 .. 1
+            self.writer.fact("input_rounding", float(np.spacing(np.float32(high))) / (high - low))
+        self.writer.fact("device", self.adapter.running_on)
 
 
 def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer: CaptureWriter,
@@ -368,6 +252,7 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
     writer.fact("seconds_of_parts", seconds)
     writer.fact("not_given", of_stages(adapter, not_given))
     writer.fact("absent", absent(port.spec, port.networks))
+    writer.fact("noticed", adapter.noticed)
     if stopped:
         part, why = next(iter(stopped.items()))
         writer.fact("stopped", f"{part}: {why}")

@@ -1,4 +1,4 @@
-"""Between the captures' words and a user's: latents, images, and which module is which network."""
+"""The networks that an adapter names, matched, and called with the captures' tensors."""
 from collections.abc import Mapping
 
 import torch
@@ -27,6 +27,11 @@ class Conversion:
             x = (x + 1) * ((high - low) / 2) + low
         return x.permute(0, 2, 3, 1) if self.adapter.layout == "NHWC" else x
 
+    def into(self, x: Tensor) -> Tensor:
+        """Latents or images, on the device that the networks are on."""
+        made = self.latents(x) if x.dim() == 2 else self.images(x)
+        return made.to(self.adapter.device)
+
     def from_images(self, x: Tensor) -> Tensor:
         low, high = self.adapter.range
         x = x.permute(0, 3, 1, 2) if self.adapter.layout == "NHWC" else x
@@ -46,11 +51,11 @@ def user_networks(adapter: Adapter, spec: Spec, mapping: Mapping[str, str] | Non
         module = adapter.network(role)
         latents = len(network.input) == 1
         example = torch.randn(2, *network.input, generator=torch.Generator().manual_seed(0))
-        into = conversion.latents if latents else conversion.images
         out_of = conversion.from_images if latents else _unchanged
         with adapter.theirs(role):
-            matched = match(module, network, into(example), mapping, conversion.bgr)
-        made[network.name] = UserNetwork(matched, into, out_of, conversion.bgr)
+            matched = match(module.to(adapter.device), network, conversion.into(example),
+                            mapping, conversion.bgr)
+        made[network.name] = UserNetwork(matched, conversion.into, out_of, conversion.bgr)
     return made
 
 

@@ -1,7 +1,8 @@
 """A user's port: one file of at most twenty lines that names what there is.
 
     generator, discriminator     a class or function that gives an nn.Module; or (function,
-                                 weights), these in a dictionary; one of the networks is enough
+                                 weights), these in a dictionary; or the path of an .onnx or .pt2,
+                                 seen from this file; one of the networks is enough
     images, latents              how the networks want their tensors, where not as CNTK's:
                                  images = {"channels": "RGB", "range": (-1, 1), "layout": "NCHW"}
                                  latents = (100, 1, 1)
@@ -19,21 +20,20 @@ reads nothing; ``load`` runs the user's file.
 """
 import contextlib
 import importlib.util
+import inspect
 import json
-import random
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captures.errors import ParityError
+from torch_port.adapter.exported import from_file
+from torch_port.adapter.isolation import IMPORT, SECONDS, AdapterError, isolated
 
 # Name in the adapter to what it lets the suite judge, and the line that adds it.
 PARTS = {
@@ -53,16 +53,14 @@ SETTINGS = ("images", "latents", "reduction")
 RANGES = ((-1, 1), (0, 1), (0, 255))
 
 
-class AdapterError(ParityError):
-    """A user's file that cannot be used: which line of theirs, what, and how to mend it."""
-
-
 class Functional(nn.Module):
-    """A function with its weights in a dictionary, as a module: ``function(weights, x)``."""
+    """A function with its weights in a dictionary, as a module: ``function(weights, x)``; where it
+    has a parameter ``training``, that says in which mode."""
 
     def __init__(self, function: Callable[..., Tensor], weights: dict[str, Tensor]) -> None:
         super().__init__()
         self.function, self.weights = function, weights
+        self.told = "training" in inspect.signature(function).parameters
         for name, tensor in weights.items():
             if isinstance(tensor, nn.Parameter):
                 self.register_parameter(_legal(name), tensor)
@@ -74,6 +72,8 @@ class Functional(nn.Module):
                 self.register_buffer(_legal(name), tensor)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.told:
+            return self.function(self.weights, x, training=self.training)
         return self.function(self.weights, x)
 
 
@@ -95,11 +95,30 @@ class Adapter:
     latents: tuple[int, ...] = (100,)
     reduction: str = "mean"
     noticed: list[str] = field(default_factory=list)
+    time_limit: float = SECONDS
+    device: str = "cpu"
+
+    @property
+    def running_on(self) -> str:
+        """The device, and with which precision it multiplies float32 as the user's code left it."""
+        if self.device == "cpu":
+            return "CPU"
+        of_convolutions = torch.backends.cudnn.allow_tf32
+        of_products = torch.backends.cuda.matmul.allow_tf32
+        return (f"{torch.cuda.get_device_name()}, convolutions in "
+                f"{'TF32' if of_convolutions else 'float32'}, products of matrices in "
+                f"{'TF32' if of_products else 'float32'}")
 
     def __getattr__(self, name: str) -> Any:
         if name in PARTS:
             return getattr(self.module, name, None)
         raise AttributeError(name)
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """The networks that are files: they run in evaluation mode alone."""
+        return tuple(name for name in ("generator", "discriminator")
+                     if isinstance(getattr(self.module, name, None), str | Path))
 
     def has(self, *names: str) -> bool:
         return all(name in self.given for name in names)
@@ -107,6 +126,8 @@ class Adapter:
     def network(self, name: str) -> nn.Module:
         """A new one. Raises AdapterError."""
         what = getattr(self.module, name)
+        if isinstance(what, str | Path):
+            return from_file(self.path, name, what)
         with self.theirs(name):
             if isinstance(what, tuple) and len(what) == 2 and callable(what[0]):
                 made: Any = Functional(what[0], dict(what[1]() if callable(what[1]) else what[1]))
@@ -124,33 +145,40 @@ class Adapter:
                                "(function, weights)")
         return made
 
-    @contextlib.contextmanager
-    def theirs(self, what: str) -> Iterator[None]:
-        """Around every call of the user's code. Raises AdapterError for whatever it raises."""
-        try:
-            yield
-        except ParityError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise AdapterError(f"{_where(error, self.path)}: `{what}` raises "
-                               f"{type(error).__name__}: {_said(error)}") from error
+    def theirs(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Around every call of the user's code. Raises AdapterError for whatever it raises, and
+        where it takes too long."""
+        return isolated(f"`{what}`", self.path, self.noticed, self.time_limit)
+
+    def call(self, name: str, *given: Any) -> Any:
+        """A function of theirs, inside ``theirs``. Raises AdapterError: it gives another type."""
+        made = getattr(self, name)(*given)
+        if name in ("d_loss", "g_loss") and not isinstance(made, Tensor):
+            raise AdapterError(f"{self.path}: `{name}` gives a {type(made).__name__}, not a tensor:"
+                               " return the loss itself, without .item()")
+        if name == "optimizers" and not (isinstance(made, tuple | list) and len(made) == 2 and all(
+                hasattr(one, "step") and hasattr(one, "zero_grad") for one in made)):
+            raise AdapterError(f"{self.path}: `optimizers` gives {_described(made)}: return two "
+                               "optimizers, the generator's and the discriminator's")
+        return made
 
 
-def _where(error: BaseException, path: Path) -> str:
-    """The last of the user's own lines in a traceback."""
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__)
-             if Path(frame.filename).resolve().parent == path.parent]
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    return f"{lines[-1].filename}, line {lines[-1].lineno}" if lines else str(path)
+def _described(made: Any) -> str:
+    if isinstance(made, tuple | list):
+        return f"{len(made)} of {', '.join(type(one).__name__ for one in made[:3])}"
+    return f"a {type(made).__name__}"
 
 
-def _said(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["without a word"])[0][:300]
+def load(path: Path, time_limit: float = SECONDS, device: str = "cpu") -> Adapter:
+    """Runs the user's file. time_limit: seconds that each call of their code may take. device:
+    "cpu" or "cuda", where their networks are put.
 
-
-def load(path: Path) -> Adapter:
-    """Runs the user's file. Raises AdapterError."""
+    Raises AdapterError."""
+    if device not in ("cpu", "cuda"):
+        raise AdapterError(f"the device is {device!r}: give cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AdapterError("--device cuda: PyTorch sees no GPU here: run it where there is one and "
+                           "where `make setup` found its driver, or leave --device out")
     path = path.resolve()
     if path.suffix != ".py" or not path.is_file():
         raise AdapterError(f"{path} is no Python file: give the adapter of your port, as "
@@ -160,12 +188,9 @@ def load(path: Path) -> Adapter:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.append(str(path.parent))  # their other files; ours come first
-    with _watched() as noticed:
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            raise AdapterError(f"{_where(error, path)}: it does not import: "
-                               f"{type(error).__name__}: {_said(error)}") from error
+    noticed: list[str] = []
+    with isolated(IMPORT, path, noticed, time_limit):
+        spec.loader.exec_module(module)
     given = tuple(name for name in PARTS if getattr(module, name, None) is not None)
     if not {"generator", "discriminator"} & set(given):
         raise AdapterError(f"{path} names neither a `generator` nor a `discriminator`: add a line "
@@ -175,7 +200,8 @@ def load(path: Path) -> Adapter:
         if name not in ("generator", "discriminator") and not callable(what):
             raise AdapterError(f"{path}: `{name}` is a {type(what).__name__}, not a function: "
                                f"write `{PARTS[name]}`")
-    return _settings(Adapter(path, module, given, noticed=noticed))
+    return _settings(Adapter(path, module, given, noticed=noticed, time_limit=time_limit,
+                             device=device))
 
 
 def _settings(made: Adapter) -> Adapter:
@@ -202,39 +228,6 @@ def _settings(made: Adapter) -> Adapter:
         raise AdapterError(f"{made.path}: `reduction` is {made.reduction!r}: give \"mean\" or "
                            "\"sum\"")
     return made
-
-
-@contextlib.contextmanager
-def _watched() -> Iterator[list[str]]:
-    """What of the process a file changed; what changes results is put back."""
-    noticed: list[str] = []
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    onednn, deterministic = torch.backends.mkldnn.enabled, (
-        torch.are_deterministic_algorithms_enabled())
-    torch_state, numpy_state, python_state = (
-        torch.random.get_rng_state(), np.random.get_state(), random.getstate())
-    try:
-        yield noticed
-    finally:
-        if torch.get_default_dtype() != dtype:
-            noticed.append(f"it sets the default dtype to {torch.get_default_dtype()}")
-            torch.set_default_dtype(dtype)
-        if torch.get_num_threads() != threads:
-            noticed.append(f"it sets the threads to {torch.get_num_threads()}")
-            torch.set_num_threads(threads)
-        if torch.backends.mkldnn.enabled != onednn:
-            noticed.append("it switches oneDNN " + ("off" if onednn else "on"))
-        if torch.are_deterministic_algorithms_enabled() != deterministic:
-            noticed.append("it switches deterministic algorithms on")
-        if not torch.equal(torch.random.get_rng_state(), torch_state):
-            noticed.append("it draws from or seeds PyTorch's random numbers when imported")
-            torch.random.set_rng_state(torch_state)
-        if not np.array_equal(np.random.get_state()[1], numpy_state[1]):  # type: ignore[index]
-            noticed.append("it draws from or seeds numpy's random numbers when imported")
-            np.random.set_state(numpy_state)
-        if random.getstate() != python_state:
-            noticed.append("it draws from or seeds Python's random numbers when imported")
-            random.setstate(python_state)
 
 
 def of_file(path: Path) -> dict[str, str]:

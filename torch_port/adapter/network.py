@@ -11,8 +11,9 @@ four arrays by what the functions of PyTorch take, else by name and by first val
 certain is a question, never a guess.
 """
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,20 +106,7 @@ def match(module: nn.Module, network: Network, example: Tensor,
 
     Raises MatchingError.
     """
-    before = module.training
-    module.train()
-    try:
-        with torch.no_grad():
-            groups, silent, out, watcher = trace(module, example)
-    except MatchingError:
-        raise
-    except Exception as error:
-        raise MatchingError(f"the {network.name} does not run on an input of "
-                            f"{tuple(example.shape)} ({type(error).__name__}: "
-                            f"{_first_line(error)}): say in the adapter's `latents` and `images` "
-                            "what it takes") from error
-    finally:
-        module.train(before)
+    groups, silent, out, watcher = _traced(module, network, example)
     wanted = groups_of(network)
     _same_number(network, groups, wanted)
     names: list[Names] = []
@@ -161,6 +149,30 @@ def match(module: nn.Module, network: Network, example: Tensor,
         held = _turned(network, held)
     return Matched(module, network, groups, names, held, silent, tuple(unseen), logits,
                    tuple(extra))
+
+
+def _traced(module: nn.Module, network: Network, example: Tensor
+            ) -> tuple[list[Group], frozenset[str], object, Any]:
+    """``trace`` in training mode; no statistic of the module is changed. Raises MatchingError."""
+    before = module.training
+    buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
+    module.train()
+    try:
+        with torch.no_grad():
+            return trace(module, example)
+    except MatchingError:
+        raise
+    except Exception as error:
+        raise MatchingError(f"the {network.name} does not run on an input of "
+                            f"{tuple(example.shape)} ({type(error).__name__}: "
+                            f"{_first_line(error)}): say in the adapter's `latents` and `images` "
+                            "what it takes") from error
+    finally:
+        module.train(before)
+        with torch.no_grad():
+            for name, tensor in module.named_buffers():
+                if name in buffers:
+                    tensor.copy_(buffers[name])
 
 
 def _same(out: object, other: Tensor | None) -> bool:
@@ -313,6 +325,7 @@ class UserNetwork:
                  out_of: Callable[[Tensor], Tensor], bgr: bool = True) -> None:
         self.matched, self.into, self.out_of, self.bgr = matched, into, out_of, bgr
         self.module, self.network = matched.module, matched.network
+        self.raw: Tensor = torch.empty(0)  # what the module itself gave last
 
     def __call__(self, x: Tensor, each: Each = unchanged) -> Tensor:
         with watched(self.module, self.matched.names, self._canonical(each),
@@ -323,8 +336,9 @@ class UserNetwork:
                                 f"{len(self.matched.groups)} before: its layers depend on what "
                                 "goes in")
         last = self.network.layers[-1]
+        self.raw, out = out, out.cpu()
         if self.matched.logits:
-            return torch.sigmoid(out).reshape(len(x), *last.output)
+            return each(last.name, torch.sigmoid(out).reshape(len(x), *last.output))
         out = self.out_of(out).reshape(len(x), *last.output)
         if watcher.waiting and last.kind in ACTIVATIONS:  # its formula is no function of PyTorch
             out = each(last.name, out)
@@ -333,13 +347,14 @@ class UserNetwork:
     def _canonical(self, each: Each) -> Each:
         """In the spec's shapes, and its order of channels."""
         def shown(name: str, h: Tensor) -> Tensor:
-            layer, shape = self.network.layer(name), h.shape
+            layer, shape, device = self.network.layer(name), h.shape, h.device
+            h = h.cpu()
             if shape[1:] != layer.output:
                 h = h.reshape(len(h), *layer.output)
             turned = not self.bgr and self._is_image(layer)
             got = each(name, h.flip(1) if turned else h)
             got = got.flip(1) if turned else got
-            return got if got.shape == shape else got.reshape(shape)
+            return (got if got.shape == shape else got.reshape(shape)).to(device)
         return shown
 
     def _is_image(self, layer: Layer) -> bool:
@@ -368,11 +383,13 @@ class UserNetwork:
                 made[name] = held.from_tensor(tensors[held.path]).reshape(shape)
         return made
 
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes CNTK's values."""
+    def load(self, arrays: Mapping[str, np.ndarray], only: Collection[str] = ()) -> None:
+        """Takes CNTK's values. only: these; all if empty."""
         tensors = self.tensors()
         with torch.no_grad():
             for name, held in self.matched.held.items():
+                if only and name not in only:
+                    continue
                 value = torch.from_numpy(np.array(arrays[name]))
                 tensors[held.path].copy_(held.to_tensor(value).reshape(tensors[held.path].shape))
             for path in self.matched.extra:
@@ -385,5 +402,5 @@ class UserNetwork:
             held = self.matched.held[name]
             gradient = tensors[held.path].grad
             if gradient is not None:
-                made[name] = held.from_tensor(gradient).reshape(shape).numpy()
+                made[name] = held.from_tensor(gradient).reshape(shape).cpu().numpy()
         return made

@@ -1,18 +1,21 @@
-"""What an adapter does not give: parts of a capture that wait for it, stages that are then not
-judged, arrays that its port cannot have."""
+"""Which parts of a user's port can be captured and judged, and which line of the adapter would let
+more of it be."""
 from collections.abc import Mapping
 
 from captures.spec import Spec
 from torch_port.adapter.load import PARTS, Adapter
 from torch_port.adapter.network import UserNetwork
 
+NO_LINE = "no line: "  # as parity/stages/definition.py says it
+IN_EVALUATION = ("optimizer", "evaluation")
 # What each part of the capture needs of the adapter.
 NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
     "initial": (("initialize",), ("generator",), ("discriminator",)),
     "optimizer": (("optimizers",),),
     "evaluation": (),
-    "training": (("discriminator",), ("d_loss", "d_step")),
-    "generator": (("generator",), ("discriminator",), ("g_loss", "g_step")),
+    "normalisation": (),
+    "training": (),
+    "generator": (("generator",), ("discriminator",)),
     "steps": (("generator",), ("discriminator",), ("optimizers",), ("d_loss", "d_step"),
               ("g_loss", "g_step")),
 }
@@ -20,6 +23,9 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
 
 def missing(adapter: Adapter, part: str) -> str:
     """The lines of adapter that the part waits for; "" where nothing is missing."""
+    if adapter.exported and part not in IN_EVALUATION:
+        return (f"{NO_LINE}{' and '.join(adapter.exported)} are files, which have no training: "
+                "name the modules that they were exported from")
     return "; ".join(PARTS[names[0]] for names in NEEDS[part]
                      if not any(adapter.has(name) for name in names))
 
@@ -27,11 +33,11 @@ def missing(adapter: Adapter, part: str) -> str:
 # A part of the capture to the stages that are judged by it.
 STAGES = {"initial": ("initial", "structure"), "optimizer": ("optimizer",),
           "evaluation": ("state", "forward/evaluation", "score"),
+          "normalisation": ("normalisation",),
           "training": ("forward/training", "gradient/d"),
           "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger")}
 NEVER = {
-    "reader": "reader = your_reader, which no stage runs yet",
-    "normalisation": "no line: the running statistics are compared after a step instead",
+    "reader": "no line: a reader of your own is not run yet",
     "pointwise": "no line: activations and losses are compared in the layers instead",
     "ledger": "no line: what a step moves is compared array by array instead",
     "onnx": "no line: give .onnx files of your own to a runtime",
@@ -42,6 +48,9 @@ NEVER = {
 def of_stages(adapter: Adapter, not_given: Mapping[str, str]) -> dict[str, str]:
     """Stage to the line of adapter that would let it be judged."""
     made = dict(NEVER)
+    for stage, loss in (("gradient/d", "d_loss"), ("gradient/g", "g_loss")):
+        if not adapter.has(loss):
+            made[stage] = PARTS[loss]
     for part, line in not_given.items():
         made.update(dict.fromkeys(STAGES[part], line))
     return made
@@ -55,6 +64,10 @@ def absent(spec: Spec, networks: Mapping[str, UserNetwork]) -> dict[str, str]:
             "step/*_v": "the optimizer keeps its own moments",
             "gradient/*/loss/samples/value": "the loss is one number"}
     for network in networks.values():
+        if network.matched.logits:
+            for name in (spec.real, spec.fake):
+                made[f"gradient/*/{name}/{spec.critic.last}/output"] = (
+                    "the losses take logits: no gradient of a probability is there")
         for layer in network.matched.unseen:
             for branch in spec.branches:
                 if branch.network == network.network.name:

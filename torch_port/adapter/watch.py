@@ -32,19 +32,28 @@ from torch_port.layers import Each
 
 Function = Callable[..., Any]
 
-CONVOLUTIONS: dict[Function, str] = {torch.conv2d: CONVOLUTION, torch.conv_transpose2d: TRANSPOSED}
+ATEN = torch.ops.aten  # what a program of torch.export calls
+CONVOLUTIONS: dict[Function, str] = {
+    torch.conv2d: CONVOLUTION, torch.conv_transpose2d: TRANSPOSED,
+    ATEN.conv2d.default: CONVOLUTION, ATEN.conv2d.padding: CONVOLUTION,
+    ATEN.conv_transpose2d.input: TRANSPOSED}
 ACTIVATIONS: dict[Function, tuple[str, Function]] = {
-    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_,
+                     ATEN.relu.default, ATEN.relu_.default),
                     (RELU, F.relu)),
-    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), (LEAKY_RELU, F.leaky_relu)),
-    **dict.fromkeys((F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_, ATEN.leaky_relu.default,
+                     ATEN.leaky_relu_.default), (LEAKY_RELU, F.leaky_relu)),
+    **dict.fromkeys((F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_,
+                     ATEN.tanh.default),
                     (TANH, torch.tanh)),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_,
+                     ATEN.sigmoid.default),
                     (SIGMOID, torch.sigmoid)),
 }
 NORMALISATIONS = (F.batch_norm, torch.batch_norm, torch.native_batch_norm, F.instance_norm,
-                  F.group_norm, F.layer_norm)
-PADDINGS = (F.pad, torch.constant_pad_nd)
+                  F.group_norm, F.layer_norm, ATEN.batch_norm.default,
+                  ATEN._native_batch_norm_legit_no_training.default)
+PADDINGS = (F.pad, torch.constant_pad_nd, ATEN.pad.default, ATEN.constant_pad_nd.default)
 # Modules that change no value: never an activation.
 PASSIVE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d,
            nn.ConstantPad2d)

@@ -17,12 +17,14 @@ sqrt((1 - b2) / (1 - float32(b2))) times as long (1.0065 for N = 1): ``lr`` has 
 Source: torch_port/adam.py (CNTK's formula, with its sources); ``distance`` measures what is left.
 """
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from captures.article import DEVIATION
+from captures.article import DEVIATION, LEARNING_RATE
 from captures.errors import ParityError
 from torch_port.adam import CNTKAdam
 
@@ -88,6 +90,37 @@ def from_stock(adam: StockAdam, minibatch_size: int, unit_gain: bool = False) ->
     rounded = math.sqrt((1 - b2) / (1 - float(np.float32(b2)))) if np.float32(b2) < 1 else 1.0
     return CNTKLearner(adam.lr * minibatch_size * (1 - b1) / gain / rounded, b1, unit_gain,
                        b2 ** (1 / minibatch_size), adam.clip_value, minibatch_size)
+
+
+class CNTKAdamOfMeans(CNTKAdam):
+    """CNTK's update for a loop that was written for ``torch.optim.Adam``: ``.grad`` holds gradients
+    of the MEAN over a minibatch of ``minibatch_size``, and ``step()`` takes nothing more.
+
+    The defaults are the article's: learning rate 1e-4, momentum 0.5, no unit gain, gradients of one
+    sample clipped at the minibatch size.
+    """
+
+    def __init__(self, params: Iterable[Any], minibatch_size: int, lr: float = LEARNING_RATE,
+                 clip_per_sample: float | None = None, **options: Any) -> None:
+        if minibatch_size < 1:
+            raise TranslationError(f"the minibatch size is {minibatch_size}: give at least 1")
+        super().__init__(params, lr, clip_per_sample=float(minibatch_size)
+                         if clip_per_sample is None else clip_per_sample, **options)
+        self.samples = minibatch_size
+
+    @torch.no_grad()
+    def step(self, closure: None = None, *, samples: int | None = None) -> None:  # type: ignore[override]
+        """One update. samples: where this minibatch has another size."""
+        n = samples or self.samples
+        means = [p.grad for group in self.param_groups for p in group["params"]
+                 if p.grad is not None]
+        for gradient in means:
+            gradient.mul_(n)
+        try:
+            super().step(closure, samples=n)
+        finally:
+            for gradient in means:
+                gradient.div_(n)
 
 
 def distance(learner: CNTKLearner, stock: StockAdam, steps: int = 300, seed: int = 0,

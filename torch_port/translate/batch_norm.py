@@ -46,6 +46,18 @@ class FirstCopied(nn.BatchNorm2d):
             self.momentum = momentum
 
 
+def as_cntks(network: nn.Module, minibatch_size: int, time_constant: float = 5000) -> nn.Module:
+    """The network, each nn.BatchNorm2d of it with CNTK's momentum, first update and epsilon.
+
+    Raises TranslationError: as ``to_stock``."""
+    stock = to_stock(time_constant, minibatch_size)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = FirstCopied
+            module.momentum, module.eps = stock.momentum, stock.eps
+    return network
+
+
 def to_stock(time_constant: float, minibatch_size: int, epsilon: float = 1e-5) -> StockBatchNorm:
     """Raises TranslationError: a time constant below 0 (a running mean over all samples)."""
     if time_constant < 0 or minibatch_size < 1:

@@ -1,0 +1,3 @@
+"""Two files are all there is: `python examples/onnx_files/export.py` writes them."""
+latents = (100, 1, 1)
+generator, discriminator = "generator.onnx", "discriminator.onnx"

@@ -1,0 +1,137 @@
+"""A user's code at arm's length: one message that names their line; what they change is noticed."""
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_port.adapter.isolation import IMPORT, AdapterError, isolated
+from torch_port.adapter.load import load
+
+
+def adapter(folder: Path, text: str) -> Path:
+    path = folder / "adapter.py"
+    path.write_text(text)
+    return path
+
+
+NETWORK = "import torch\ngenerator = lambda: torch.nn.Conv2d(1, 1, 1)\n"
+
+REFUSED = {
+    "does not import": ("import nothing_of_this_name\n", r"adapter\.py, line 1: it does not import"
+                                                         ".*ModuleNotFoundError"),
+    "does not parse": ("generator = (\n", r"adapter\.py, line 1: it does not import: SyntaxError"),
+    "ends the process": ("raise SystemExit(3)\n", "line 1: it does not import: SystemExit: 3"),
+    "no network": ("x = 1\n", "names neither a `generator` nor a `discriminator`"),
+    "no function": (NETWORK + "d_loss = 3\n", "`d_loss` is a int, not a function"),
+    "another range": (NETWORK + "images = {'range': (0, 2)}\n", r"images\['range'\] is \(0, 2\)"),
+    "another key": (NETWORK + "images = {'colour': 1}\n", "there are channels, layout, range"),
+    "no shape": (NETWORK + "latents = 'x'\n", "give the shape of one latent"),
+    "no reduction": (NETWORK + "reduction = 'max'\n", 'give "mean" or "sum"'),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_with_their_file(tmp_path, what):
+    text, said = REFUSED[what]
+    with pytest.raises(AdapterError, match=said):
+        load(adapter(tmp_path, text))
+
+
+def test_a_gpu_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AdapterError, match="PyTorch sees no GPU here"):
+        load(adapter(tmp_path, NETWORK), device="cuda")
+    with pytest.raises(AdapterError, match="give cpu or cuda"):
+        load(adapter(tmp_path, NETWORK), device="tpu")
+
+
+def test_it_ends_when_it_takes_too_long(tmp_path):
+    path = adapter(tmp_path, NETWORK + "def d_loss(a, b):\n    while True:\n        try:\n"
+                                       "            while True: pass\n"
+                                       "        except Exception: pass\n")
+    loaded = load(path, time_limit=0.2)
+    with pytest.raises(AdapterError, match=r"adapter\.py, line [4-7]: `d_loss` takes more than 0.2"
+                                           " seconds.*--time-limit"), loaded.theirs("d_loss"):
+        loaded.call("d_loss", None, None)
+
+
+def test_nothing_ends_what_is_quick(tmp_path):
+    noticed: list[str] = []
+    with isolated("`x`", tmp_path / "adapter.py", noticed, 0.2):
+        pass
+    time.sleep(0.3)  # a timer that was left on would end the tests
+    assert noticed == []
+
+
+CHANGED = {
+    "dtype": ("torch.set_default_dtype(torch.float64)", "sets the default dtype to torch.float64"),
+    "device": ("torch.set_default_device('meta')", "sets the default device to meta"),
+    "threads": ("torch.set_num_threads(torch.get_num_threads() + 1)", "sets the threads to"),
+    "oneDNN": ("torch.backends.mkldnn.enabled = not torch.backends.mkldnn.enabled",
+               "sets oneDNN to"),
+    "deterministic": ("torch.use_deterministic_algorithms(True)",
+                      "sets deterministic algorithms to True"),
+    "gradients": ("torch.set_grad_enabled(False)", "sets gradients to False"),
+    "torch's seed": ("torch.manual_seed(3)", "PyTorch's random numbers"),
+    "numpy's seed": ("import numpy; numpy.random.seed(3)", "numpy's random numbers"),
+    "Python's seed": ("import random; random.seed(3)", "Python's random numbers"),
+    "prints": ("print('hello'); print('again')", "prints 2 lines, first 'hello'"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_an_import_changes_is_noticed_and_put_back(tmp_path, what, capsys):
+    line, said = CHANGED[what]
+
+    def state() -> list[object]:
+        return [torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
+                torch.backends.mkldnn.enabled, torch.are_deterministic_algorithms_enabled(),
+                torch.is_grad_enabled(), torch.random.get_rng_state().tolist(),
+                np.random.get_state()[1].tolist(), random.getstate()]
+
+    before = state()
+    loaded = load(adapter(tmp_path, NETWORK + line + "\n"))
+    assert len(loaded.noticed) == 1 and said in loaded.noticed[0]
+    assert state() == before
+    assert capsys.readouterr().out == ""
+
+
+def test_a_quiet_import_is_not_noticed(tmp_path):
+    assert load(adapter(tmp_path, NETWORK)).noticed == []
+
+
+def test_what_a_function_changes_is_noticed_once(tmp_path):
+    path = adapter(tmp_path, NETWORK + "def d_loss(a, b):\n    torch.set_default_dtype(torch."
+                                       "float64)\n    return torch.zeros(())\n")
+    loaded = load(path)
+    for _ in range(2):
+        with loaded.theirs("d_loss"):
+            loaded.call("d_loss", None, None)
+    assert loaded.noticed == ["`d_loss` sets the default dtype to torch.float64"]
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name, line, said", [
+    ("d_loss", "d_loss = lambda a, b: 1.0", "`d_loss` gives a float, not a tensor"),
+    ("optimizers", "optimizers = lambda g, d, n: 3", "`optimizers` gives a int: return two"),
+    ("optimizers", "optimizers = lambda g, d, n: (1, 2)", "gives 2 of int, int: return two")])
+def test_what_gives_another_type(tmp_path, name, line, said):
+    loaded = load(adapter(tmp_path, NETWORK + line + "\n"))
+    with pytest.raises(AdapterError, match=said):
+        loaded.call(name, *[None] * (2 if name == "d_loss" else 3))
+
+
+def test_what_raises_names_their_line(tmp_path):
+    loaded = load(adapter(tmp_path, NETWORK + "def g_loss(d):\n    return d.no_such_name\n"))
+    said = r"adapter\.py, line 4: `g_loss` raises AttributeError"
+    with pytest.raises(AdapterError, match=said), loaded.theirs("g_loss"):
+        loaded.call("g_loss", 3)
+
+
+def test_an_import_is_called_an_import(tmp_path):
+    with pytest.raises(AdapterError, match="it does not import: ValueError: no"), isolated(
+            IMPORT, tmp_path / "adapter.py", []):
+        raise ValueError("no")
