@@ -125,4 +125,5 @@ def normalisation_backward(g: Floats, x: Floats, scale: Floats, epsilon: float, 
     n = x.size // x.shape[1]
     centred = (x - column(mean)) * column(r)
     of_bias, of_scale = g.sum(AXES), (g * centred).sum(AXES)
-    return column(scale * r) * (g - column(of_bias) / n - centred * column(of_scale) / n)
+    made: Floats = column(scale * r) * (g - column(of_bias) / n - centred * column(of_scale) / n)
+    return made

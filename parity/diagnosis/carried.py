@@ -140,8 +140,7 @@ def normalisation(captures: Captures, stage: Stage) -> Places:
             kept = {name: wide(port[f"normalisation/first/{layer}/{name}"])
                     for name in statistics.QUANTITIES}
             for one in statistics.from_the_first([x], [kept], spec.time_constant):
-                if one.name == "first-update":
-                    yield place, one
+                yield place, one
 
 
 def first_input(captures: Captures, layer: str) -> Floats | None:

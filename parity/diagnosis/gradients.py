@@ -7,7 +7,7 @@ layer behind. So the first that is wrong is where the mistake is. The loss comes
 
 with p the port's own probabilities, or p - 1, p, p - 1 of the logits, where a port ends in those.
 """
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,24 @@ class Judged:
         return -1 / self.p if self.real else 1 / (1 - self.p)
 
 
+Slope = Callable[[Floats], Floats]
+# Name, what, mend, the gradient of a real image's probability, that of a generated one's.
+OTHERS: tuple[tuple[str, str, str, Slope, Slope], ...] = (
+    ("minimax-loss", "the loss is log(1 - D(G(z))), minimised",
+     "-log(D(G(z)))", lambda p: -1 / (1 - p), lambda p: 1 / (1 - p)),
+    ("loss-without-log", "the loss is 1 - D(G(z)), without its logarithm",
+     "-log(D(G(z)))", lambda p: -np.ones_like(p), np.ones_like),
+    ("least-squares-loss", "the loss is the least squares'", "binary cross-entropy",
+     lambda p: 2 * (p - 1), lambda p: 2 * p),
+    ("least-squares-loss", "the loss is half the least squares'", "binary cross-entropy",
+     lambda p: p - 1, lambda p: p),
+    ("gradient-of-the-logit", "the gradient is that of the logit: the sigmoid is applied "
+     "twice, or not at all", "one sigmoid, and F.binary_cross_entropy",
+     lambda p: p - 1, lambda p: p),
+    ("labels-exchanged", "real and generated images have each other's label",
+     "1 for real ones, 0 for generated ones", lambda p: 1 / (1 - p), lambda p: -1 / p))
+
+
 def losses(branches: Sequence[Judged], samples: int) -> Iterator[tuple[Hypothesis, list[Floats]]]:
     """Hypotheses of all branches at once: with each branch's prediction."""
     ratios = [np.ravel(one.gradient / one.right) for one in branches]
@@ -74,20 +92,7 @@ def losses(branches: Sequence[Judged], samples: int) -> Iterator[tuple[Hypothesi
                 np.empty(0), LOSSES),
                 [one.right * ratio for one, ratio in zip(branches, each, strict=True)])
     yield from _labels(branches)
-    for name, what, mend, of_real, of_fake in (
-            ("minimax-loss", "the loss is log(1 - D(G(z))), minimised",
-             "-log(D(G(z)))", lambda p: -1 / (1 - p), lambda p: 1 / (1 - p)),
-            ("loss-without-log", "the loss is 1 - D(G(z)), without its logarithm",
-             "-log(D(G(z)))", lambda p: -np.ones_like(p), np.ones_like),
-            ("least-squares-loss", "the loss is the least squares'", "binary cross-entropy",
-             lambda p: 2 * (p - 1), lambda p: 2 * p),
-            ("least-squares-loss", "the loss is half the least squares'", "binary cross-entropy",
-             lambda p: p - 1, lambda p: p),
-            ("gradient-of-the-logit", "the gradient is that of the logit: the sigmoid is applied "
-             "twice, or not at all", "one sigmoid, and F.binary_cross_entropy",
-             lambda p: p - 1, lambda p: p),
-            ("labels-exchanged", "real and generated images have each other's label",
-             "1 for real ones, 0 for generated ones", lambda p: 1 / (1 - p), lambda p: -1 / p)):
+    for name, what, mend, of_real, of_fake in OTHERS:
         for by, more in ((1.0, ""), (1 / samples, ", and the mean over the minibatch"),
                          (0.5, ", halved")):
             yield (Hypothesis(name, what + more, mend, np.empty(0), LOSSES),

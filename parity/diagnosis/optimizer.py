@@ -91,7 +91,8 @@ class Probe:
 
     def asleep(self, i: int) -> NDArray[np.bool_]:
         """The values of a parameter whose whole gradient is 0."""
-        return self.norms[i] == 0
+        still: NDArray[np.bool_] = self.norms[i] == 0
+        return still
 
 
 def probe_of(initial: Mapping[str, Floats], gradients: Mapping[str, Sequence[Floats]],

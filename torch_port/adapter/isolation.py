@@ -102,7 +102,7 @@ def _restore(before: dict[str, Any]) -> None:
     torch.set_default_dtype(before["the default dtype"])
     torch.set_default_device(before["the default device"])
     torch.set_num_threads(before["the threads"])
-    torch.backends.mkldnn.enabled = before["oneDNN"]  # type: ignore[assignment]
+    torch.backends.mkldnn.enabled = before["oneDNN"]
     torch.use_deterministic_algorithms(before["deterministic algorithms"])
     torch.set_grad_enabled(before["gradients"])
 
