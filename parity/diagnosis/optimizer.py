@@ -161,7 +161,7 @@ def fits(probe: Probe, s: Settings, rounded: bool = True, steps: int | None = No
     """How far a simulation is from the port, in parts of what is allowed: float32's roundings of
     the weight and of its movement."""
     memory, worst, before = probe.start, 0.0, probe.start.w
-    for i in range(steps or len(probe.after)):
+    for i in range(min(steps or len(probe.after), len(probe.after))):
         memory = step(probe, memory, i, s, rounded)
         got = probe.after[i]
         allowed = 16 * UNIT * (memory.terms + np.abs(before) / 8) + 1e-30

@@ -1,5 +1,6 @@
 """Hypotheses against what PyTorch itself computes with a mistake: each is called by its name, a
 right layer by none, and noise by none either."""
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -284,6 +285,22 @@ def test_an_optimizer_is_called_by_its_settings(options, names):
 def test_a_stock_adam():
     assert optimizer_named(lambda ps: torch.optim.Adam(ps, 2e-4, (0.5, 0.999)), mean=True) == [
         "learning-rate", "variance-momentum", "adams-epsilon", "clipping"]
+
+
+def test_one_step_alone():
+    """Of a parameter that was learnt before: its m, v and count are given."""
+    random = np.random.RandomState(0)
+    w, g, m, v = (random.standard_normal(40) * size for size in (0.02, 3, 3, 1e-5))
+    right_one = optimizer.cntks(3, False)
+    for rate, good in ((right_one.rate, True), (2 * right_one.rate, False)):
+        probe = optimizer.probe_of({"p": w}, {"p": [g]}, {"p": [w]}, {"p": (m, v * v)}, 5)
+        made = optimizer.step(probe, probe.start, 0, replace(right_one, rate=rate))
+        after = replace(probe, after=[made.w.astype(np.float32).astype(float)])
+        assert (optimizer.fits(after, right_one) <= 1) == good
+        found = optimizer.settings_of(after, 3, False)
+        assert found is not None
+        assert [one.name for one in optimizer.mistakes(found[0], 3, False)] == (
+            [] if good else ["learning-rate"])
 
 
 def test_another_optimizer_fits_no_adam():

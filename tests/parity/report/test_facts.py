@@ -110,6 +110,10 @@ def test_summaries():
     assert facts.summary(differing()) == "35 of 384 checks failed, in 2 of 15 stages"
     assert facts.summary(odd()) == (
         "2 of 2 checks failed, in 1 of 2 stages; 1 stage checked nothing")
+    some = agreeing()
+    some.stages.append(Stage("ledger", "", not_judged="the adapter does not say"))
+    assert facts.summary(some) == ("Agrees as far as judged, 15 of 16 stages: all 384 checks of 15 "
+                                   "stages are within their tolerances")
     assert facts.summary(Report({}, {})) == "No stage ran, so nothing was compared"
 
 

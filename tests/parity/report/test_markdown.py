@@ -3,7 +3,7 @@ import json
 
 from report_samples import POLICIES, agreeing, differing
 
-from parity.judge.results import Check, Stage
+from parity.judge.results import Check, Diagnosis, Stage
 from parity.report.markdown import MOST, as_badge, as_markdown, write_badge, write_markdown
 
 
@@ -28,6 +28,14 @@ def test_a_difference_is_named():
     assert [row[3] for row in rows(text)].count("**FAIL**") == sum(
         not one.passed for one in report.judged)
     assert as_badge(report)["message"].startswith("differs")
+
+
+def test_what_explains_it():
+    report = differing()
+    report.diagnoses = [Diagnosis("step", ("after_d/x",), "weight-decay", "it is 1e-4",
+                                  "weight_decay=0", "docs/page.md")]
+    text = as_markdown(report, POLICIES)
+    assert "**weight decay**: it is 1e-4" in text and "mend: weight_decay=0" in text
 
 
 def test_not_judged_is_no_ok():

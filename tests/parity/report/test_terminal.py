@@ -5,7 +5,7 @@ import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 from rich.console import Console
 
-from parity.judge.results import Report, Stage
+from parity.judge.results import Diagnosis, Report, Stage
 from parity.report.terminal import print_report
 
 
@@ -50,6 +50,26 @@ def test_a_failure_has_all_its_facts(width):
                  "whose it is: the port: from the same inputs", differing().reproduction,
                  "twin iteration0005/losses/D_loss: measured infinite, allowed 2"):
         assert fact in text
+
+
+def test_what_explains_it_stands_on_the_last_screen():
+    """Verdict, place, diagnosis, mend and page within 40 lines; a mend is whole."""
+    report = differing()
+    report.diagnoses = [
+        Diagnosis("forward/training", tuple(f"generator/bn{i}/output" for i in range(1, 7)),
+                  "another-epsilon", "epsilon is 0.001, CNTK's is 1e-05", "eps=1e-05",
+                  "docs/behaviours.md#batch-normalisation"),
+        Diagnosis("step", ("after_d/x",), "", "3 of 9 values differ")]
+    lines = printed(report, 100).splitlines()[-40:]
+    text = flat(" ".join(lines))
+    for said in ("First difference", "generator/conv3/output", "What explains it",
+                 "another epsilon epsilon is 0.001, CNTK's is 1e-05",
+                 "in forward/training: generator/bn1/output, generator/bn2/output, "
+                 "generator/bn3/output and 3 more", "mend eps=1e-05",
+                 "page docs/behaviours.md#batch-normalisation",
+                 "no known mistake 3 of 9 values differ"):
+        assert said in text
+    assert "What explains it" not in printed(differing(), 100)
 
 
 def test_an_inherited_failure_is_called_so():

@@ -28,6 +28,38 @@ def test_one_setting_not_translated_shows(wrong):
     assert adam.distance(learner, adam.StockAdam(**values), 100) > 2e-4
 
 
+@pytest.mark.parametrize("samples", [1, 4, 16])
+def test_a_drop_in_for_means_is_cntks_adam(samples):
+    """Bits, the factor being a power of two; gradients are left as they were."""
+    random = torch.Generator().manual_seed(0)
+    start = torch.randn(100, generator=random)
+    theirs, ours = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    one = adam.CNTKAdamOfMeans([ours], samples)
+    cntk = adam.CNTKAdam([theirs], 1e-4, clip_per_sample=float(samples))
+    for _ in range(5):
+        mean = torch.randn(100, generator=random) * 9
+        ours.grad, theirs.grad = mean.clone(), mean * samples
+        one.step()
+        cntk.step(samples=samples)
+        assert torch.equal(ours, theirs) and torch.equal(ours.grad, mean)
+    assert not torch.equal(ours.detach(), start)
+    with pytest.raises(TranslationError, match="at least 1"):
+        adam.CNTKAdamOfMeans([ours], 0)
+
+
+def test_a_networks_normalisations_as_cntks():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4, eps=1e-3)))
+    made = batch_norm.as_cntks(network, 16)
+    layer = made[1][0]
+    assert isinstance(layer, batch_norm.FirstCopied)
+    assert (layer.eps, round(layer.momentum, 7)) == (1e-5, 0.0031949)
+    x = torch.randn(16, 3, 5, 5)
+    h = made[0](x)
+    made(x)
+    assert torch.allclose(layer.running_mean, h.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(layer.running_var, h.var((0, 2, 3)), rtol=1e-5)
+
+
 def test_there_and_back():
     for learner in (CNTKLearner(), CNTKLearner(unit_gain=True, minibatch_size=4)):
         back = adam.from_stock(adam.to_stock(learner), learner.minibatch_size, learner.unit_gain)
