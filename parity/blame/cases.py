@@ -5,7 +5,11 @@ import numpy as np
 
 from captures.errors import CaptureError
 from parity.blame.exports import Exports
-from parity.blame.reproduction import write_array_reproduction, write_layer_reproduction
+from parity.blame.reproduction import (
+    OnItsOwn,
+    write_array_reproduction,
+    write_layer_reproduction,
+)
 from parity.judge.policies import REPRODUCED
 from parity.judge.results import Check, Report
 from parity.onnx.names import GraphError
@@ -67,6 +71,6 @@ def _layer_case(prefix: str, branch: str, layer: str, captures: common.Captures,
         f"local/{prefix}/{branch}/{layer}/output"])))
     allowed = max(oracle_error, float(np.max(np.abs(theirs))) * REPRODUCED.value)
     return write_layer_reproduction(
-        folder, network, layer, taken, ours, theirs, export.state_of(captures.cntk), allowed,
-        training=prefix.endswith("training"), pixels=pixels, what=check.detail,
-        spec=spec)
+        folder, OnItsOwn(network, layer, taken, ours, theirs, allowed,
+                         training=prefix.endswith("training"), pixels=pixels),
+        export.state_of(captures.cntk), check.detail, spec)

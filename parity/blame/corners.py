@@ -34,6 +34,7 @@ https://github.com/onnx/onnx/pull/8442, which mends it.
 import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -87,8 +88,8 @@ def blame(network: str, corners: Corners, cntk_graph: AnyPath, port_graph: AnyPa
                           if s.place.split("/")[-1] not in ("node", "operators", "ends")]
         found += structural
         if edge and (runtime or not structural):
-            found.append(_exporter_or_runtime(word, network, graph, edge, corners.input, framework,
-                                              runtime, tolerance, bool(structural)))
+            export = _Export(word, network, graph, corners.input, framework, runtime)
+            found.append(_exporter_or_runtime(export, edge, tolerance, bool(structural)))
     if native:
         found.append(Finding(PORT, native.layer, _port_detail(network, native, corners),
                              native.measured, native.allowed))
@@ -146,24 +147,37 @@ def _structural(word: str, network: str, graph: AnyPath | Graph, state: State, s
 # -------------------------------------------------------------------------- the reference evaluator
 
 
-def _exporter_or_runtime(word: str, network: str, path: AnyPath | Graph, edge: _Outside,
-                         first_input: Array, framework: Layers, runtime: Layers,
-                         tolerance: Tolerance, structural: bool) -> Finding:
+@dataclass(frozen=True)
+class _Export:
+    """One side's export of one network, and what both ends of its edge made of the input. word:
+    who is at fault if the exporter is."""
+
+    word: str
+    network: str
+    graph: AnyPath | Graph
+    input: Array
+    framework: Layers
+    runtime: Layers
+
+
+def _exporter_or_runtime(export: _Export, edge: _Outside, tolerance: Tolerance, structural: bool
+                         ) -> Finding:
     """The export's edge disagrees from one layer on."""
+    word, framework = export.word, export.framework
     what = (f"on {word[:-2]} onnxruntime is {edge.measured:.3g} away from the framework, "
             f"{edge.allowed:.3g} allowed")
-    if not runtime:
+    if not export.runtime:
         return Finding(RUNTIME, edge.layer, f"onnxruntime does not run {word[:-2]}, which onnx's "
                                             "checker passes", math.inf, 0.0, export=word)
     try:
-        graph = Graph.of(path)
+        graph = Graph.of(export.graph)
         last = graph.index(edge.layer)
         # An export that looks right in every respect, a layer that the reference computes as the
         # runtime does: the fault was born inside the tolerance, in a layer before.
         for i in [last] if structural else range(last, -1, -1):
             layer = graph.layers[i].name
-            apart = _reference_apart(graph, i, first_input, framework, runtime)
-            allowed = tolerance(f"{network}/{layer}", framework[layer]) * (
+            apart = _reference_apart(graph, i, export)
+            allowed = tolerance(f"{export.network}/{layer}", framework[layer]) * (
                 1 if i == last else BORN_INSIDE.value)
             if not apart <= allowed:
                 return Finding(RUNTIME, layer,
@@ -177,16 +191,15 @@ def _exporter_or_runtime(word: str, network: str, path: AnyPath | Graph, edge: _
     return Finding(word, edge.layer, f"{what}; {why}", edge.measured, edge.allowed, export=word)
 
 
-def _reference_apart(graph: Graph, i: int, first_input: Array, framework: Layers,
-                     runtime: Layers) -> float:
+def _reference_apart(graph: Graph, i: int, export: _Export) -> float:
     """The runtime's layer against the reference evaluator's, from the runtime's own input."""
-    layer = graph.layers[i]
-    sample, channels = _worst(framework[layer.name], runtime[layer.name])
+    layer, runtime = graph.layers[i], export.runtime
+    sample, channels = _worst(export.framework[layer.name], runtime[layer.name])
     convolution = layer.main.op_type in ("Conv", "ConvTranspose") \
         and all(node.op_type not in ("Transpose", "Slice") for node in layer.nodes)
     groups = [a.i for a in layer.main.attribute if a.name == "group"]
     chosen = channels if convolution and groups in ([], [1]) else None
-    taken = _one(graph, _input_of(graph, i, first_input, runtime), sample)
+    taken = _one(graph, _input_of(graph, i, export.input, runtime), sample)
     try:
         got = _reference(graph.part(i, i, chosen), taken)
     except Exception as error:  # numpy's, from a graph that does not fit together

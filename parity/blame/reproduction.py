@@ -31,7 +31,7 @@ from parity.blame.finding import (
 from parity.onnx.graph import Graph
 from parity.onnx.names import OPSET, STATISTICS, AnyPath, Array, GraphError
 from parity.onnx.runtime import Session
-from parity.onnx.table import Expected, table
+from parity.onnx.table import table
 
 VALUES = 2_000_000  # of an array in a reproduction that has no layer: 8 MB in float32
 
@@ -63,8 +63,9 @@ def write_reproduction(folder: AnyPath, verdict: Blame, corners: Corners, cntk_g
         taken = corners.input if i == 0 else corners.cntk[order[i - 1]]
         right = corners.cntk[finding.layer]
         return write_layer_reproduction(
-            folder, network, finding.layer, taken, corners.port[finding.layer], right, cntk_state,
-            tolerance(f"{network}/{finding.layer}", right), what=str(verdict), spec=spec)
+            folder, OnItsOwn(network, finding.layer, taken, corners.port[finding.layer], right,
+                             tolerance(f"{network}/{finding.layer}", right)),
+            cntk_state, str(verdict), spec)
     port_side = finding.export == PORT_EXPORTER
     framework, runtime = (corners.port, corners.port_onnx) if port_side \
         else (corners.cntk, corners.cntk_onnx)
@@ -91,22 +92,37 @@ def write_reproduction(folder: AnyPath, verdict: Blame, corners: Corners, cntk_g
                   judge=False)
 
 
-def write_layer_reproduction(folder: AnyPath, network: str, layer: str, taken: Array, port: Array,
-                             cntk: Array, cntk_state: State, allowed: float,
-                             training: bool = False, pixels: bool = True,
-                             what: str = "", spec: Spec = DCGAN) -> Path:
-    """The port's layer against CNTK's on CNTK's own input, with a graph of CNTK's weights as judge.
+@dataclass(frozen=True)
+class OnItsOwn:
+    """One layer on CNTK's own input.
 
-    taken: what the layer took, a whole minibatch: N x C x H x W, or z. port, cntk: its outputs.
-    allowed: largest absolute difference. training: batch normalisation by the minibatch's own
-    statistics. pixels: the discriminator's conv1 took 0..255; False: what is in [-1, 1] already.
+    taken: what it took, a whole minibatch: N x C x H x W, or z. port, cntk: its outputs. allowed:
+    largest absolute difference. training: batch normalisation by the minibatch's own statistics.
+    pixels: the critic's first layer took 0..255; False: what is in [-1, 1] already.
     """
-    expected = next(one for one in table(spec, network) if one.name == layer)
-    sample, _ = _worst(cntk, port)
-    model = _layer_model(network, expected, taken, cntk_state, training, pixels, spec)
-    case = _Case(f"{network}/{layer}", model, taken[sample:sample + 1], cntk[sample:sample + 1],
-                 port[sample:sample + 1], allowed, True)
-    return _write(folder, case, what or f"the port's {network}/{layer} is not CNTK's", "CNTK",
+
+    network: str
+    layer: str
+    taken: Array
+    port: Array
+    cntk: Array
+    allowed: float
+    training: bool = False
+    pixels: bool = True
+
+    @property
+    def place(self) -> str:
+        return f"{self.network}/{self.layer}"
+
+
+def write_layer_reproduction(folder: AnyPath, given: OnItsOwn, cntk_state: State, what: str = "",
+                             spec: Spec = DCGAN) -> Path:
+    """The port's layer against CNTK's, with a graph of CNTK's weights as judge."""
+    sample, _ = _worst(given.cntk, given.port)
+    one = slice(sample, sample + 1)
+    case = _Case(given.place, _layer_model(given, cntk_state, spec), given.taken[one],
+                 given.cntk[one], given.port[one], given.allowed, True)
+    return _write(folder, case, what or f"the port's {given.place} is not CNTK's", "CNTK",
                   "the port", judge=True)
 
 
@@ -169,10 +185,10 @@ def _export_case(graph: Graph, name: str, first_input: Array, framework: Layers,
     return narrow
 
 
-def _layer_model(network: str, expected: Expected, taken: Array, state: State,
-                 training: bool, pixels: bool, spec: Spec) -> onnx.ModelProto:
+def _layer_model(of: OnItsOwn, state: State, spec: Spec) -> onnx.ModelProto:
     """One layer of the networks' table with given weights, in ONNX's words."""
-    place = f"{network}/{expected.name}"
+    expected = next(one for one in table(spec, of.network) if one.name == of.layer)
+    place, taken = of.place, of.taken
     arrays: dict[str, Array] = {}
     nodes, source = [], "input"
     given: dict[str, Any] = {}
@@ -187,7 +203,7 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
             arrays["shape"] = np.array([-1, *taken.shape[1:], 1, 1], np.int64)
             nodes.append(helper.make_node("Reshape", ["input", "shape"], ["reshaped"]))
             source = "reshaped"
-        if "normalisation" in facts and pixels:
+        if "normalisation" in facts and of.pixels:
             for op, constant in facts["normalisation"]:
                 arrays[op] = np.array(constant, np.float32)
                 nodes.append(helper.make_node(op, [source, op], [op + "_output"]))
@@ -195,10 +211,10 @@ def _layer_model(network: str, expected: Expected, taken: Array, state: State,
     elif expected.op == "BatchNormalization":
         given = {"epsilon": expected.facts["epsilon"]}
         arrays = {name: np.asarray(state[f"{place}/{name}"]) for name in STATISTICS}
-        if training:
-            of = taken.astype(np.float64)
-            arrays["running_mean"] = of.mean((0, 2, 3)).astype(np.float32)
-            arrays["running_variance"] = of.var((0, 2, 3)).astype(np.float32)
+        if of.training:
+            exact = taken.astype(np.float64)
+            arrays["running_mean"] = exact.mean((0, 2, 3)).astype(np.float32)
+            arrays["running_variance"] = exact.var((0, 2, 3)).astype(np.float32)
         names = list(STATISTICS)
     elif expected.op == "LeakyRelu":
         given = dict(expected.facts)

@@ -35,6 +35,7 @@ from parity.blame.finding import (
     measured_floor,
 )
 from parity.blame.reproduction import (
+    OnItsOwn,
     rendered,
     write_array_reproduction,
     write_layer_reproduction,
@@ -409,8 +410,8 @@ def test_a_layer_from_cntks_own_input(case, folder, network, layer):  # noqa: F8
     right_port = case.port[network][layer]
     wrong_port = right_port + np.float32(3 * allowed) * (np.arange(2) == 1)[:, None, None, None]
     for port, expected in ((right_port, 0), (wrong_port.astype(np.float32), 1)):
-        made = write_layer_reproduction(folder / "made", network, layer, taken, port, right,
-                                        case.state, allowed)
+        made = write_layer_reproduction(
+            folder / "made", OnItsOwn(network, layer, taken, port, right, allowed), case.state)
         stored = dict(np.load(made / "outputs.npz"))
         session = onnx_runtime.Session(onnx.load(made / "subgraph.onnx"))
         onnx.checker.check_model(onnx.load(made / "subgraph.onnx"), full_check=True)
@@ -430,12 +431,11 @@ def test_a_batch_normalisation_in_training(case, folder):  # noqa: F811
     mean, variance = (f((0, 2, 3), keepdims=True) for f in (of.mean, of.var))
     scale, bias = (case.state[f"generator/bn5/{q}"].reshape(1, -1, 1, 1) for q in ("scale", "bias"))
     right = (scale * (of - mean) / np.sqrt(variance + 1e-5) + bias).astype(np.float32)
-    made = write_layer_reproduction(folder / "made", "generator", "bn5", taken, right, right,
-                                    case.state, 1e-5, training=True)
+    agreeing = OnItsOwn("generator", "bn5", taken, right, right, 1e-5, training=True)
+    made = write_layer_reproduction(folder / "made", agreeing, case.state)
     assert reproduce(made).returncode == 0
-    made = write_layer_reproduction(folder / "made", "generator", "bn5", taken,
-                                    case.cntk["generator"]["bn5"], right, case.state, 1e-5,
-                                    training=True)
+    made = write_layer_reproduction(
+        folder / "made", replace(agreeing, port=case.cntk["generator"]["bn5"]), case.state)
     done = reproduce(made)
     assert done.returncode == 1
     assert "onnxruntime is nearer to CNTK" in done.stdout
@@ -446,8 +446,9 @@ def test_the_discriminator_on_generated_images(case, folder):  # noqa: F811
     pixels = case.inputs["discriminator"]
     taken = ((pixels - 127.5) / 127.5).astype(np.float32)
     right = case.cntk["discriminator"]["conv1"]
-    made = write_layer_reproduction(folder / "made", "discriminator", "conv1", taken, right, right,
-                                    case.state, 1e-5, pixels=False)
+    made = write_layer_reproduction(
+        folder / "made", OnItsOwn("discriminator", "conv1", taken, right, right, 1e-5,
+                                  pixels=False), case.state)
     (fresh,) = onnx_runtime.Session(onnx.load(made / "subgraph.onnx"))(
         np.load(made / "inputs.npz")["input"])
     assert np.abs(fresh - right[:1]).max() <= 1e-5
