@@ -125,6 +125,22 @@ def test_the_main_job(plan, tmp_path):
     assert len(main_jobs(plan.with_values(twin_iterations=0), tmp_path)) == 3
 
 
+def test_the_main_job_without_cntk(plan, tmp_path, monkeypatch):
+    kept = {"layers": "a.certificate", "twin": None}
+    monkeypatch.setattr(recipes, "certified", lambda plan, job="layers": kept[job])
+    jobs = {job.name: job for job in main_jobs(
+        plan, tmp_path, recipes.Sources(reference=recipes.CERTIFICATE))}
+    assert list(jobs) == ["cntk", "port", "oracle", "twin-cntk"]
+    layers, twin = (list(map(str, jobs[name].command)) for name in ("cntk", "twin-cntk"))
+    assert layers[2] == twin[2] == "torch_port.stand_in"
+    assert layers[layers.index("--certificate") + 1] == "a.certificate"
+    assert layers[-2:] == ["--job", "layers"] and twin[-2:] == ["--job", "twin"]
+    assert "--certificate" not in twin and "--beside" in twin
+    (beside,) = jobs["twin-cntk"].beside
+    assert beside.name == "twin-port"
+    assert jobs["twin-cntk"].ended.parent == beside.ended.parent
+
+
 def test_onnxruntime_runs_what_was_exported_where_a_stage_asks_for_it(plan, tmp_path):
     plan = plan.with_values(twin_iterations=0)
     jobs = {job.name: job for job in main_jobs(plan, tmp_path, roles=("onnx-cntk", "onnx-port"))}
