@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-APART = ("gpu", "product_search")  # by themselves: a GPU, many minutes
+APART = ("compare_memory", "gpu", "product_search")  # by themselves: a GPU, many minutes
 together = importlib.import_module("benchmarks.__main__")
 
 
@@ -28,7 +28,7 @@ def test_each_benchmark_exists():
 
 def test_figures_are_gathered_under_the_benchmarks_names():
     assert together.gather(together.BENCHMARKS, fake) == {
-        name: {"ratio": 2.0} for name in ("initial_weights", "image_reader", "adam")}
+        name: {"ratio": 2.0} for name in together.BENCHMARKS}
 
 
 def test_the_file_is_written_whole(tmp_path):

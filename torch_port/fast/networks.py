@@ -22,22 +22,46 @@ from torch_port.dcgan import Chain, Networks
 from torch_port.layers import Each, unchanged
 
 Weights = dict[str, Tensor]
+LARGEST_BY_MATRICES = 16  # places of the smaller map
 
 
-def laid_out(networks: Networks) -> None:
-    """The weights channels last in memory, where a map is larger than one place."""
+def laid_out(networks: Networks, factors: torch.dtype = torch.float32) -> None:
+    """The weights channels last in memory, but where a product of matrices takes them."""
     for network in networks.spec.networks:
         for layer in network.layers:
-            if layer.weight and not one_place(layer):
+            if layer.weight:
                 module = networks.get_submodule(f"{network.name}.{layer.name}")
                 weight: Tensor = module.weight  # type: ignore[assignment]
-                weight.data = weight.data.to(memory_format=torch.channels_last)
+                if not one_place(layer) and not by_matrices(layer, weight.to(factors)):
+                    weight.data = weight.data.to(memory_format=torch.channels_last)
+
+
+def smaller_map(layer: Layer) -> tuple[int, ...]:
+    """Height and width of the map that a window of the other is one place of."""
+    small = layer.input if layer.kind == described.TRANSPOSED else layer.output
+    return tuple(small[1:])
 
 
 def one_place(layer: Layer) -> bool:
     """Whether the convolution is one product of matrices: a map of one place on one side."""
-    small = layer.input if layer.kind == described.TRANSPOSED else layer.output
-    return not layer.padded and tuple(small[1:]) == (1, 1)
+    return not layer.padded and smaller_map(layer) == (1, 1)
+
+
+def by_matrices(layer: Layer, weight: Tensor) -> bool:
+    """Whether a CPU is faster when it multiplies matrices and F.fold or F.unfold does the rest.
+
+    Where the map is small and the weight large, oneDNN spends its time on the order of the weight
+    in memory. One thread with AVX-512, forward / gradient of x / of weight in ms, 16 samples:
+
+        1024 x 4 x 4 to 512 x 8 x 8, 5 x 5     float32    96 / 92 / 150    by matrices 77 / 76 / 91
+                                               bfloat16   39 / 29 / 81                 24 / 22 / 23
+        512 x 8 x 8 to 1024 x 4 x 4, 3 x 3     float32    19 / 18 / 27                 27 / 27 / 24
+                                               bfloat16   10 / 11 / 34                  8 /  9 /  6
+        the next larger maps: slower by matrices, up to twice
+    """
+    if weight.device.type != "cpu" or math.prod(smaller_map(layer)) > LARGEST_BY_MATRICES:
+        return False
+    return layer.kind == described.TRANSPOSED or weight.dtype == torch.bfloat16
 
 
 def weights_of(chain: Chain, factors: torch.dtype) -> Weights:
@@ -75,6 +99,9 @@ def convolved(layer: Layer, h: Tensor, weight: Tensor, bias: Tensor | None) -> T
             made = h.flatten(1) @ weight.flatten(1).t()
         made = made.reshape(-1, *layer.output)
         return made if bias is None else made + bias[:, None, None]
+    if by_matrices(layer, weight):
+        made = _by_matrices(layer, h, weight)
+        return made if bias is None else made + bias[:, None, None]
     if layer.kind == described.TRANSPOSED:
         return F.conv_transpose2d(h, weight, bias, stride, (top, left),
                                   (top - bottom, left - right))
@@ -84,6 +111,20 @@ def convolved(layer: Layer, h: Tensor, weight: Tensor, bias: Tensor | None) -> T
     if reached == tuple(layer.output[1:]):
         return F.conv2d(h, weight, bias, stride, (top, left))
     return F.conv2d(F.pad(h, (left, right, top, bottom)), weight, bias, stride)
+
+
+def _by_matrices(layer: Layer, h: Tensor, weight: Tensor) -> Tensor:
+    (top, left, bottom, right), kernel, taps = layer.pads, layer.kernel, weight[0].numel()
+    if layer.kind == described.TRANSPOSED:
+        places = h.permute(0, 2, 3, 1).reshape(-1, h.shape[1])
+        columns = (places @ weight.flatten(1)).reshape(len(h), -1, taps).transpose(1, 2)
+        height, width = layer.output[1:]
+        full = F.fold(columns, (top + height + bottom, left + width + right), kernel,
+                      stride=layer.stride)
+        return full[:, :, top:top + height, left:left + width]
+    columns = F.unfold(F.pad(h, (left, right, top, bottom)), kernel, stride=layer.stride)
+    made = columns.transpose(1, 2).reshape(-1, taps) @ weight.flatten(1).t()
+    return made.reshape(len(h), *layer.output[1:], -1).permute(0, 3, 1, 2)
 
 
 def activated(layer: Layer, h: Tensor, slope: float) -> Tensor:

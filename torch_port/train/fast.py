@@ -40,7 +40,7 @@ class FastRun(Run):
         """The run, to go on in that arithmetic."""
         arithmetics.use(arithmetic)
         run.networks.to(arithmetic.device)
-        laid_out(run.networks)
+        laid_out(run.networks, arithmetic.factors)
         kind = GraphAdam if arithmetic.device == "cuda" else CNTKAdam
         of_maker, of_critic = (
             create_optimizer(network.parameters(), run.minibatch_size, run.unit_gain, kind)

@@ -181,6 +181,42 @@ def test_a_network_is_the_same_network(name):
             assert (made[layer] - theirs).norm() <= 2e-4 * theirs.norm(), layer
 
 
+@pytest.mark.parametrize("kind", ["transposed", "convolution"])
+@pytest.mark.parametrize("dtype, far", [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_a_product_of_matrices_is_the_convolution(kind, dtype, far):
+    """Output and both gradients; which way is taken is a matter of the map's size."""
+    layer = SPEC.maker.layer("conv2") if kind == "transposed" else SPEC.critic.layer("conv6")
+    random = torch.Generator().manual_seed(0)
+    h, weight, g = (torch.randn(shape, generator=random) for shape in (
+        (3, *layer.input), layer.weight, (3, *layer.output)))
+    assert fast_networks.by_matrices(layer, weight.to(torch.bfloat16))
+    assert fast_networks.by_matrices(layer, weight) == (kind == "transposed")
+
+    def made(way, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in (h.clone(), weight.clone())]
+        y = way(layer, *leaves)
+        return y, *torch.autograd.grad(y, leaves, g.to(dtype))
+
+    def plain(layer, h, weight):
+        top, left, bottom, right = layer.pads
+        if kind == "transposed":
+            return torch.nn.functional.conv_transpose2d(
+                h, weight, None, layer.stride, (top, left), (top - bottom, left - right))
+        padded = torch.nn.functional.pad(h, (left, right, top, bottom))
+        return torch.nn.functional.conv2d(padded, weight, None, layer.stride)
+
+    pairs = zip(made(fast_networks._by_matrices, dtype), made(plain, torch.float64), strict=True)
+    for ours, theirs in pairs:
+        assert (ours.double() - theirs).norm() <= far * theirs.norm()
+
+
+def test_larger_maps_are_convolved():
+    assert [layer.name for network in SPEC.networks for layer in network.layers
+            if layer.weight and not fast_networks.one_place(layer)
+            and fast_networks.by_matrices(layer, torch.empty(0, dtype=torch.bfloat16))
+            ] == ["conv2", "conv6"]
+
+
 class Kept(dict):
     """Each layer's output: what is passed as ``each``."""
 
