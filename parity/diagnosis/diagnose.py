@@ -165,6 +165,7 @@ def _all(ask: Callable[[Captures, Stage], Iterator[tuple[str, Found]]], of_layer
     return asked
 
 
+RANDOM = {"dropout", "noise-in-training"}
 # Of the statistics, what their probe has shown already.
 SHOWN_BEFORE = ("momentum", "biased-variance", "sample-count")
 
@@ -173,8 +174,9 @@ def step(noted: Noted, stage: Stage) -> None:
     """What an optimizer's probe has shown already is not found again in a step."""
     names = noted.names()
     known = any(at == "optimizer" for at, _, _ in noted.found)
-    for place, one in steps.parameters(noted.captures, stage, known, noted.layers):
-        noted.add(stage.name, place, one)
+    if not names & RANDOM:  # else its gradient is of another pass than the step's
+        for place, one in steps.parameters(noted.captures, stage, known, noted.layers):
+            noted.add(stage.name, place, one)
     for place, one in steps.running(noted.captures, stage):
         if one.name not in names or one.name not in SHOWN_BEFORE:
             noted.add(stage.name, place, one)

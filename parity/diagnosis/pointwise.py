@@ -9,7 +9,7 @@ from parity.diagnosis.arithmetic import Floats
 from parity.diagnosis.evidence import SHARE, Found
 
 PAGE = "docs/behaviours.md#losses-and-activations"
-TINY, CLAMP = 1e-37, -85.1
+TINY, CLAMP, GRAIN = 1e-37, -85.1, 1e-3
 
 
 def _log(z: Floats, clamp: float = CLAMP, more: float = 0.0) -> Floats:
@@ -151,8 +151,9 @@ def explained(function: str, x: Floats, output: tuple[Floats, Floats],
 
 
 def _apart(port: Floats, wanted: Floats) -> float:
-    """The mean of how far apart two numbers are, each as a part of itself, at most 1."""
+    """The mean of how far apart two numbers are, each as a part of itself, at most 1. Below GRAIN
+    it is nothing: log p has few digits where p is nearly 1."""
     with np.errstate(all="ignore"):
-        apart = np.abs(port - wanted) / np.maximum(np.maximum(np.abs(port), np.abs(wanted)), 1e-37)
+        apart = np.abs(port - wanted) / np.maximum(np.maximum(np.abs(port), np.abs(wanted)), GRAIN)
     close = apart < 1e-6
     return float(np.mean(np.where(close, 0, np.minimum(np.nan_to_num(apart, nan=1.0), 1.0))))
