@@ -242,6 +242,12 @@ OUTLIER = Policy(
     "the largest of a layer's 4 million values was 8.4 times the expected rounding of a sum of 288 "
     "products (oneDNN in channels_last, the discriminator's second layer)")
 
+EVEN = Policy(
+    "even", 0.5, "of a map's root mean square expected rounding, the least that a value has",
+    "a convolution by Fourier transforms in float32 rounds evenly over a map: where next to "
+    "nothing is added up it was 32,000 times as far off as a sum of products is (the generator's "
+    "last layer, minibatch 16)")
+
 PATTERN = Policy(
     "pattern", 5e-7, "scale or offset of a whole channel, as a part of it",
     "oneDNN scales CNTK's channels by at most 2e-7, eight roundings of one value are 4.8e-7; an "

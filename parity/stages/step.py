@@ -1,8 +1,9 @@
 """One D step and one G step: all that they move; and the optimizers alone on CNTK's gradients.
 
 What a parameter's gradient has, its movement has too: where the port's gradient has CNTK's bits,
-weight, m and v have to; where it has not, they have to be what CNTK's Adam makes of the port's own
-gradient. So nothing can be done to a gradient between the backward pass and the update.
+and its optimizer alone moves CNTK's gradient to CNTK's bits, weight, m and v have to have them;
+where either has not, they have to be what CNTK's Adam makes of the port's own gradient. So nothing
+can be done to a gradient between the backward pass and the update.
 """
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +58,7 @@ def _moved(captures: Captures, which: str, name: str, theirs: np.ndarray, ours: 
         return judgements.other_shape(place, ours if ours.shape != theirs.shape else oracle, theirs)
     if name.rpartition("/")[2] in STATISTICS:
         return _statistic(captures, place, f"{after}/{name}", ours, theirs, oracle)
-    if _bits_of_gradient(captures, which, parameter_of(name)):
+    if _bits_asked(captures, which, name):
         return replace(judgements.same_bits(place, ours, theirs, local=False),
                        detail=NOT_ITS, verdict=Verdict.ANOTHER)
     samples = int(captures.plan["minibatch_size"])
@@ -93,6 +94,14 @@ def _bits_of_gradient(captures: Captures, which: str, name: str) -> bool:
     return not isinstance(found, Check) and metrics.differing(found[0], found[1]) == 0
 
 
+def _bits_asked(captures: Captures, which: str, name: str) -> bool:
+    """name: a weight, its m or its v."""
+    after = f"step/0001/after_{which}/{name}"
+    alone = arrays_or_failure(name, (captures.cntk, after), (captures.port, f"local/{after}"))
+    return _bits_of_gradient(captures, which, parameter_of(name)) and not isinstance(
+        alone, Check) and metrics.differing(alone[0], alone[1]) == 0
+
+
 def own_movement(captures: Captures, which: str, network: str) -> dict[str, Check]:
     """What the port's step moved against what its own gradient has to move, where that gradient has
     not CNTK's bits. Parameters' names to checks. m and v are compared where the port shows them."""
@@ -100,10 +109,10 @@ def own_movement(captures: Captures, which: str, network: str) -> dict[str, Chec
     made = {}
     for name in [one for one in before.names(after) if one.startswith(f"{network}/")
                  and one == parameter_of(one) and f"gradient/{which}/{one}" in before]:
-        if _bits_of_gradient(captures, which, name):
-            continue
         shown = [suffix for suffix in ("", "_m", "_v") if f"{after}/{name}{suffix}"
                  in captures.cntk]
+        if all(_bits_asked(captures, which, name + suffix) for suffix in shown):
+            continue
         found = arrays_or_failure(
             f"after_{which}/{name}", (before, f"state/{name}"),
             (before, f"optimizer/state/{name}_m"), (before, f"optimizer/state/{name}_v"),

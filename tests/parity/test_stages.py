@@ -692,6 +692,27 @@ def test_what_is_done_to_a_gradient_behind_the_backward_pass(run):
         assert not got.passed and "discriminator/conv1/weight" in got.first_failure.place, bits
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_optimizer_without_cntks_bits_is_not_asked_for_them(run, alone):
+    """It rounds in another order. One that has the bits alone has to have them in the step."""
+    name, after = "discriminator/conv1/weight", "step/0001/after_d/discriminator/conv1/weight"
+
+    def change(sides):
+        cntk, port = sides["cntk"].arrays, sides["port"].arrays
+        port[f"gradient/d/{name}"] = cntk[f"gradient/d/{name}"]
+        for key in ("", "_m", "_v"):
+            moved = update(Moments(*(cntk[one] for one in (
+                f"state/{name}", f"optimizer/state/{name}_m", f"optimizer/state/{name}_v"))),
+                cntk[f"gradient/d/{name}"], 4, N, False).after[("", "_m", "_v").index(key)]
+            cntk[after + key] = np.float32(moved)
+            rounded = np.nextafter(np.float32(moved), np.float32(np.inf))
+            port["local/" + after + key] = np.float32(moved) if alone else rounded
+            port[after + key] = rounded
+    got = run("step", change)
+    assert any("discriminator/conv1/weight" in check.place for check in got.checks
+               if not check.passed) == alone
+
+
 def test_a_step_0_1_per_cent_too_long(run):
     """The movement is small beside a weight, so m and v and the local step judge it sharply."""
     name = "step/0001/after_d/discriminator/conv1/weight_m"
