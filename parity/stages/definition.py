@@ -104,7 +104,8 @@ class Definition:
             stage.not_judged = lack.reason
         else:
             self.judge(stage, captures)
-            self._excused(stage, captures)
+            if self.needs:  # that which needs nothing is about what stopped
+                self._excused(stage, captures)
             captures.judged.append(self.name)
         stage.seconds = time.monotonic() - begun
         return stage
