@@ -61,7 +61,9 @@ def judged(reference, tmp_path, monkeypatch):
         run.mkdir()
         for name in ("plan.json", "cntk", "oracle"):
             (run / name).symlink_to(reference / name)
-        with torch.random.fork_rng(), torch.compiler.set_stance("force_eager"), CaptureWriter(
+        # As in a process of a user's own: the exact port, in other tests, switches oneDNN off.
+        with torch.random.fork_rng(), torch.compiler.set_stance("force_eager"), \
+                torch.backends.mkldnn.flags(enabled=True), CaptureWriter(
                 str(run / "port"), "port", plan, {"torch": torch.__version__}, 1) as writer:
             torch.manual_seed(0)
             capture(load(tmp_path / file), plan.spec, plan, cntk, writer, lambda *_: None)
