@@ -55,7 +55,8 @@ CHAIN = Policy(
     "chain", 16.0, "times CNTK's error against float64, in the chain",
     "a program that adds one product after the other is at most 12.6 times as far off as CNTK, who "
     "adds in blocks of 112 (the expected rounding of a sum of 6,400 products over CNTK's, in the "
-    "generator's second layer); measured for oneDNN in channels_last: 5.3. Or under one ULP. "
+    "generator's second layer); measured for oneDNN in channels_last: 5.3. CNTK's error counts as "
+    "2**-24 of the layer's size at least: of two values it may be 0. Or under one ULP. "
     "Mistakes are born in a layer, where they are judged sharply")
 
 ONE_ULP = Policy(
