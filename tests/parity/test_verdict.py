@@ -186,7 +186,7 @@ def test_the_judgement_with_more_room_is_reported(truth):
 
 
 def test_where_cntk_is_right_by_luck_a_port_may_round():
-    """Two probabilities that CNTK has to the last place: three units off are rounding, sixty not."""
+    """Two probabilities with no error of CNTK: three units off are rounding, not sixty."""
     truth = np.array([0.99, 0.97])
     cntk = truth.astype(np.float32)
     truth = cntk.astype(np.float64)
