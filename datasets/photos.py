@@ -12,6 +12,7 @@ The article: OpenCV's frontal-face Haar cascade on grey (scale 1.1, 5 neighbours
 each box cut out; a mirror image of each on request. No photo stops a run: what cannot be used is
 skipped and told.
 """
+import contextlib
 import csv
 import functools
 import hashlib
@@ -230,7 +231,10 @@ def _prepare_all(settings: Settings, photos: list[tuple[str, Path, list[int]]], 
 def _refuse_full_disk(settings: Settings, done: int, total: int) -> None:
     """Raises DataError where the rest will not fit, by what this run has taken so far."""
     faces = settings.output / FACES
-    taken = sum(one.stat().st_size for one in os.scandir(faces))
+    taken = 0
+    for one in os.scandir(faces):
+        with contextlib.suppress(FileNotFoundError):  # just renamed: it was still being written
+            taken += one.stat().st_size
     needed, free = taken / done * (total - done), shutil.disk_usage(faces).free
     if needed > free:
         raise DataError(f"{faces} has room for {free / 1e9:.1f} GB, and the other {total - done} "

@@ -412,6 +412,17 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     assert prepare(settings, quiet=True).went_on >= 100
 
 
+def test_a_file_that_is_renamed_while_the_folder_is_measured(tmp_path, monkeypatch):
+    """Another process has just finished it: it is counted next time."""
+    (tmp_path / "set" / "faces").mkdir(parents=True)
+    for name in ("a.bmp", "b.part.bmp"):
+        (tmp_path / "set" / "faces" / name).write_bytes(b"1234")
+    listed = list(os.scandir(tmp_path / "set" / "faces"))
+    (tmp_path / "set" / "faces" / "b.part.bmp").unlink()
+    monkeypatch.setattr(photos.os, "scandir", lambda folder: iter(listed))
+    photos._refuse_full_disk(Settings(tmp_path / "in", tmp_path / "set", whole=True), 1, 2)
+
+
 def test_the_command(folder, tmp_path, capfd):
     assert main(["photos", str(folder), "--output", str(tmp_path / "set"), "--whole"]) == 0
     out, err = capfd.readouterr()
