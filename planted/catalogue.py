@@ -66,8 +66,7 @@ def described() -> dict[str, Any]:
         "sizes_source": hashlib.sha256(
             shared + b"".join(files[name] for name in ("sizes", "one_layer", "between"))
         ).hexdigest(),
-        "correct": [{"name": one.name, "what": one.what, "source": source(one),
-                     "allows": dict(one.allows)}
+        "correct": [{"name": one.name, "what": one.what, "source": source(one)}
                     for one in CORRECT.values()],
         "mistakes": [{
             "name": one.name, "kind": one.kind, "what": one.what, "stage": one.stage,

@@ -198,10 +198,7 @@ def fft_conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride:
     return y if bias is None else y + bias.reshape(-1, 1, 1)
 
 
-@correct("fft", "Convolutions of up to 32,768 filters by Fourier transforms in float32.",
-         # Over a map they round as evenly as the largest values of it: up to 6.2 times what any
-         # order of the sum explains in a column, 23 times in one value (minibatches 16 and 2).
-         rounding=8.0, outlier=40.0)
+@correct("fft", "Convolutions of up to 32,768 filters by Fourier transforms in float32.")
 def fft() -> None:
     as_pytorch_comes()
     conv2d, conv_transpose2d = convolution.conv2d, convolution.conv_transpose2d

@@ -69,13 +69,11 @@ PORT, PORT_EXPORTER, CNTK_EXPORTER, RUNTIME_AT_FAULT = (
 
 @dataclass(frozen=True)
 class Plant:
-    """name: of words and hyphens. what: one sentence. apply: replaces the parts. allows: of a
-    correct port, the precision that has to be allowed by name: policy to allowance."""
+    """name: of words and hyphens. what: one sentence. apply: replaces the parts."""
 
     name: str
     what: str
     apply: Apply
-    allows: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,10 @@ CORRECT: dict[str, Plant] = {}
 MISTAKES: dict[str, Mistake] = {}
 
 
-def correct(name: str, what: str, **allows: float) -> Decorated:
-    """Registers a correct port: other roundings, no other formula. allows: what its user has to
-    allow by name, since it is coarser than sums of products in float32."""
+def correct(name: str, what: str) -> Decorated:
+    """Registers a correct port: other roundings, no other formula."""
     def register(apply: Apply) -> Apply:
-        CORRECT[name] = Plant(name, what, apply, allows=allows)
+        CORRECT[name] = Plant(name, what, apply)
         return apply
     return register
 

@@ -55,8 +55,7 @@ class Defect:
 @dataclass(frozen=True)
 class Catalogue:
     """kinds: each with what is in it. correct: the correct ports, name to what is different.
-    sources: hashes of their code. allows: what has to be allowed by name of the correct ones, port
-    to policy to allowance. sized: mistakes of any size, kind to what the size is of."""
+    sources: hashes of their code. sized: mistakes of any size, kind to what the size is of."""
 
     kinds: Mapping[str, str]
     defects: tuple[Defect, ...]
@@ -64,7 +63,6 @@ class Catalogue:
     sources: Mapping[str, str]
     sized: Mapping[str, str]
     sizes_source: str
-    allows: Mapping[str, Mapping[str, float]]
 
     def everywhere(self, bases: Sequence[str] = BASES) -> list[Defect]:
         """Every defect in every base port; those of exported files in ours alone."""
@@ -84,5 +82,4 @@ def catalogue() -> Catalogue:
     return Catalogue(given["kinds"], tuple(Defect(**one) for one in given["mistakes"]),
                      {one["name"]: one["what"] for one in given["correct"]},
                      {one["name"]: one["source"] for one in given["correct"]}, given["sized"],
-                     given["sizes_source"],
-                     {one["name"]: one["allows"] for one in given["correct"] if one["allows"]})
+                     given["sizes_source"])

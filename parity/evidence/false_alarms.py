@@ -20,7 +20,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,6 @@ class Task:
     results: Path
     branch: str = ""
     allowances: Mapping[str, float] | None = None
-    allows: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     after: str = ""
 
     @property
@@ -183,7 +182,7 @@ def _one_port(task: Task, port: str) -> None:
     stages: list[Stage] = []
     if not stopped:
         captures = captures_with(task.scratch, folder)
-        with policies.changed({**(task.allowances or {}), **task.allows.get(port, {})}):
+        with policies.changed(task.allowances or {}):
             stages = [stage(captures) for stage in JUDGED]
     made = result_of(stages, stopped)
     made.update(plan=task.name, port=port, key=task.ports[port],
@@ -254,8 +253,7 @@ def _task(name: str, values: Mapping[str, int], map_file: Path, folder: Path,
     suite, known = digest(suite_key(plan), branch), catalogue()
     keys = {port: digest(suite, port, known.sources.get(port, "")) for port in ports}
     return Task(name, plan, keys, folder / "scratch" / name, folder / RESULTS, branch,
-                {one: policy.value for one, policy in policies.POLICIES.items()},
-                known.allows)
+                {one: policy.value for one, policy in policies.POLICIES.items()})
 
 
 def load_result(task: Task, port: str) -> dict[str, Any] | None:
@@ -311,9 +309,6 @@ def page(results: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, A
     """docs/false-alarms.md."""
     failed = [one for one in results if not one["passed"]]
     what = {OURS: "This project's port, with CNTK's bits.", **known.correct}
-    for port, allows in known.allows.items():
-        what[port] += " Coarser than sums of products in float32, which fails unless allowed by " \
-            "name: " + " ".join(f"`--allow {one}={value:g}`" for one, value in allows.items())
     text = [
         "# False alarms", "",
         "Made by `make false-alarms`, which runs all of this; not written by hand.", "",
