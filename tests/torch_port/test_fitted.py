@@ -60,3 +60,11 @@ def test_bad_input(tmp_path):
                           capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and "none.txt" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_seed_fits_the_same():
+    again, _ = fitted(MAP_FILE, iterations=2, images=4, minibatch=4, spec=NARROW)
+    once_more, _ = fitted(MAP_FILE, iterations=2, images=4, minibatch=4, spec=NARROW)
+    other, _ = fitted(MAP_FILE, iterations=2, images=4, minibatch=4, seed=1, spec=NARROW)
+    name = "generator/conv3/weight"
+    assert again[name].tobytes() == once_more[name].tobytes() != other[name].tobytes()

@@ -19,7 +19,7 @@ def main(
     iterations: Annotated[int, typer.Option(min=1, help="updates")] = ITERATIONS,
     images: Annotated[int, typer.Option(min=1, help="images that are fitted")] = IMAGES,
     minibatch_size: Annotated[int, typer.Option(min=1, help="images in an update")] = MINIBATCH,
-    seed: Annotated[int, typer.Option(min=0, help="of the latents and the images")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of weights, latents and images")] = 0,
 ) -> None:
     """Fits the article's generator to some images of the data set."""
     try:

@@ -42,7 +42,9 @@ def fitted(map_file: Path, iterations: int = ITERATIONS, images: int = IMAGES,
     Raises MapFileError, ImageError: as the reader does.
     """
     wanted = _images(map_file, images, minibatch, seed, spec)
-    networks = Networks(spec)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        networks = Networks(spec)
     laid_out(networks)
     name = networks.spec.maker.name
     maker = getattr(networks, name).train()
