@@ -50,6 +50,8 @@ FACTS: Dict[str, Fact] = {
                               "how far each layer moves when its inputs move by one ULP"),
     "unsteadiness": Fact({str: {str: float}}, _REFERENCE, "how far each layer in training "
                          "mode is from itself, with the samples reversed, and nudged"),
+    "carried_rounding": Fact({str: float}, ("oracle/layers",), "how far each array in the chain "
+                             "moves, as a part of its size, where every layer rounds"),
     "ledger": Fact([_EVENT], _LAYERS, "what a D step and a G step change: step, name, by what"),
     "initial_sha256": Fact({str: str}, ("twin",), "of each array that the twin run begins with"),
     "minibatch_sha256": Fact([str], ("twin",), "SHA-256 of each minibatch of the twin run"),

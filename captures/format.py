@@ -118,6 +118,12 @@ class CaptureWriter:
         save_array(os.path.join(self.folder, file), held)
         self._arrays[name] = ArrayEntry(file, held.shape, str(held.dtype), checksum(held))
 
+    def read_again(self, name: str) -> np.ndarray:
+        """An array that was added, as it lies in its file. Raises KeyError: it was not."""
+        file = os.path.join(self.folder, self._arrays[name].file)
+        made: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        return made
+
     def fact(self, name: str, value: Any) -> None:
         """Something that is no array, ready for JSON. Raises CaptureError: ``captures.facts`` does
         not say that this producer writes it in this job, or it is of another form."""

@@ -100,9 +100,11 @@ NAMES: List[Name] = [
     Name("twin/run/losses/d_and_g", "twin", "iterations x 2", "from the seed alone: both losses"),
     Name("twin/run/weights/sampled", "twin", "iterations x n",
          "at most 256 values of each parameter behind each iteration"),
-    Name("twin/step/state/apart", "twin", "iterations x arrays x 4",
+    Name("twin/step/state/apart", "twin", "iterations x arrays x 9",
          "of a run that is given CNTK's state before each iteration: root mean squares of the "
-         "difference, of CNTK's movement, of CNTK's value; the largest difference"),
+         "difference, of CNTK's movement, of CNTK's value; the largest difference; the scale of "
+         "the movement that the difference holds, and its standard error; the same of the filter "
+         "or channel that stands out most, with its number (1000 and more: along the second axis)"),
 ]
 
 

@@ -3,7 +3,7 @@
 Plain Python 3.6 and numpy; both sides of a comparison call the same functions.
 """
 import hashlib
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -52,19 +52,60 @@ class Watched:
         return getattr(self.latents, name)
 
 
-def apart(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray
-          ) -> Tuple[float, float, float, float]:
-    """How far an iteration took an array from where the reference's took it: (root mean square of
-    the difference, of the reference's movement, of the reference's value; the largest
-    difference)."""
-    a, b, c = (np.ravel(one).astype(np.float64) for one in (ours, theirs, before))
+APART = ("difference", "movement", "size", "largest", "scale", "scale_noise", "part", "part_scale",
+         "part_noise")  # the columns of ``apart``
+
+
+def apart(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray) -> Tuple[float, ...]:
+    """How far an iteration took an array from where the reference's took it: root mean square of
+    the difference, of the reference's movement, of the reference's value; the largest difference;
+    and what the difference looks like: the scale s in
+
+        difference = s * movement + noise,  s = <difference, movement> / <movement, movement>
+
+    of the whole array and of one of its filters or channels, that which stands out most (part: its
+    number along the first axis, or 1000 + along the second), each with its standard error; 0 where
+    it has fewer than 8 values."""
+    a, b, c = (np.asarray(one).astype(np.float64) for one in (ours, theirs, before))
     difference, movement = a - b, b - c
 
     def rms(x: np.ndarray) -> float:
-        return float(np.sqrt(np.dot(x, x) / x.size)) if x.size else 0.0
+        return float(np.sqrt(np.mean(x * x))) if x.size else 0.0
 
     largest = float(np.abs(difference).max()) if a.size else 0.0
-    return rms(difference), rms(movement), rms(b), largest
+    scales, noises = _scales(difference, movement, None)
+    made = [rms(difference), rms(movement), rms(b), largest, float(scales[0]), float(noises[0]),
+            0.0, 0.0, 0.0]
+    for axis in range(2 if a.ndim > 1 else 0):
+        scales, noises = _scales(difference, movement, axis)
+        at = int(np.argmax(np.minimum(np.abs(scales), OUT_OF_NOISE * _sure(scales, noises))))
+        if abs(scales[at]) > abs(made[7]):
+            made[6:] = [1000.0 * axis + at, float(scales[at]), float(noises[at])]
+    return tuple(made)
+
+
+ENOUGH = 8  # values, to tell a scale from noise
+OUT_OF_NOISE = 1e-3  # a scale so large counts as much as one standard error
+
+
+def _sure(scales: np.ndarray, noises: np.ndarray) -> np.ndarray:
+    """|scale| in standard errors; 0 where there is neither."""
+    made: np.ndarray = np.abs(scales) / np.where(noises > 0, noises, np.inf)
+    return made
+
+
+def _scales(difference: np.ndarray, movement: np.ndarray, axis: Optional[int]
+            ) -> Tuple[np.ndarray, np.ndarray]:
+    """Scale and standard error of the whole, or of each slice along ``axis``."""
+    d, m = (one.reshape(1, -1) if axis is None else np.moveaxis(one, axis, 0).reshape(
+        one.shape[axis], -1) for one in (difference, movement))
+    own, n = (m * m).sum(1), d.shape[1]
+    if n < ENOUGH:
+        return np.zeros(len(d)), np.zeros(len(d))
+    safe = np.where(own > 0, own, 1.0)
+    scales = (d * m).sum(1) / safe
+    left = np.maximum((d * d).sum(1) - scales * scales * own, 0.0) / max(n - 1, 1)
+    return scales, np.sqrt(left / safe)
 
 
 def changed(before: Arrays, after: Arrays) -> List[str]:

@@ -107,7 +107,7 @@ def port_momentum() -> None:
 def port_stale_weights() -> None:
     before = onnx_export.export
     replace(onnx_export.export, lambda networks, *others: before(
-        dcgan.networks_from_seed(0, networks.spec), *others))
+        dcgan.networks_from_seed(0, networks.spec).eval(), *others))
 
 
 @mistake("onnx-port-without-normalisation", ONNX,

@@ -19,15 +19,17 @@ from scipy import stats
 from parity.judge import metrics, rounding
 from parity.judge.metrics import Array
 from parity.judge.policies import (
+    CARRIED,
     CHAIN,
     CHANCE,
+    DECAY,
     EXACT,
     FEW_ROUNDINGS,
     FORMULA,
     FORMULA_CHAIN,
     KINK,
     NUDGE,
-    ONE_ULP,
+    PATTERN_NOISE,
     PRESENT,
     ROUNDING,
     Policy,
@@ -35,6 +37,7 @@ from parity.judge.policies import (
 from parity.judge.results import Check
 from parity.judge.rounding import Verdict
 
+ENOUGH = 8  # values, to tell a scale from noise
 SMALLEST = 2.0 ** -102  # of float32, normal, over 2**-24: below it, roundings are absolute
 
 # -------------------------------------------------------------------------------------- the checks
@@ -169,9 +172,30 @@ def rounded_few_times(place: str, port: Array, wanted: Array, terms: Array, deta
                    else Verdict.ANOTHER)
 
 
+def not_decayed(place: str, port: Array, wanted: Array, before: Array, local: bool | None = None
+                ) -> Check:
+    """No part of the weights is taken away beside the update: the scale s in
+
+        port - wanted = s * before + noise,  s = <port - wanted, before> / <before, before>
+
+    Source of the formula: least squares; each value's rounding is below what it could show."""
+    apart = np.ravel(np.asarray(port, np.float64) - wanted)
+    held = np.ravel(np.asarray(before, np.float64))
+    own = float(held @ held)
+    scale = float(apart @ held) / own if own else 0.0
+    left = max(float(apart @ apart) - scale * scale * own, 0.0) / max(apart.size - 1, 1)
+    noise = math.sqrt(left / own) if own else 0.0
+    sure = abs(scale) / noise if noise else (math.inf if scale else 0.0)
+    sure = sure if apart.size >= ENOUGH else 0.0
+    measured = min(abs(scale), DECAY.value * sure / PATTERN_NOISE.value)
+    return within(place, measured if math.isfinite(scale) else math.inf, DECAY,
+                  f"one update scales all weights by 1 {scale:+.3g} beside what Adam moves: a "
+                  "decay of the weights", local=local)
+
+
 def in_the_chain(place: str, port: Array, cntk: Array, oracle: Array, kinks: int = 0,
-                 distinct: int | None = None, loose: float = 1.0, nudge: float = 0.0
-                 ) -> Chain:
+                 distinct: int | None = None, loose: float = 1.0, nudge: float = 0.0,
+                 carried: float = 0.0) -> Chain:
     """The two judgements of a layer in the chain, where errors are handed on: is the formula
     CNTK's, and is the port about as near to it as CNTK.
 
@@ -181,6 +205,8 @@ def in_the_chain(place: str, port: Array, cntk: Array, oracle: Array, kinks: int
     loose: factor on what is allowed, where float32 itself is coarser than its last place.
     nudge: CNTK's distance from itself with the inputs moved by one ULP, as a part of the layer's
         size.
+    carried: how far the oracle's own chain moves this array where every layer rounds, as a part of
+        its size.
     """
     for other in (port, oracle):
         if np.shape(other) != np.shape(cntk):
@@ -196,24 +222,19 @@ def in_the_chain(place: str, port: Array, cntk: Array, oracle: Array, kinks: int
         local=False,
         detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the oracle's formula "
                "gives, far beyond rounding: it is another formula")
-    size = metrics.rms(oracle)
-    ulps = port_error * size / float(np.spacing(np.float32(size))) if size else port_error
+    # Any of these is enough; the one with the most room is reported. Of few values CNTK's error may
+    # be next to nothing by luck, and the size of what rounding carries there is known.
     chance = few_values(distinct or int(np.size(cntk)))
-    # CNTK's error counts as half a unit at least: of two values it may be 0 by luck.
-    times, of_unit = figures["ratio"], port_error / rounding.UNIT
-    if of_unit < times / chance:
-        times, chance = of_unit, 1.0
-    # Either is enough; where both pass, the one with more room is reported.
-    ratio_margin = times / (CHAIN.value * chance)
-    if ulps / ONE_ULP.value <= min(1.0, ratio_margin):
-        ratio = within(place, ulps, ONE_ULP, figures=figures, local=False)
-    elif ratio_margin > 1 and kinks and port_error <= KINK.value * loose:
+    of_carried = rounding.few(distinct or int(np.size(cntk)), 1, CHANCE.value)
+    said = (f"the port is {port_error:.3g} of the layer's size away from float64, CNTK "
+            f"{cntk_error:.3g}; largest difference {figures['largest_absolute']:.3g} at "
+            f"{list(metrics.first_differing(port, cntk))}")
+    judged = [within(place, figures["ratio"], CHAIN, said, chance, figures, False)]
+    if carried:
+        judged.append(within(place, port_error / carried, CARRIED, said, of_carried, figures,
+                             False))
+    ratio = min(judged, key=lambda check: check.margin)
+    if not ratio.passed and kinks and port_error <= KINK.value * loose:
         ratio = within(place, port_error, KINK, factor=loose, figures=figures, local=False)
-    else:
-        ratio = within(place, times, CHAIN, factor=chance, figures=figures, local=False,
-                       detail=f"the port is {port_error:.3g} of the layer's size away from "
-                              f"float64, CNTK {cntk_error:.3g}; largest difference "
-                              f"{figures['largest_absolute']:.3g} at "
-                              f"{list(metrics.first_differing(port, cntk))}")
     verdict = Verdict.ROUNDING if ratio.passed else Verdict.ANOTHER
     return Chain(formula, replace(ratio, verdict=verdict))

@@ -29,7 +29,6 @@ from scipy import stats
 from parity.judge.policies import (
     CHANCE,
     COARSE,
-    EVEN,
     FAMILY,
     OUTLIER,
     PATTERN,
@@ -92,8 +91,7 @@ def examined(port: NDArray[np.floating], cntk: NDArray[np.floating], oracle: NDA
     axes = WEIGHT_AXES if weights and truth.ndim == 4 else AXES.get(truth.ndim, ())
     channel = axes.index("filter") if weights and axes else 1 if truth.ndim == 4 else None
     family = _family(own, size, channel)
-    even = _spread(size)
-    found = [_sizes(error, size, even, family, axes), _outlier(error, even, family)]
+    found = [_sizes(error, size, family, axes), _outlier(error, size, family)]
     patterns = Patterns.of(error, truth, size, channel)
     if patterns is not None:
         reference = Patterns.of(own, truth, size, channel)
@@ -147,24 +145,12 @@ def few(count: int, groups: int, chance: float) -> float:
     return math.sqrt(float(stats.chi2.isf(chance / max(groups, 1), count)) / count)
 
 
-def _spread(size: Floats) -> Floats:
-    """E, and with it a part of its root mean square over the map of rows and columns. A convolution
-    by Fourier transforms rounds evenly over a map, also where its inputs are 0 and a sum of
-    products has hardly anything to round."""
-    if size.ndim != 4:
-        return size
-    over_map = np.sqrt(np.mean(size ** 2, (2, 3), keepdims=True))
-    return np.asarray(np.hypot(size, EVEN.value * over_map))
-
-
-def _sizes(error: Floats, size: Floats, even: Floats, family: float, axes: tuple[str, ...]
-           ) -> Finding:
-    """Every slice along every axis, and the whole. even: as ``_spread``, for rows and columns."""
+def _sizes(error: Floats, size: Floats, family: float, axes: tuple[str, ...]) -> Finding:
+    """Every slice along every axis, and the whole."""
     worst = Finding(Verdict.ROUNDING, 0.0)
     squares = error ** 2
     for axis, name in [(None, "all of it"), *enumerate(axes)]:
-        within = even if axis is not None and axis >= 2 else size
-        ratio = np.sqrt(_ratio(_over(squares, axis), _over(within ** 2, axis)))
+        ratio = np.sqrt(_ratio(_over(squares, axis), _over(size ** 2, axis)))
         if not ratio.size:
             continue
         allowed = ROUNDING.value * family * few(

@@ -131,15 +131,22 @@ class Captures:
         moved: dict[str, dict[str, float]] = self.cntk.facts.get("evaluation_nudged", {})
         return moved.get(place, nothing)
 
+    def carried(self, place: str) -> float:
+        """How far rounding moves an array of the oracle's own chain, as a part of its size; 0 where
+        the oracle does not say. place: ``stage/branch/layer/output``, say."""
+        moved: dict[str, float] = self.oracle.facts.get("carried_rounding", {})
+        return moved.get(place, 0.0)
+
 
 def has_file(capture: Capture, name: str) -> bool:
     """Whether the capture has an attached file of this name, or pattern of names."""
     return bool(fnmatch.filter(capture.attached, name))
 
 
-def array_or_failure(capture: Capture, name: str) -> np.ndarray | Check:
+def array_or_failure(capture: Capture, name: str, finite: bool = True) -> np.ndarray | Check:
+    """finite: NaN and infinity are a failure too."""
     try:
-        return capture[name]
+        return capture[name] if finite else capture.as_it_is(name)
     except CaptureError as error:
         return judgements.missing(name, str(error))
 

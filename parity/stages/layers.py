@@ -57,7 +57,7 @@ def unsteadiness(cntk: Capture) -> list[str]:
 
 # With at most so many values a sample, the errors of a sample go together.
 FEW = 4
-HOW = "bits, or rounding without a pattern; in the chain, CNTK's own error times 16"
+HOW = "bits, or rounding without a pattern; in the chain, what rounding carries there"
 ON_ITS_OWN = ("forward/evaluation", "forward/training", "gradient/d", "gradient/g")
 
 
@@ -109,8 +109,8 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
             few = samples if np.size(cntk) <= FEW * samples else None
             checks += judgements.in_the_chain(
                 name, port, cntk, oracle, kinks, few, max(loose, steep(captures, prefix, name)),
-                captures.nudge(name)["error"] if prefix == "forward/evaluation" else 0.0
-            ).checks
+                captures.nudge(name)["error"] if prefix == "forward/evaluation" else 0.0,
+                captures.carried(f"{prefix}/{name}")).checks
         counts.append(f"{equal} of {compared} arrays "
                       + ("on their own inputs" if local else "in the chain"))
     return checks, f"With CNTK's bits, no value differing: {', '.join(counts)}."

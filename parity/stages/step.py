@@ -65,7 +65,10 @@ def _moved(captures: Captures, which: str, name: str, theirs: np.ndarray, ours: 
     few = samples if np.size(theirs) <= FEW * samples else None
     # In float64 nothing is rounded to float32, 1 - beta2 neither: what that moves is the same on
     # both sides, so CNTK's distance from the oracle says nothing here.
-    return judgements.in_the_chain(place, ours, theirs, oracle, count, few, loose).port
+    carried = captures.carried(f"gradient/{which}/loss/samples/value") \
+        if name.startswith("loss/") else 0.0
+    return judgements.in_the_chain(place, ours, theirs, oracle, count, few, loose,
+                                   carried=carried).port
 
 
 def _statistic(captures: Captures, place: str, name: str, ours: np.ndarray, theirs: np.ndarray,
@@ -128,10 +131,13 @@ def own_movement(captures: Captures, which: str, network: str) -> dict[str, Chec
         count = int(before[f"optimizer/state/{network}/learner/minibatches"]) + 1
         wanted = update(Moments(*found[:3]), found[3], count,
                         int(captures.plan["minibatch_size"]), bool(captures.plan["unit_gain"]))
-        worst = max((judgements.rounded_few_times(place, ours, right, terms, OTHER, local=True)
-                     for ours, right, terms in zip(found[4:], wanted.after, wanted.terms,
-                                                   strict=False)), key=lambda check: check.margin)
-        made[name] = worst
+        checks = [judgements.rounded_few_times(place, ours, right, terms, OTHER, local=True)
+                  for ours, right, terms in zip(found[4:], wanted.after, wanted.terms,
+                                                strict=False)]
+        if found[4].shape == found[0].shape:
+            checks.append(judgements.not_decayed(place, found[4], wanted.after.weight, found[0],
+                                                 local=True))
+        made[name] = max(checks, key=lambda check: check.margin)
     return made
 
 
@@ -176,6 +182,8 @@ def _alone(port: Capture, captures: Captures, which: str, network: str, name: st
         "the port's optimizer, from CNTK's gradient, "
         f"moves it up to {metrics.largest_absolute(ours, theirs):.3g} elsewhere than CNTK's",
         local=True)
+    if not at:
+        yield judgements.not_decayed(place, ours, wanted.after.weight, given[0], local=True)
 
 
 STEP = Definition(

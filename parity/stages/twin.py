@@ -29,11 +29,13 @@ from parity.judge.policies import (
     HORIZON,
     STEP_LOSS,
     STEP_MOVEMENT,
+    STEP_SCALE,
+    STEP_SCALE_NOISE,
     STEP_STATISTIC,
     Policy,
 )
 from parity.judge.results import Check, Stage
-from parity.stages.common import Captures, array_or_failure, arrays_or_failure
+from parity.stages.common import Captures, array_or_failure
 from parity.stages.definition import Definition, Needs
 from parity.stages.reader import same_minibatches
 
@@ -141,11 +143,14 @@ def same_bits(cntk: Capture, port: Capture) -> Iterator[Check]:
 
 def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
     """Every iteration from CNTK's own state: losses, counters, statistics, weights, m and v."""
-    found = arrays_or_failure("twin/step/state", (cntk, LOSSES), (port, LOSSES), (port, APART))
-    if isinstance(found, Check):
-        yield found
-        return
-    theirs, ours, apart = found
+    theirs = array_or_failure(cntk, LOSSES)
+    ours, apart = (array_or_failure(port, name, finite=False) for name in (LOSSES, APART))
+    for found in (theirs, ours, apart):  # what is not finite is named at its iteration
+        if isinstance(found, Check):
+            yield judgements.missing("twin/step/state", found.detail)
+            return
+    assert not isinstance(theirs, Check) and not isinstance(ours, Check) \
+        and not isinstance(apart, Check)
     names = port.facts.get("step_names", [])
     critic = cntk.spec.critic.name + "/"
     at = sorted(range(len(names)), key=lambda i: order(cntk.spec.critic.name, names[i]))
@@ -174,7 +179,7 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
     kinds: dict[str, list[Check]] = {}
     for name, row in zip(names, rows, strict=True):
         quantity = name.rpartition("/")[2]
-        difference, movement, size, largest = (float(value) for value in row)
+        difference, movement, size, largest = (float(value) for value in row[:4])
         if quantity in COUNTS:
             kind, check = "counts", judgements.within(
                 f"{place}/{name}", _number(largest), EXACT,
@@ -185,14 +190,31 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
                 f"from CNTK's state the statistic goes {difference:.3g} elsewhere, it moved by "
                 f"{movement:.3g}")
         else:
-            kind, check = "learnt", judgements.within(
-                f"{place}/{name}", _part(difference, movement), STEP_MOVEMENT,
-                f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by "
-                f"{movement:.3g}")
+            kind, check = "learnt", _movement(f"{place}/{name}", difference, movement, row[4:])
         kinds.setdefault(kind, []).append(check)
     for checks in kinds.values():
         failed = [check for check in checks if not check.passed]
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
+
+
+def _movement(place: str, difference: float, movement: float, scales: np.ndarray) -> Check:
+    """By how much it goes elsewhere, or by which scale, of all of it or of a filter."""
+    made = judgements.within(
+        place, _part(difference, movement), STEP_MOVEMENT,
+        f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by {movement:.3g}")
+    if not len(scales):
+        return made  # a capture of before scales were kept
+    whole, part = scales[:2], scales[3:]
+    number = int(scales[2]) if math.isfinite(scales[2]) else 0
+    of = f"channel {number - 1000}" if number >= 1000 else f"filter {number}"
+    for (scale, noise), what in ((whole, "all of it"), (part, of)):
+        sure = abs(scale) / noise if noise else (math.inf if scale else 0.0)
+        measured = min(abs(scale), STEP_SCALE.value * sure / STEP_SCALE_NOISE.value)
+        check = judgements.within(
+            place, _number(measured), STEP_SCALE,
+            f"from CNTK's state {what} goes {1 + scale:.5g} times as far as CNTK's")
+        made = max(made, check, key=lambda one: one.margin)
+    return made
 
 
 def _number(value: float) -> float:

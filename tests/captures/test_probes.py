@@ -119,3 +119,51 @@ def test_of_step():
     assert [name for name, _ in observe.of_step(values(), "discriminator")] == [
         "discriminator/conv1/weight", "discriminator/bn2/running_mean",
         "discriminator/bn2/sample_count", "generator/bn1/sample_count"]
+
+
+# ----------------------------------------------------------------- where an iteration took an array
+
+
+def moved(shape=(16, 9), seed=0):
+    """(before, the reference's behind the iteration, the same with rounding)."""
+    random = np.random.RandomState(seed)
+    before = random.normal(0, 0.02, shape)
+    behind = before + random.normal(0, 2e-4, shape)
+    return before, behind, behind + random.normal(0, 1e-9, shape)
+
+
+def columns(ours, theirs, before):
+    return dict(zip(observe.APART, observe.apart(ours, theirs, before), strict=True))
+
+
+def test_rounding_has_no_scale():
+    before, theirs, ours = moved()
+    made = columns(ours, theirs, before)
+    assert made["difference"] < 2e-9 and abs(made["scale"]) < 6 * made["scale_noise"]
+    assert abs(made["part_scale"]) < 1e-4
+
+
+@pytest.mark.parametrize("index, part", [(np.s_[5], 5), (np.s_[:, 3], 1003)])
+def test_the_filter_that_goes_farther_is_named(index, part):
+    before, theirs, ours = moved()
+    ours[index] += 0.01 * (theirs - before)[index]
+    made = columns(ours, theirs, before)
+    assert made["part"] == part and made["part_scale"] == pytest.approx(0.01, rel=1e-3)
+    assert made["part_scale"] > 500 * made["part_noise"]
+
+
+def test_a_rate_scales_all_of_an_array():
+    before, theirs, ours = moved()
+    made = columns(ours - 0.01 * (theirs - before), theirs, before)
+    assert made["scale"] == pytest.approx(-0.01, rel=1e-3)
+    assert -made["scale"] > 500 * made["scale_noise"]
+
+
+def test_few_values_have_no_scale():
+    one = np.array([1.5])
+    assert columns(one * 1.1, one, one * 0)["scale_noise"] == 0
+    assert columns(one * 1.1, one, one * 0)["scale"] == 0
+    nothing = columns(*(np.zeros((0,)),) * 3)
+    assert nothing["difference"] == 0 and nothing["largest"] == 0
+    still = columns(*moved()[:1] * 3)
+    assert still["movement"] == 0 and still["scale"] == 0 and still["part_scale"] == 0

@@ -179,6 +179,10 @@ class Held(Capture):
             raise CaptureError(f"{name} of the capture {self.folder} holds NaN or infinity")
         return self.side.arrays[name]
 
+    def as_it_is(self, name):
+        self._entry(name)
+        return self.side.arrays[name]
+
 
 @pytest.fixture(scope="module")
 def kept():
@@ -793,6 +797,38 @@ def test_twin(twin):
         f"iteration0003/twin/{name}" for name in ("weights", "D_loss", "G_loss")}
     assert "Up to iteration 0 of 4" in got.notes[-1]
     assert "Up to iteration 4 of 4" in twin(port=0.9).notes[-1]
+
+
+EVEN = [3e-9, 1e-3, 0.02, 1e-8, 1e-7, 1e-7, 3, 1e-6, 1e-7]  # the columns of observe.APART
+
+
+@pytest.mark.parametrize("change, place, said", [
+    ({}, None, ""),
+    ({7: 0.01}, "iteration0002/discriminator/conv2/weight", "filter 3 goes 1.01 times"),
+    ({6: 1002, 7: -0.01}, "iteration0002/discriminator/conv2/weight", "channel 2 goes 0.99 times"),
+    ({4: 0.01}, "iteration0002/discriminator/conv2/weight", "all of it goes 1.01 times"),
+    ({0: 1e-5, 7: 0.01, 8: 2e-4}, None, ""),  # a kink: 50 standard errors
+    ({0: 1e-5, 4: 0.01, 5: 2e-3}, None, ""),
+    ({0: 6e-5}, "iteration0002/discriminator/conv2/weight", "goes 6e-05 elsewhere"),
+    ({4: np.nan}, "iteration0002/discriminator/conv2/weight", "times"),
+    ({0: np.nan}, "iteration0002/discriminator/conv2/weight", "elsewhere")])
+@pytest.mark.parametrize("columns", [9, 4])
+def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said, columns):
+    """columns: of captures of today and of before; what those did not keep is not judged."""
+    names = ["discriminator/conv2/weight", "discriminator/conv2/weight_m", "generator/conv2/weight"]
+    apart = np.tile(np.array(EVEN), (3, len(names), 1))
+    for column, value in change.items():
+        apart[1, 0, column] = value
+    losses = np.ones((3, 2))
+    theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
+    ours = Held(Side({"twin/run/losses/d_and_g": losses,
+                      "twin/step/state/apart": apart[..., :columns]}, {"step_names": names}),
+                "port", plan)
+    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    if place is None or (columns == 4 and "times" in said):
+        assert failed == []
+    else:
+        assert [check.place for check in failed] == [place] and said in failed[0].detail
 
 
 def test_without_reruns_the_first_loss_is_judged_all_the_same(twin):

@@ -15,6 +15,7 @@ from parity.judge.judgements import (
     few_values,
     in_the_chain,
     missing,
+    not_decayed,
     on_its_own,
     same_bits,
     within,
@@ -139,7 +140,10 @@ def test_missing_fails():
     (1.5e-5, 1e-6, {}, (True, True)),
     (1.8e-5, 1e-6, {}, (True, False)),
     (1e-9, 1e-6, {}, (True, True)),  # nearer than CNTK
-    (6e-8, 1e-9, {}, (True, True)),  # within one unit in the last place
+    (1e-6, 1e-9, {}, (True, False)),  # CNTK may be exact where the port is not
+    (1e-6, 1e-9, {"carried": 1e-6}, (True, True)),  # what rounding carries there
+    (1.1e-6, 1e-9, {"carried": 1e-6}, (True, False)),
+    (1.5e-5, 1e-6, {"carried": 1e-7}, (True, True)),  # either is enough
     (1e-6, 1e-4, {}, (True, True)),  # errors have grown
     (1e-6, 1e-3, {}, (False, True)),  # CNTK is nowhere near the oracle's formula
     (2e-3, 1e-6, {"kinks": 1}, (True, True)), (1e-6, 2e-3, {"kinks": 1}, (True, True)),
@@ -179,20 +183,36 @@ def test_where_all_is_0_nothing_else_is_near(kinks):
 def test_the_judgement_with_more_room_is_reported(truth):
     """Near 1 a margin is to say that the port is nearly outside."""
     truth = 1.5 * truth  # a unit in the last place is 1.2e-7
-    for port, cntk, policy in ((2e-8, 1e-9, "chain"), (1e-6, 1e-6, "chain")):
+    for port, cntk, policy in ((2e-8, 1e-9, "carried"), (1e-6, 1e-6, "chain")):
         check = in_the_chain("a/b/c", rounded(truth, port, 1), truth + cntk * np.sin(truth * 1e3),
-                             truth).port
+                             truth, carried=1e-7).port
         assert check.passed and check.policy == policy and check.margin <= 0.7
 
 
 def test_where_cntk_is_right_by_luck_a_port_may_round():
-    """Two probabilities with no error of CNTK: three units off are rounding, not sixty."""
+    """Two probabilities with no error of CNTK: the oracle knows what rounding makes of them."""
     truth = np.array([0.99, 0.97])
     cntk = truth.astype(np.float32)
     truth = cntk.astype(np.float64)
     for units, passes in ((3, True), (60, False)):
         port = (truth + units * 2.0 ** -24).astype(np.float32)
-        assert in_the_chain("a/b/c", port, cntk, truth).port.passed == passes
+        made = in_the_chain("a/b/c", port, cntk, truth, carried=4 * 2.0 ** -24).port
+        assert made.passed == passes and made.policy == "carried"
+        assert not in_the_chain("a/b/c", port, cntk, truth).port.passed
+
+
+def test_a_decay_of_the_weights():
+    """Each weight is rounded; all of them together are scaled by what the largest rounding hides.
+    """
+    before = np.random.RandomState(0).normal(0, 0.02, 20_000)
+    moved = before + np.random.RandomState(1).normal(0, 2e-4, before.size)
+    for scale, passes in ((0, True), (1e-8, True), (-1.25e-7, False), (1e-6, False)):
+        port = (moved + scale * before).astype(np.float32)
+        assert not_decayed("a/b/c", port, moved, before).passed == passes, scale
+    assert not_decayed("a/b/c", np.float32([moved[0] * 1.1]), moved[:1], before[:1]).passed
+    assert not not_decayed("a/b/c", np.full(9, np.nan), moved[:9], before[:9]).passed
+    zeros = np.zeros(9)
+    assert not_decayed("a/b/c", zeros.astype(np.float32), zeros, zeros).passed
 
 
 def test_a_port_with_cntks_bits_computes_cntks_formula(truth):

@@ -21,7 +21,7 @@ from torch_port.adapter.load import Adapter
 from torch_port.adapter.network import UserNetwork
 from torch_port.adapter.not_given import NEEDS, absent, missing, of_stages
 from torch_port.adapter.updates import Updates
-from torch_port.capture.recorder import Note, Recorder, Replacer
+from torch_port.capture.recorder import Note, Recorder, Replacer, numbers
 from torch_port.layers import Each
 
 
@@ -78,7 +78,7 @@ class UserCapture(Updates):
             for name, tensor in network.arrays().items():
                 if "/running_" in name:
                     self.writer.add(f"normalisation/first/{name}",
-                                    np.array(tensor.detach().cpu().numpy(), order="C"))
+                                    np.array(numbers(tensor), order="C"))
 
     # ------------------------------------------------------------------------------ training
 
@@ -194,7 +194,7 @@ class UserCapture(Updates):
             for name, tensor in network.arrays().items():
                 if not name.endswith("/sample_count"):
                     self.writer.add(f"initial/{name}",
-                                    np.array(tensor.detach().cpu().numpy(), order="C"))
+                                    np.array(numbers(tensor), order="C"))
 
     def facts(self) -> None:
         """What the structure stage compares, and what could not be seen."""

@@ -29,6 +29,7 @@ from captures.spec import (
     Network,
 )
 from torch_port.adapter.watch import Group, Names, trace, watched
+from torch_port.capture.recorder import numbers
 from torch_port.layers import Each, unchanged
 
 # Names that people give to a normalisation's arrays: capture's quantity to pattern.
@@ -402,5 +403,5 @@ class UserNetwork:
             held = self.matched.held[name]
             gradient = tensors[held.path].grad
             if gradient is not None:
-                made[name] = held.from_tensor(gradient).reshape(shape).cpu().numpy()
+                made[name] = numbers(held.from_tensor(gradient)).reshape(shape)
         return made

@@ -14,6 +14,7 @@ from captures.spec import Spec
 from torch_port.adam import CNTKAdam
 from torch_port.adapter.conversion import Conversion, user_networks
 from torch_port.adapter.load import Adapter
+from torch_port.capture.recorder import numbers
 
 
 class UserState:
@@ -58,7 +59,7 @@ class UserState:
         for network in self.networks.values():
             for name, tensor in network.arrays().items():
                 if not name.endswith("/sample_count"):
-                    made[name] = np.array(tensor.detach().cpu().numpy(), order="C")
+                    made[name] = np.array(numbers(tensor), order="C")
         return made
 
 
@@ -82,7 +83,7 @@ class Updates(UserState):
                 optimizer.step()
             for name, p in holders[0].items():
                 self.writer.add(f"optimizer/probe/{name}/step{step + 1:02d}",
-                                p.detach().cpu().numpy())
+                                numbers(p))
 
     def steps(self) -> None:
         """One D step and one G step, from the reference's state."""

@@ -14,8 +14,9 @@ from torch_port import losses
 from torch_port.activations import cntk_log
 from torch_port.adam import CNTKAdam
 from torch_port.capture import expected_rounding as expected
+from torch_port.capture.carried import carried
 from torch_port.capture.pictures import generated, score_pictures
-from torch_port.capture.recorder import Recorder, Replacer
+from torch_port.capture.recorder import Recorder, Replacer, numbers
 from torch_port.dcgan import Networks, empty_networks, normalized
 from torch_port.files.model import read_model
 from torch_port.onnx_export import export
@@ -31,7 +32,7 @@ from torch_port.train.steps import (
 
 def values(networks: Networks) -> dict[str, np.ndarray]:
     """Every parameter and statistic, copied: name of the captures to array."""
-    return {name: tensor.detach().numpy().copy() for name, tensor in networks.arrays().items()}
+    return {name: numbers(tensor).copy() for name, tensor in networks.arrays().items()}
 
 
 def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict[str, np.ndarray]:
@@ -41,7 +42,7 @@ def optimizer_values(networks: Networks, optimizers: Sequence[CNTKAdam]) -> dict
         for name, p in networks.get_submodule(network).named_parameters():
             state = optimizer.state[p]
             for key in ("m", "v"):
-                made[f"{network}/{name.replace('.', '/')}_{key}"] = state[key].numpy().copy()
+                made[f"{network}/{name.replace('.', '/')}_{key}"] = numbers(state[key]).copy()
         made[f"{network}/learner/minibatches"] = np.array(
             optimizer.param_groups[0]["minibatches"], np.int64)
     return made
@@ -68,6 +69,7 @@ class Layers:
                  trained: Path | None = None) -> None:
         """pictures: for the score, those of every source (``pictures.py``)."""
         self.pictures, self.trained = pictures, trained
+        self.carried: dict[str, float] = {}
         self.reference, self.plan, self.dtype, self.writer = reference, plan, dtype, writer
         self.spec = plan.spec
         self.x = self.given("input/reader/images")
@@ -129,11 +131,12 @@ class Layers:
         self.add("forward/evaluation", chain.arrays())
         self.writer.fact("evaluation_changes", observe.changed(before, values(networks)))
         self.on_their_own(lambda: self._local(networks, "forward/evaluation"))
+        self._carried("forward/evaluation", "state", "", {"z": self.z_d, "x": self.pixels()})
         z = self.given("input/score/latents")
         if self.pictures and self.dtype == torch.float32:
             score_pictures(self.writer, self.plan, networks.generator, z, self.trained)
         else:
-            self.writer.add(self.spec.images, generated(networks.generator, z).numpy())
+            self.writer.add(self.spec.images, numbers(generated(networks.generator, z)))
 
     @torch.no_grad()
     def _local(self, networks: Networks, stage: str) -> None:
@@ -153,6 +156,18 @@ class Layers:
         """What a float32 program may be off by, beside each array of the oracle's."""
         for name, tensor in made.items():
             self.writer.add(f"rounding/{stage}/{name}", tensor.float().numpy())
+
+    def _carried(self, forward: str, state: str, step: str, inputs: dict[str, Tensor]) -> None:
+        """How far rounding moves the oracle's own chain: the fact "carried_rounding"."""
+        if self.dtype != torch.float64:
+            return
+
+        def made() -> Networks:
+            networks = self.networks(state)
+            return networks.train() if step else networks.eval()
+
+        self.carried.update(carried(self.spec, made, self.writer.read_again, inputs, forward, step))
+        self.writer.fact("carried_rounding", self.carried)
 
     def _forward(self, networks: Networks, watched: Recorder) -> None:
         """All three branches."""
@@ -183,6 +198,7 @@ class Layers:
     def _training_on_its_own(self) -> None:
         self._local(self.networks().train(), "forward/training")
         self._local_gradients("gradient/d", "forward/training")
+        self._carried("forward/training", "state", "d", {"z": self.z_d, "x": self.pixels()})
 
     def training_g(self) -> None:
         """The G step's, from the reference's state after its D step."""
@@ -194,12 +210,13 @@ class Layers:
         self.add("forward/g_step", chain.arrays())
         self._gradients("g", chain, networks, samples)
         self.on_their_own(lambda: self._local_gradients("gradient/g", "forward/g_step"))
+        self._carried("forward/g_step", "step/0001/after_d", "g", {"z": self.z_g})
 
     def _gradients(self, step: str, chain: Recorder, networks: Networks, samples: Tensor) -> None:
         stage, network = f"gradient/{step}", self.spec.learns(step).name
         self.add(stage, chain.gradients())
         self.add(stage, parameter_gradients(networks, network))
-        self.writer.add(f"{stage}/loss/samples/value", samples.detach().numpy())
+        self.writer.add(f"{stage}/loss/samples/value", numbers(samples))
 
     def _local_gradients(self, stage: str, forward: str) -> None:
         """Each layer's vector-Jacobian product on the reference's tensors: its input from the
@@ -227,7 +244,7 @@ class Layers:
         self.add(f"local/{stage}", local.gradients())
         self.add(f"local/{stage}", parameter_gradients(
             networks, self.spec.learns("d" if d_step else "g").name))
-        self.writer.add(f"local/{stage}/loss/samples/value", samples.detach().numpy())
+        self.writer.add(f"local/{stage}/loss/samples/value", numbers(samples))
         if self.dtype == torch.float64:
             first = {self.spec.maker.name: self.z_g} if not d_step else {
                 self.spec.real: self.pixels(),
@@ -291,6 +308,6 @@ def first_line(error: BaseException) -> str:
 
 
 def parameter_gradients(networks: Networks, network: str) -> dict[str, np.ndarray]:
-    return {f"{network}/{name.replace('.', '/')}": p.grad.numpy()
+    return {f"{network}/{name.replace('.', '/')}": numbers(p.grad)
             for name, p in networks.get_submodule(network).named_parameters()
             if p.grad is not None}

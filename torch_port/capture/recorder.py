@@ -10,6 +10,15 @@ from torch_port.layers import Each
 Note = Callable[[str, int, int], None]
 
 
+def numbers(tensor: Tensor) -> np.ndarray:
+    """For a capture: half precisions as float32, which has all of their values and NumPy knows."""
+    held = tensor.detach().cpu()
+    if held.dtype in (torch.bfloat16, torch.float16):
+        held = held.float()
+    made: np.ndarray = held.numpy()
+    return made
+
+
 class Recorder:
     """Keeps every layer's output by ``branch/layer/output``, and its gradient if there is one."""
 
@@ -26,10 +35,10 @@ class Recorder:
         return each
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {name: h.detach().numpy() for name, h in self.outputs.items()}
+        return {name: numbers(h) for name, h in self.outputs.items()}
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: h.grad.numpy() for name, h in self.outputs.items() if h.grad is not None}
+        return {name: numbers(h.grad) for name, h in self.outputs.items() if h.grad is not None}
 
 
 class Replacer(Recorder):
@@ -59,5 +68,5 @@ class Replacer(Recorder):
         return each
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: leaf.grad.numpy() for name, leaf in self.replaced.items()
+        return {name: numbers(leaf.grad) for name, leaf in self.replaced.items()
                 if leaf.grad is not None}

@@ -14,6 +14,7 @@ from captures.plan import Plan
 from torch_port import activations, losses
 from torch_port.batch_norm import BatchNormalization
 from torch_port.capture.layers import values
+from torch_port.capture.recorder import numbers
 from torch_port.dcgan import Networks, networks_from_seed
 from torch_port.layers import Each
 from torch_port.normal_initializer import draw_with_ledger, seeds_for
@@ -59,7 +60,7 @@ def probe_optimizer(writer: CaptureWriter, plan: Plan) -> None:
             p.grad = torch.from_numpy(gradients[name][step])
         optimizer.step(samples=plan.minibatch_size)
         for name, p in parameters.items():
-            writer.add(f"optimizer/probe/{name}/step{step + 1:02d}", p.detach().numpy())
+            writer.add(f"optimizer/probe/{name}/step{step + 1:02d}", numbers(p))
 
 
 def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
@@ -69,7 +70,7 @@ def probe_normalisation(writer: CaptureWriter, plan: Plan) -> None:
         with torch.no_grad():
             layer(torch.from_numpy(x))
         for quantity, value in layer.named_buffers():
-            writer.add(f"normalisation/probe/minibatch{i:02d}/{quantity}", value.numpy())
+            writer.add(f"normalisation/probe/minibatch{i:02d}/{quantity}", numbers(value))
 
 
 def probe_pointwise(writer: CaptureWriter, plan: Plan) -> None:
@@ -87,8 +88,8 @@ def probe_pointwise(writer: CaptureWriter, plan: Plan) -> None:
         y = function(x)
         y.sum().backward()
         assert x.grad is not None
-        writer.add(f"pointwise/probe/{name}/output", y.detach().numpy())
-        writer.add(f"pointwise/probe/{name}/gradient", x.grad.numpy())
+        writer.add(f"pointwise/probe/{name}/output", numbers(y))
+        writer.add(f"pointwise/probe/{name}/gradient", numbers(x.grad))
 
 
 def facts_of_parameters(networks: Networks) -> dict[str, object]:

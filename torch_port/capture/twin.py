@@ -126,7 +126,7 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
                 break
             seen.apart.append([observe.apart(arrays[name], theirs[name], before[name])
                                if name in theirs and theirs[name].size == arrays[name].size
-                               else (np.nan,) * 4 for name in names])
+                               else (np.nan,) * len(observe.APART) for name in names])
             set_state(run, theirs)
             before = theirs
     seen.write(writer)
