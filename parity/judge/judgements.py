@@ -37,7 +37,7 @@ from parity.judge.policies import (
 from parity.judge.results import Check
 from parity.judge.rounding import Verdict
 
-ENOUGH = 8  # values, to tell a scale from noise
+ENOUGH = 64  # values, to tell a decay from noise
 SMALLEST = 2.0 ** -102  # of float32, normal, over 2**-24: below it, roundings are absolute
 
 # -------------------------------------------------------------------------------------- the checks
@@ -176,19 +176,25 @@ def not_decayed(place: str, port: Array, wanted: Array, before: Array, local: bo
                 ) -> Check:
     """No part of the weights is taken away beside the update: the scale s in
 
-        port - wanted = s * before + noise,  s = <port - wanted, before> / <before, before>
+        port - wanted = s * before + t * (wanted - before) + noise
 
-    Source of the formula: least squares; each value's rounding is below what it could show."""
-    apart = np.ravel(np.asarray(port, np.float64) - wanted)
-    held = np.ravel(np.asarray(before, np.float64))
-    own = float(held @ held)
-    scale = float(apart @ held) / own if own else 0.0
-    left = max(float(apart @ apart) - scale * scale * own, 0.0) / max(apart.size - 1, 1)
-    noise = math.sqrt(left / own) if own else 0.0
+    by least squares. A weight that is small beside what an update moves is rounded by that, so the
+    scale counts as that much less. Fewer than 64 values are not judged: AdamW spares nothing."""
+    held, apart = (np.ravel(np.asarray(one, np.float64)) for one in (before, port - wanted))
+    moved = np.ravel(np.asarray(wanted, np.float64)) - held
+    if not np.isfinite(apart).all():
+        return within(place, math.inf, DECAY, "the weights are not finite", local=local)
+    if apart.size < ENOUGH or not held.any():
+        return within(place, 0.0, DECAY, local=local)
+    terms = np.stack([held, moved] if moved.any() else [held])
+    gram = terms @ terms.T
+    fitted = np.linalg.lstsq(gram, terms @ apart, rcond=None)[0]
+    left = apart - fitted @ terms
+    variance = float(np.linalg.pinv(gram)[0, 0]) * float(left @ left) / (apart.size - len(terms))
+    scale, noise = float(fitted[0]), math.sqrt(max(variance, 0.0))
     sure = abs(scale) / noise if noise else (math.inf if scale else 0.0)
-    sure = sure if apart.size >= ENOUGH else 0.0
-    measured = min(abs(scale), DECAY.value * sure / PATTERN_NOISE.value)
-    return within(place, measured if math.isfinite(scale) else math.inf, DECAY,
+    small = max(1.0, 4 * metrics.rms(moved) / metrics.rms(held))
+    return within(place, min(abs(scale) / small, DECAY.value * sure / PATTERN_NOISE.value), DECAY,
                   f"one update scales all weights by 1 {scale:+.3g} beside what Adam moves: a "
                   "decay of the weights", local=local)
 

@@ -40,8 +40,10 @@ def judge(stage: Stage, captures: Captures) -> None:
         own = own_movement(captures, which, spec.learns(which).name)
         stage.checks += own.values()
         for pair in pairs(captures.cntk, captures.port, f"step/0001/after_{which}"):
+            # What its own gradient moves is judged sharply above, and the gradient by its stage.
+            judged = not isinstance(pair, Check) and parameter_of(pair[0]) in own
             stage.checks.append(pair if isinstance(pair, Check) else _moved(
-                captures, which, *pair, count + coarse(grain), loosened(grain)))
+                captures, which, *pair, count + coarse(grain) + judged, loosened(grain)))
 
 
 def _moved(captures: Captures, which: str, name: str, theirs: np.ndarray, ours: np.ndarray,

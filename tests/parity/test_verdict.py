@@ -209,9 +209,9 @@ def test_a_decay_of_the_weights():
     for scale, passes in ((0, True), (1e-8, True), (-1.25e-7, False), (1e-6, False)):
         port = (moved + scale * before).astype(np.float32)
         assert not_decayed("a/b/c", port, moved, before).passed == passes, scale
-    assert not_decayed("a/b/c", np.float32([moved[0] * 1.1]), moved[:1], before[:1]).passed
+    assert not_decayed("a/b/c", np.float32(moved[:9] * 1.1), moved[:9], before[:9]).passed
     assert not not_decayed("a/b/c", np.full(9, np.nan), moved[:9], before[:9]).passed
-    zeros = np.zeros(9)
+    zeros = np.zeros(99)
     assert not_decayed("a/b/c", zeros.astype(np.float32), zeros, zeros).passed
 
 
