@@ -64,6 +64,11 @@ FACTS: Dict[str, Fact] = {
                  "iteration (bits), was given its state before each (step), or was alone (free)"),
     "step_names": Fact([str], ("port/twin",), "the arrays of twin/step/state/apart, in order"),
     "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
+    "program_state": Fact({str: str}, ("port/layers",), "of each array behind the last iteration "
+                          "of the training program's own run: BLAKE2b"),
+    "program_models": Fact({str: str}, ("port/layers",), "the same of the model files it left"),
+    "program_resumed": Fact({str: str}, ("port/layers",), "the same of a run that was stopped "
+                            "before its last iteration and went on"),
     "no_files": Fact(str, ("stand-in/layers",), "why CNTK's files could not be put together"),
     "bits": Fact(bool, ("stand-in/layers", "stand-in/twin"), "whether it computes with CNTK's bits "
                  "here"),

@@ -18,6 +18,7 @@ from planted import (
     onnx_files,
     optimizer,
     options,
+    program,
     weights,
 )
 from planted.explained import EXPLAINED
@@ -25,7 +26,7 @@ from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
 from planted.sizes import SIZED
 
 MODULES = (correct, geometry, normalisation, optimizer, losses, initial, data, weights,
-           one_layer, between, late, options, onnx_files, behaviour)
+           one_layer, between, late, options, program, onnx_files, behaviour)
 SHARED = ("parts", "plant", "graphs")  # what the plants are made with
 
 

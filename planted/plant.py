@@ -50,6 +50,8 @@ KINDS = {
     BETWEEN: "gradients that something happens to, and parameters that are left out",
     LATE: "what goes wrong from some iteration on",
     OPTIONS: "options that are ignored, or used for something else",
+    FILES: "what a run writes: pictures and models",
+    RESUMED: "runs that were stopped and go on",
     ONNX: "exported files",
     RUNTIME: "a runtime that computes something else",
     BEHAVIOUR: "a port that raises, is killed, or leaves something out",

@@ -279,7 +279,8 @@ class Session:
 
     def write_samples(self, trained: Trained) -> None:
         """``samples/iteration<N>.png``: G of 16 latents that stay the same."""
-        images = trained.generate(Latents(self.settings.seed).next(GRID_SAMPLES))
+        images = trained.generate(
+            Latents(self.settings.seed, self.program.spec.maker.input[0]).next(GRID_SAMPLES))
         self._write_picture(
             self.folder / run_folder.SAMPLES / ("iteration%07d.png" % self.done), grid(images))
 

@@ -189,6 +189,11 @@ PREPARED = Policy(
     "some 10, 6e-7, and eight times that; measured 2.8e-7 in CNTK's process on a run's pictures, "
     "3.4e-7 on noise of 64 to 512 pixels. Another kernel is off by 0.1 and more")
 
+WRITTEN = Policy(
+    "written", 0.501, "steps of a byte, a written pixel from (x + 1) * 127.5 of its image",
+    "to the nearest is half a step, and float32 computes up to 255 to 3e-5. One that is truncated "
+    "is a whole step off, x * 127 half a step more, another order of the channels tens of steps")
+
 LOGITS = Policy(
     "logits",
     1e-5, "of the largest logit",

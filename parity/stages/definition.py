@@ -17,7 +17,7 @@ from parity.stages.common import TWIN, WHO, Captures, Lack, has_file
 
 # What of a port's capture is made by which part of its program, in the order in which they run.
 NO_LINE = "no line: "  # what an adapter cannot name
-PARTS = ("seed", "evaluation", "training", "g_step", "steps")
+PARTS = ("seed", "evaluation", "training", "g_step", "steps", "program")
 
 
 @dataclass(frozen=True)

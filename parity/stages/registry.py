@@ -12,6 +12,7 @@ from parity.stages import (
     layers,
     ledger,
     probes,
+    program,
     reader,
     reference,
     score,
@@ -40,6 +41,7 @@ STAGES: list[Definition] = [
     ledger.LEDGER,
     export.ONNX,
     twin.TWIN_RUN,
+    program.PROGRAM,
     score.SCORE,
     whole.WHOLE,
 ]

@@ -22,6 +22,7 @@ from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
 from parity.stages import twin as twin_stage
 from parity.stages.common import Captures
+from parity.stages.program import PROGRAM
 from tests.captures.image_kinds import bmp
 
 N = 4
@@ -134,7 +135,24 @@ def made():
                 sides[who].arrays[place] = np.array(4, np.int64)
     for who in ("cntk", "port"):
         sides[who].facts = copy.deepcopy(facts())
+    trained(sides["port"])
     return sides
+
+
+def trained(port):
+    """What the port's training program did."""
+    image = np.float32(np.tanh(truth("image", (3, 8, 8))))
+    losses = 1 + truth("losses", (3, 2)) / 10
+    port.arrays.update({
+        "program/run/losses/d_and_g": losses, "program/resumed/losses/d_and_g": losses.copy(),
+        "program/run/picture/image": image,
+        "program/run/picture/written": np.uint8(np.rint((image.transpose(1, 2, 0) + 1) * 127.5))})
+    state = {f"{network}/{name}": name for network in ("generator", "discriminator")
+             for name in ("conv1/weight", "conv1/weight_m", "bn2/running_mean",
+                          "learner/minibatches")}
+    models = {name: value for name, value in state.items()
+              if name.endswith(("conv1/weight", "running_mean"))}
+    port.facts.update(program_state=state, program_resumed=dict(state), program_models=models)
 
 
 def facts():
@@ -757,6 +775,68 @@ def test_what_a_port_that_stopped_did_not_come_to_is_no_difference(run, stopped)
     assert (got.first_failure is None) == bool(stopped)
     assert any(stopped in note and "generator/conv1/weight" in note for note in got.notes) \
         == bool(stopped)
+
+
+# --------------------------------------------------------------------------------------- program
+
+
+def another(fact, name):
+    def change(sides):
+        sides["port"].facts[fact][name] = "another"
+    return change
+
+
+def left_out(sides):
+    del sides["port"].facts["program_models"]["generator/bn2/running_mean"]
+
+
+def picture(change):
+    def changed(sides):
+        arrays = sides["port"].arrays
+        arrays["program/run/picture/written"] = change(
+            arrays["program/run/picture/written"], arrays["program/run/picture/image"])
+    return changed
+
+
+def unwritten(sides):
+    del sides["port"].arrays["program/run/picture/written"]
+
+
+def other_log(sides):
+    sides["port"].arrays["program/resumed/losses/d_and_g"][2, 1] += 1e-16 + 1e-7
+
+
+@pytest.mark.parametrize("change, place", [
+    (another("program_models", "discriminator/conv1/weight"), "models/discriminator/conv1/weight"),
+    (left_out, "models/generator/bn2/running_mean"),
+    (another("program_resumed", "generator/conv1/weight_m"), "resumed/generator/conv1/weight_m"),
+    (another("program_resumed", "discriminator/learner/minibatches"),
+     "resumed/discriminator/learner/minibatches"),
+    (other_log, "resumed/log/losses"), (unwritten, "run/picture/written"),
+    (picture(lambda written, _: written[..., ::-1]), "run/picture/written"),
+    (picture(lambda written, _: written[1:]), "run/picture/written"),
+    (picture(lambda _, image: np.uint8((image.transpose(1, 2, 0) + 1) * 127.5)),
+     "run/picture/written"),
+    (picture(lambda _, image: np.uint8(np.rint(image.transpose(1, 2, 0) * 127 + 127.5))),
+     "run/picture/written")])
+def test_what_a_training_leaves(run, change, place):
+    got = run("program", change)
+    assert [check.place for check in got.checks if not check.passed] == [place]
+
+
+@pytest.mark.parametrize("hashes, apart, places", [
+    ("same", 0, []), ("same", 1e-9, ["run/log/losses"]),
+    ("other", 1e-6, []), ("other", 1e-4, ["run/log/D_loss", "run/log/G_loss"])])
+def test_a_trainings_log_beside_cntks(plan, kept, hashes, apart, places):
+    """Bits where the port has them, else what one iteration's rounding is."""
+    port = kept["port"]
+    made = Captures(*(Held(side, who, plan) for who, side in kept.items()))
+    losses = port.arrays["program/run/losses/d_and_g"] * (1 + apart)
+    for who, state in (("cntk", "same"), ("port", hashes)):
+        made.twins[who] = Held(Side({"twin/run/losses/d_and_g": losses},
+                                    {"state_hashes": [{"a/b/c": state}]}), who, plan)
+    got = PROGRAM(made)
+    assert [check.place for check in got.checks if not check.passed] == places
 
 
 # ------------------------------------------------------------------------------------------ twin

@@ -41,6 +41,7 @@ NEVER = {
     "pointwise": "no line: activations and losses are compared in the layers instead",
     "ledger": "no line: what a step moves is compared array by array instead",
     "onnx": "no line: give .onnx files of your own to a runtime",
+    "program": "no line: a training program of your own is not run yet",
     "twin": "no line: iterations are not compared yet",
 }
 

@@ -28,6 +28,7 @@ from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.process import progress
 from torch_port.capture.layers import Layers, first_line
+from torch_port.capture.program import program_part
 from torch_port.capture.recorder import Note
 from torch_port.capture.seed import seed_part
 from torch_port.capture.twin import twin_job
@@ -40,6 +41,7 @@ PARTS = {
     "training": "every layer in training mode, and the discriminator's gradients",
     "g_step": "the generator's gradients",
     "steps": "one step of the discriminator, one of the generator",
+    "program": "the training program, and once more with a stop on the way",
 }
 
 
@@ -50,11 +52,12 @@ def layers_job(writer: CaptureWriter, plan: Plan, reference: Capture, dtype: tor
     layers = Layers(reference, plan, dtype, writer, pictures, trained)
     work: dict[str, Callable[[], None]] = {
         "seed": lambda: seed_part(writer, plan), "evaluation": layers.evaluation,
-        "training": layers.training_d, "g_step": layers.training_g, "steps": layers.steps}
+        "training": layers.training_d, "g_step": layers.training_g, "steps": layers.steps,
+        "program": lambda: program_part(writer, plan)}
     stopped = ""
     for i, part in enumerate(parts):
-        if part == "seed" and dtype != torch.float32:
-            continue  # integers and hashes: nothing to be had in double
+        if part in ("seed", "program") and dtype != torch.float32:
+            continue  # integers, hashes and files: nothing to be had in double
         note(f"{who}: {PARTS[part]}", i, len(parts))
         try:
             work[part]()

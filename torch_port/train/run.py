@@ -25,6 +25,11 @@ from torch_port.train.steps import create_optimizers, discriminator_step, genera
 MODELS = {network: f"{name}.pt" for network, name in FILES.items()}
 
 
+def model_file(network: str) -> str:
+    """What a network's file is called that a run leaves; the article's have the article's names."""
+    return MODELS.get(network, f"{network}.pt")
+
+
 @dataclass
 class Run(Trained):
     """``iterations`` is the training; the rest is what a checkpoint needs (see ``Trained``)."""
@@ -70,8 +75,8 @@ class Run(Trained):
     # ------------------------------------------------------------------------- what is kept of it
 
     def optimizers(self) -> Iterator[tuple[str, CNTKAdam]]:
-        yield "generator", self.generator_optimizer
-        yield "discriminator", self.discriminator_optimizer
+        optimizers = (self.generator_optimizer, self.discriminator_optimizer)
+        yield from zip(self.networks.names, optimizers, strict=True)
 
     def arrays(self) -> Arrays:
         made = self.networks.arrays()
@@ -114,7 +119,7 @@ class Run(Trained):
         return torch.cat(made).cpu().numpy()
 
     def save_models(self, folder: Path) -> None:
-        for network, name in MODELS.items():
+        for network in self.networks.names:
             state = self.networks.get_submodule(network).state_dict()
-            with written_whole(folder / name) as part:
+            with written_whole(folder / model_file(network)) as part:
                 torch.save(state, part)
