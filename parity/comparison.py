@@ -11,11 +11,13 @@ on. What is not there is not judged, and the report says so.
 """
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from captures.errors import CaptureError
+from captures.files import plan_file
 from captures.format import MANIFEST, Capture, require_same_plan
 from captures.plan import Plan
 from parity.blame.cases import reproduction
@@ -26,7 +28,9 @@ from parity.golden.store import stand_in
 from parity.judge import policies
 from parity.judge.results import Report
 from parity.producers import jobs, recipes
+from parity.producers.for_score import NOTHING
 from parity.producers.recipes import Sources
+from parity.producers.second_plan import second_plan
 from parity.report import Pictures
 from parity.report.gather import curves, manifest_of, pictures_of
 from parity.stages import registry
@@ -34,6 +38,7 @@ from parity.stages.common import CLASSIFIER, RUNTIME, TWIN, WHO, Captures, Lack,
 from parity.stages.definition import Definition
 from parity.stages.export import ONNX
 from parity.stages.reference import REFERENCE
+from parity.stages.second import SECOND, SECOND_STAGES
 
 REPRODUCTION = "reproduction"
 
@@ -47,8 +52,19 @@ def make(plan: Plan, folder: Path, console: Console, sources: Sources = Sources(
     wanted = registry.chosen(stages)
     if not any(stage.twins for stage in wanted):
         plan = plan.with_values(twin_iterations=0)
-    parts = ",".join(registry.parts(wanted))
-    roles = {role for stage in wanted for role in stage.needs}
+    _made(plan, folder, console, sources, wanted, at_once)
+    if SECOND not in wanted or sources.is_adapter:  # a user's networks have their own widths
+        return
+    second = second_plan(plan, folder / SECOND.name)
+    if second is not None:
+        _made(second, folder / SECOND.name, console, replace(sources, for_score=NOTHING),
+              SECOND_STAGES, at_once)
+
+
+def _made(plan: Plan, folder: Path, console: Console, sources: Sources,
+          stages: Sequence[Definition], at_once: int) -> None:
+    parts = ",".join(registry.parts(stages))
+    roles = {role for stage in stages for role in stage.needs}
     jobs.run_jobs(recipes.main_jobs(plan, folder, sources, parts, roles), plan, folder, console,
                   at_once)
 
@@ -92,7 +108,9 @@ def load(folder: Path) -> Captures:
         cntk = Shown(cntk, port.facts["absent"])
     made = {role: one for role, one in found.items()
             if role.startswith(RUNTIME) or role == CLASSIFIER}
-    return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent, made=made)
+    second = folder / SECOND.name
+    return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent, made=made,
+                    second=load(second) if plan_file(second).exists() else None)
 
 
 def judge(folder: Path, stages: Sequence[str] | None = None,

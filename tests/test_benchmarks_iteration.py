@@ -10,7 +10,7 @@ import torch
 from benchmarks.image_reader import make_images
 from benchmarks.iteration import in_the_port, parts
 from captures.article import DCGAN
-from parity.evidence.plans import narrow
+from captures.narrow import narrow
 from torch_port import rounding
 
 iteration = importlib.import_module("benchmarks.iteration.__main__")

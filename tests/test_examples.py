@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from captures.format import Capture, CaptureWriter
+from captures.narrow import narrow
 from captures.plan import Plan
 from parity import comparison
-from parity.evidence.plans import narrow
 from tests.conftest import ROOT
 from torch_port.adapter.capture import capture
 from torch_port.adapter.load import load

@@ -24,8 +24,8 @@ from benchmarks.gpu import distance, exact
 from benchmarks.image_reader import make_images
 from captures.article import DCGAN, ITERATIONS
 from captures.files import written_whole
+from captures.narrow import narrow
 from captures.spec import Spec
-from parity.evidence.plans import narrow
 from torch_port import rounding
 from torch_port.fast.arithmetic import NAMES, Arithmetic
 from torch_port.train.fast import FastRun

@@ -27,6 +27,7 @@ from parity.golden import store
 from parity.golden.table import TABLE, Golden
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT, ProducerError
+from parity.producers.second_plan import second_plan
 
 PASSING = ("seconds",)  # of a capture's facts, what says how long it took and not what it is
 
@@ -70,6 +71,10 @@ def record(map_file: Path, folder: Path, scratch: Path, console: Console,
 
 def plan_of(golden: Golden, map_file: Path, scratch: Path) -> Plan:
     """The plan of an entry of the table; a data set of its own is drawn into ``scratch``."""
+    if golden.second:
+        made = second_plan(Plan.make(map_file), scratch)
+        assert made is not None  # the default data set is no smaller than a minibatch
+        return made
     if golden.faces is not None:
         count, seed = golden.faces
         done = subprocess.run([sys.executable, "-m", "datasets", "faces", "--output", scratch /

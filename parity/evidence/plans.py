@@ -7,26 +7,10 @@ list is run with the article's networks too, and has to be named alike.
 """
 from pathlib import Path
 
-from captures.article import DCGAN
+from captures.narrow import narrow
 from captures.plan import Plan
-from captures.spec import Spec
 
-NARROWER = 8
 ITERATIONS = 20  # of the training from the seed
-
-
-def narrow(spec: Spec = DCGAN, by: int = NARROWER) -> Spec:
-    """The same pair of networks with 1/by of the channels between their ends."""
-    data = spec.data
-    data["name"] = f"{spec.name}, 1/{by} of its channels"
-    for network in (data["maker"], data["critic"]):
-        layers = [dict(layer) for layer in network["layers"]]
-        last = max(i for i, layer in enumerate(layers) if layer["channels"])
-        for i, layer in enumerate(layers):
-            if layer["channels"] and i != last:
-                layer["channels"] = max(1, layer["channels"] // by)
-        network["layers"] = layers
-    return Spec.of_data(data)
 
 
 def plan_of(map_file: Path, whole: bool = False, **values: int) -> Plan:

@@ -6,7 +6,8 @@ class Golden(NamedTuple):
     """name: of the file. values: of the plan, where not the default. kept: values of a larger
     array that are kept. job: of CNTK's capture program. faces: (how many, seed) of a drawn data
     set of its own; None: the default one. branch: of MKL's code, as MKL_DEBUG_CPU_TYPE names it, 0
-    being what the port reproduces. only: prefixes of the arrays that are kept; all if empty."""
+    being what the port reproduces. only: prefixes of the arrays that are kept; all if empty.
+    second: it is the second plan of a default run (``parity/producers/second_plan.py``)."""
 
     name: str
     values: dict[str, int]
@@ -15,6 +16,7 @@ class Golden(NamedTuple):
     faces: tuple[int, int] | None = None
     branch: int = 0
     only: tuple[str, ...] = ()
+    second: bool = False
 
 
 _SMALL = {"minibatch_size": 2, "score_images": 8}
@@ -24,6 +26,8 @@ FORWARD = ("forward/evaluation", "forward/training")
 TABLE = (
     Golden("default", {}, 200),
     Golden("twin", {"twin_iterations": 50}, 2000, "twin"),
+    Golden("second", {}, second=True),
+    Golden("second-twin", {}, 2000, "twin", second=True),
     Golden("minibatch-1", {"minibatch_size": 1, "seed": 11, "score_images": 8}),
     Golden("minibatch-2-unit-gain", {**_SMALL, "seed": 5, "unit_gain": 1}),
     Golden("one-thread", {**_SMALL, "seed": 6, "cntk_threads": 1}),

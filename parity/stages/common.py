@@ -76,7 +76,7 @@ class Captures:
     role to what was made of these captures: "onnx-cntk", "onnx-port", "classifier".
     absent: role to why its capture is not there. lacks: stage to why it could not be judged, as far
     as the stages before have come; judged: those that could. found: what a stage found besides its
-    checks, by the stage's name.
+    checks, by the stage's name. second: those of the second plan.
     """
 
     cntk: Capture
@@ -89,6 +89,7 @@ class Captures:
     judged: list[str] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Capture] = field(default_factory=dict)
+    second: "Captures | None" = None  # of the second plan
 
     def of(self, role: str) -> Capture | None:
         """The capture of a role, ``twin-port`` say; None where there is none."""

@@ -19,6 +19,7 @@ from parity.stages.common import Captures, Shown, array_or_failure
 from parity.stages.definition import Definition, Needs
 from parity.stages.twin import LOSSES
 
+UNCERTIFIED = "no certificate is of this plan"
 RUN = {"minibatch_sha256": 1, "latents_hashes": 2, "state_hashes": 1}  # entries an iteration
 
 
@@ -31,7 +32,7 @@ def judge(stage: Stage, captures: Captures) -> None:
     certificate = certificate_of(capture.manifest["plan"])
     if certificate is None:
         if not stage.checks:
-            stage.not_judged = "no certificate is of this plan"
+            stage.not_judged = UNCERTIFIED
         return
     bits = bool(capture.facts.get("bits"))
     checks = []

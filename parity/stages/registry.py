@@ -16,6 +16,7 @@ from parity.stages import (
     reader,
     reference,
     score,
+    second,
     step,
     structure,
     twin,
@@ -43,6 +44,7 @@ STAGES: list[Definition] = [
     twin.TWIN_RUN,
     program.PROGRAM,
     score.SCORE,
+    second.SECOND,
     whole.WHOLE,
 ]
 

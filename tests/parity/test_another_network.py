@@ -19,7 +19,7 @@ from parity.stages import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [stage.name for stage in registry.STAGES
-          if stage.name not in ("reference", "twin", "score")]
+          if stage.name not in ("reference", "twin", "score", "second")]
 SMALL = checked(Spec(
     "three small layers",
     network("painter", (12,), [

@@ -6,11 +6,12 @@ from rich.console import Console
 
 from captures.article import DCGAN
 from captures.files import read_json, write_json
+from captures.narrow import narrow
 from captures.plan import FIELDS
 from parity.cli import app
 from parity.evidence import false_alarms
 from parity.evidence.false_alarms import Wanted
-from parity.evidence.plans import narrow, plan_of
+from parity.evidence.plans import plan_of
 from parity.evidence.shards import Shard
 from parity.judge.results import Check, Stage
 

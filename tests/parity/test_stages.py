@@ -220,7 +220,7 @@ def run(plan, kept):
 
 
 BY_NAME = {stage.name: stage for stage in registry.STAGES
-           if stage.name not in ("reference", "onnx", "twin", "score", "whole")}
+           if stage.name not in ("reference", "onnx", "twin", "score", "second", "whole")}
 # An array of each stage that compares arrays; of "step" one of each kind.
 ARRAYS = [
     ("initial", "initial/generator/conv1/weight"), ("reader", "reader/probe/minibatch01/images"),

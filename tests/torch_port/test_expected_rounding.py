@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from captures.article import DCGAN
-from parity.evidence.plans import narrow
+from captures.narrow import narrow
 from planted.correct import fft_conv2d, fft_conv_transpose2d, taps_conv2d
 from torch_port.capture import expected_rounding as expected
 from torch_port.capture.carried import AMPLITUDE, DRAWS, apart, carried

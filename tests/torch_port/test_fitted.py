@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity.evidence.plans import narrow
+from captures.narrow import narrow
 from tests.conftest import ROOT
 from torch_port.dcgan import Networks
 from torch_port.fitted import fit

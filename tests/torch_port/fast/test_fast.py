@@ -9,7 +9,7 @@ import torch
 
 from captures.article import DCGAN
 from captures.errors import TrainingError
-from parity.evidence.plans import narrow
+from captures.narrow import narrow
 from torch_port import rounding
 from torch_port.adam import CNTKAdam
 from torch_port.batch_norm import BatchNormalization
