@@ -44,12 +44,12 @@ def reference(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def judged(reference, tmp_path, monkeypatch):
-    """(example, file) -> the report on it."""
-    def judge(example: Path, file: str):
+    """(example, file, lines that are added to it) -> the report on it."""
+    def judge(example: Path, file: str, lines: str = ""):
         widths = [channels // NARROWER for channels in (1024, 512, 256, 128, 64, 32)]
         for path in example.glob("*.py"):
             text = path.read_text().replace("(1024, 512, 256, 128, 64, 32)", f"{tuple(widths)}")
-            (tmp_path / path.name).write_text(text)
+            (tmp_path / path.name).write_text(text + (lines if path.name == file else ""))
         for name in ("port", "export", "mended", "adapter"):
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(sys, "path", list(sys.path))
@@ -100,3 +100,66 @@ def test_mended_it_agrees(judged, example):
     assert report.passed, report.first_failure
     assert report.diagnoses == []
     assert len(report.judged) == JUDGED[example.name]
+
+
+# ------------------------------------------------------------------------- reader and pictures
+
+CNTKS_READER = """
+from torch_port.reader.reader import ImageReader
+
+def reader(map_file, minibatch_size, seed):
+    return iter(ImageReader(map_file, minibatch_size, randomization_seed=seed, width=256,
+                            height=256))
+"""
+IN_ORDER = """
+import cv2
+import itertools
+from pathlib import Path
+
+def reader(map_file, minibatch_size, seed):
+    home = Path(map_file).parent
+    names = [line.split("\\t")[0].replace("...", str(home)) for line in open(map_file)]
+    images = itertools.cycle(torch.from_numpy(cv2.resize(cv2.imread(name), (256, 256))).permute(
+        2, 0, 1) for name in names)
+    while True:
+        yield torch.stack(list(itertools.islice(images, minibatch_size)))
+"""
+WRITER = """
+import cv2
+
+def write_picture(path, image):
+    cv2.imwrite(path, ((image.permute(1, 2, 0).numpy() + 1) * 127.5).ROUNDED.astype("uint8"))
+"""
+
+
+@pytest.fixture
+def stages(judged):
+    """Lines of adapter -> the stages of the report by name."""
+    def of(lines: str):
+        report = judged(ROOT / "examples" / "sequential", "adapter.py", lines)
+        return {stage.name: stage for stage in report.stages}
+    return of
+
+
+def test_a_reader_and_a_writer_of_their_own_are_judged(stages):
+    got = stages(CNTKS_READER + WRITER.replace("ROUNDED", "round()"))
+    assert got["reader"].passed and len(got["reader"].checks) > 3
+    assert got["program"].passed and [check.place for check in got["program"].checks] == [
+        "run/picture/written"]
+
+
+def test_another_order_and_a_picture_cut_off_are_named(stages):
+    got = stages(IN_ORDER + WRITER.replace("ROUNDED", "clip(0, 255)"))
+    assert not got["reader"].passed and got["reader"].first_failure.place.startswith("minibatch00")
+    assert got["program"].first_failure.place == "run/picture/written"
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("def reader(*_):\n    return iter([torch.zeros(2, 3, 256, 256)])\n", "ends after 1"),
+    ("def reader(*_):\n    while True:\n        yield 'a.bmp'\n", "gives a str"),
+    ("def reader(*_):\n    while True:\n        yield torch.zeros(3, 8, 8)\n", "gives (3, 8, 8)"),
+    ("def reader(*_):\n    raise KeyError('no such file')\n", "no such file"),
+    ("def write_picture(path, image):\n    pass\n", "wrote no picture"),
+    ("def write_picture(path):\n    pass\n", "write_picture")])
+def test_what_is_wrong_with_them_is_said(stages, lines, said):
+    assert said in str(stages("\n\n" + lines)["whole"].first_failure.detail)

@@ -20,7 +20,8 @@ def images(tmp_path_factory):
     return folder / "map.txt"
 
 
-@pytest.mark.parametrize("values", [{}, {"minibatch_size": 3, "seed": LARGEST_SEED, "unit_gain": 1}])
+@pytest.mark.parametrize("values", [{}, {"minibatch_size": 3, "seed": LARGEST_SEED,
+                                        "unit_gain": 1}])
 def test_every_option_is_another(images, tmp_path, values):
     plan = Plan.make(images, **{"minibatch_size": 2, **values})
     second = second_plan(plan, tmp_path)

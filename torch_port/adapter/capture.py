@@ -17,6 +17,7 @@ from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.spec import Spec
 from torch_port.adapter.conversion import user_networks
+from torch_port.adapter.files import Files
 from torch_port.adapter.load import Adapter
 from torch_port.adapter.network import UserNetwork
 from torch_port.adapter.not_given import NEEDS, absent, missing, of_stages
@@ -25,7 +26,7 @@ from torch_port.capture.recorder import Note, Recorder, Replacer, numbers
 from torch_port.layers import Each
 
 
-class UserCapture(Updates):
+class UserCapture(Updates, Files):
     """The parts, each beginning at the reference's state and on its inputs."""
 
     def _forward(self, recorder: Recorder, z: Tensor, given: Callable[[str], Tensor] | None = None

@@ -7,10 +7,11 @@ from torch_port.adapter.load import PARTS, Adapter
 from torch_port.adapter.network import UserNetwork
 
 NO_LINE = "no line: "  # as parity/stages/definition.py says it
-IN_EVALUATION = ("optimizer", "evaluation")
+IN_EVALUATION = ("optimizer", "evaluation", "reader", "picture")
 # What each part of the capture needs of the adapter.
 NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
     "initial": (("initialize",), ("generator",), ("discriminator",)),
+    "reader": (("reader",),),
     "optimizer": (("optimizers",),),
     "evaluation": (),
     "normalisation": (),
@@ -18,6 +19,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
     "generator": (("generator",), ("discriminator",)),
     "steps": (("generator",), ("discriminator",), ("optimizers",), ("d_loss", "d_step"),
               ("g_loss", "g_step")),
+    "picture": (("write_picture",), ("generator",)),
 }
 
 
@@ -35,13 +37,12 @@ STAGES = {"initial": ("initial", "structure"), "optimizer": ("optimizer",),
           "evaluation": ("state", "forward/evaluation", "score"),
           "normalisation": ("normalisation",),
           "training": ("forward/training", "gradient/d"),
-          "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger")}
+          "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger"),
+          "reader": ("reader",), "picture": ("program",)}
 NEVER = {
-    "reader": "no line: a reader of your own is not run yet",
     "pointwise": "no line: activations and losses are compared in the layers instead",
     "ledger": "no line: what a step moves is compared array by array instead",
     "onnx": "no line: give .onnx files of your own to a runtime",
-    "program": "no line: a training program of your own is not run yet",
     "twin": "no line: iterations are not compared yet",
 }
 

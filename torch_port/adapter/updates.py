@@ -24,6 +24,7 @@ class UserState:
                  writer: CaptureWriter, mapping: Mapping[str, str] | None = None) -> None:
         self.adapter, self.spec, self.plan = adapter, spec, plan
         self.reference, self.writer, self.mapping = reference, writer, mapping
+        self.conversion = Conversion(adapter)
         self.networks = user_networks(adapter, spec, mapping)
         self.maker = self.networks.get(spec.maker.name)
         self.critic = self.networks.get(spec.critic.name)
