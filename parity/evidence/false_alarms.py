@@ -54,6 +54,10 @@ PARTS = registry.parts(JUDGED)
 BRANCHES = {"avx2": "5", "avx512": "7"}  # MKL_DEBUG_CPU_TYPE of the MKL in CNTK
 # Of the article's own networks a capture takes minutes: not every port goes through those.
 WHOLE_PORTS = (OURS, "ordinary", "channels-last")
+# These compute what ours computes, and export or talk otherwise: a plan's seed, training and scale
+# are no matter to that, so they go through those of the minibatches and of both gains.
+MANNERS = ("export-auto-pad", "export-constants", "talkative")
+OF_MANNERS = ("minibatch", "unit-gain")
 
 
 def plans() -> dict[str, dict[str, int]]:
@@ -118,7 +122,8 @@ class Wanted:
 
     def ports_of(self, plan: str) -> list[str]:
         fitting = WHOLE_PORTS if plan.startswith("whole") else tuple(all_ports())
-        return [port for port in self.ports or fitting if port in fitting]
+        return [port for port in self.ports or fitting if port in fitting and (
+            port not in MANNERS or plan.startswith(OF_MANNERS))]
 
 
 def all_ports() -> dict[str, str]:

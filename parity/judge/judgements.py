@@ -125,9 +125,9 @@ def on_its_own(place: str, port: Array, cntk: Array, oracle: Array, expected: Ar
                         verdict=Verdict.SAME_BITS)]
     found = rounding.examined(port, cntk, oracle, expected, place.endswith("/weight"))
     return [
-        within(place, figures["cntk_error"], FORMULA, factor=loose, figures=figures, local=True,
-               detail=f"CNTK is {figures['cntk_error']:.3g} of the layer's size away from what the "
-                      "oracle's formula gives, far beyond rounding: CNTK computes another formula"),
+        _formula(place, figures, [(FORMULA, loose, 1.0), (
+            ROUNDING, rounding.few(int(np.size(cntk)), 1, CHANCE.value), metrics.rms(expected) /
+            (metrics.rms(oracle) or 1.0))], local=True),
         replace(within(place, found.margin * ROUNDING.value, ROUNDING,
                        f"{found.detail}; largest difference from CNTK "
                        f"{figures['largest_absolute']:.3g} at "
@@ -142,6 +142,20 @@ def _figures(port: Array, cntk: Array, oracle: Array, same: bool) -> dict[str, f
             "cntk_error": cntk_error, "port_error": port_error,
             "ratio": port_error / cntk_error if cntk_error
             else (1.0 if not port_error else math.inf)}
+
+
+def _formula(place: str, figures: dict[str, float],
+             allowed: list[tuple[Policy, float, float]], local: bool) -> Check:
+    """Does CNTK compute the oracle's formula? allowed: policies, the factor on each, and its unit
+    as a part of the layer's size, 0 where there is none. The first is the ordinary one; another
+    counts where it allows more: the logit that is nearly 0 is a difference of large numbers, and
+    its rounding is many times the value's own."""
+    error = figures["cntk_error"]
+    policy, factor, unit = max((one for one in allowed if one[2] > 0),
+                               key=lambda one: one[0].value * one[1] * one[2])
+    return within(place, error / unit, policy, factor=factor, figures=figures, local=local,
+                  detail=f"CNTK is {error:.3g} of the layer's size away from what the oracle's "
+                         "formula gives, far beyond rounding: CNTK computes another formula")
 
 
 @dataclass(frozen=True)
@@ -223,15 +237,13 @@ def in_the_chain(place: str, port: Array, cntk: Array, oracle: Array, kinks: int
         return Chain(None, replace(same_bits(place, port, cntk, local=False, figures=figures),
                                    verdict=Verdict.SAME_BITS))
     cntk_error, port_error = figures["cntk_error"], figures["port_error"]
-    formula = within_nudges(
-        place, cntk_error, nudge, KINK if kinks else FORMULA_CHAIN, factor=loose, figures=figures,
-        local=False,
-        detail=f"CNTK is {cntk_error:.3g} of the layer's size away from what the oracle's formula "
-               "gives, far beyond rounding: it is another formula")
+    of_carried = rounding.few(distinct or int(np.size(cntk)), 1, CHANCE.value)
+    formula = _formula(place, figures, [
+        (KINK if kinks else FORMULA_CHAIN, loose, 1.0), (NUDGE, 1.0, nudge), (CARRIED, of_carried,
+                                                                            carried)], local=False)
     # Any of these is enough; the one with the most room is reported. Of few values CNTK's error may
     # be next to nothing by luck, and the size of what rounding carries there is known.
     chance = few_values(distinct or int(np.size(cntk)))
-    of_carried = rounding.few(distinct or int(np.size(cntk)), 1, CHANCE.value)
     said = (f"the port is {port_error:.3g} of the layer's size away from float64, CNTK "
             f"{cntk_error:.3g}; largest difference {figures['largest_absolute']:.3g} at "
             f"{list(metrics.first_differing(port, cntk))}")

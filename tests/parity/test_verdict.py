@@ -201,6 +201,23 @@ def test_where_cntk_is_right_by_luck_a_port_may_round():
         assert not in_the_chain("a/b/c", port, cntk, truth).port.passed
 
 
+def test_a_value_that_is_nearly_0_is_rounded_as_its_terms_are():
+    """A logit of 1e-3 that is a difference of terms of 1: CNTK's formula is the oracle's all the
+    same, on its own where E says so and in the chain where the oracle does."""
+    truth = np.array([1e-3])
+    cntk = (truth + 3e-8).astype(np.float32)
+    port = (truth - 3e-8).astype(np.float32)
+    for size, passes in ((1e-8, True), (1e-10, False)):
+        formula, judged = on_its_own("a/b/c", port, cntk, truth, np.full(1, size))
+        assert formula.passed == passes
+        assert formula.policy == ("rounding" if passes else "formula")
+        chain = in_the_chain("a/b/c", (truth + 4e-7).astype(np.float32),
+                             (truth + 4e-7).astype(np.float32) * np.float32(1 + 1e-7), truth,
+                             carried=size * 2e4).formula
+        assert chain.passed == passes
+        assert judged.passed or not passes
+
+
 def test_a_decay_of_the_weights():
     """Each weight is rounded; all of them together are scaled by what the largest rounding hides.
     """
