@@ -27,6 +27,7 @@ from parity.onnx.names import Perturb
 from parity.stages import common, registry
 from parity.stages.definition import Definition
 from parity.stages.export import ONNX
+from parity.stages.program import PROGRAM
 from parity.stages.score import SCORE
 from parity.stages.twin import TWIN_RUN
 from parity.stages.whole import WHOLE
@@ -217,7 +218,7 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
         made.absent[common.TWIN + "port"] = common.Lack(common.TWIN + "port", stopped, True)
     else:
         made.twins["port"] = Capture(folder)
-    return [TWIN_RUN(made)]
+    return [TWIN_RUN(made), PROGRAM(made)]  # its log beside the training's
 
 
 def _judged(compare: Definition, captures: common.Captures, reference: Path, home: Path

@@ -21,12 +21,14 @@ import numpy as np
 
 from captures.format import Capture
 from captures.lockstep import BITS, FREE, STEP
+from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.policies import (
     EXACT,
     FIRST_LOSS,
     FORMULA_CHAIN,
     HORIZON,
+    STEP_LAST,
     STEP_LOSS,
     STEP_MOVEMENT,
     STEP_SCALE,
@@ -153,6 +155,7 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         and not isinstance(apart, Check)
     names = port.facts.get("step_names", [])
     critic = cntk.spec.critic.name + "/"
+    sharp = behind_the_kinks(cntk.spec)
     at = sorted(range(len(names)), key=lambda i: order(cntk.spec.critic.name, names[i]))
     for i in range(len(theirs)):
         place = f"iteration{i + 1:04d}"
@@ -169,11 +172,20 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
             # minibatch of all is the running statistic, with the rounding of the chain.
             of = [k for k in at if names[k].startswith(critic) is learnt]
             yield from _worst_of_each(place, [names[k] for k in of], apart[i][of],
-                                      STEP_STATISTIC if i else FORMULA_CHAIN)
+                                      STEP_STATISTIC if i else FORMULA_CHAIN, sharp)
+
+
+def behind_the_kinks(spec: Spec) -> tuple[str, ...]:
+    """What the names of the critic's arrays begin with that no rectifier parts from the loss."""
+    layers = [layer.name for layer in spec.critic.layers]
+    rectified = [i for i, name in enumerate(layers) if name in spec.critic.rectified]
+    # "rectified" are the rectifiers' inputs; the layer behind them is the rectifier itself.
+    last = max(rectified, default=-2) + 2
+    return tuple(f"{spec.critic.name}/{name}/" for name in layers[last:])
 
 
 def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
-                   of_statistics: Policy) -> Iterator[Check]:
+                   of_statistics: Policy, sharp: tuple[str, ...]) -> Iterator[Check]:
     """A check for each kind of quantity: of the arrays that fail the first in order, else the
     worst."""
     kinds: dict[str, list[Check]] = {}
@@ -190,17 +202,20 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
                 f"from CNTK's state the statistic goes {difference:.3g} elsewhere, it moved by "
                 f"{movement:.3g}")
         else:
-            kind, check = "learnt", _movement(f"{place}/{name}", difference, movement, row[4:])
+            kind, check = "learnt", _movement(
+                f"{place}/{name}", difference, movement, row[4:],
+                STEP_LAST if name.startswith(sharp) else STEP_MOVEMENT)
         kinds.setdefault(kind, []).append(check)
     for checks in kinds.values():
         failed = [check for check in checks if not check.passed]
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
 
 
-def _movement(place: str, difference: float, movement: float, scales: np.ndarray) -> Check:
+def _movement(place: str, difference: float, movement: float, scales: np.ndarray,
+              policy: Policy) -> Check:
     """By how much it goes elsewhere, or by which scale, of all of it or of a filter."""
     made = judgements.within(
-        place, _part(difference, movement), STEP_MOVEMENT,
+        place, _part(difference, movement), policy,
         f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by {movement:.3g}")
     if not len(scales):
         return made  # a capture of before scales were kept

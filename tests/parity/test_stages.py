@@ -911,6 +911,17 @@ def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said,
         assert [check.place for check in failed] == [place] and said in failed[0].detail
 
 
+@pytest.mark.parametrize("layer, passes", [("conv7", False), ("conv6", True)])
+def test_behind_the_last_rectifier_no_kink_is_an_excuse(plan, layer, passes):
+    row = [5e-6, 1e-3, 0.02, 1e-8, 0.0, 0.0, 0.0, 0.0, 0.0]  # 0.5 % of the movement
+    losses = np.ones((1, 2))
+    theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
+    ours = Held(Side({"twin/run/losses/d_and_g": losses,
+                      "twin/step/state/apart": np.array([[row]])},
+                     {"step_names": [f"discriminator/{layer}/bias"]}), "port", plan)
+    assert all(check.passed for check in twin_stage.in_step(theirs, ours)) == passes
+
+
 def test_without_reruns_the_first_loss_is_judged_all_the_same(twin):
     assert twin(reruns=0, port=0.5).passed
     assert not twin(lambda made: shift_first_loss(made, 1e-5), reruns=0).passed
