@@ -19,6 +19,7 @@ from planted import (
     optimizer,
     options,
     program,
+    unseen,
     weights,
 )
 from planted.explained import EXPLAINED
@@ -26,7 +27,7 @@ from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
 from planted.sizes import SIZED
 
 MODULES = (correct, geometry, normalisation, optimizer, losses, initial, data, weights,
-           one_layer, between, late, options, program, onnx_files, behaviour)
+           one_layer, between, late, options, program, unseen, onnx_files, behaviour)
 SHARED = ("parts", "plant", "graphs")  # what the plants are made with
 
 
