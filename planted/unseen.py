@@ -318,7 +318,7 @@ def clamped_from_16() -> None:
 
 @mistake("one-bias-frozen-behind-the-first-iteration", LATE,
          "One bias was frozen for the G step and not thawed: it stands still from iteration 2 on.",
-         "twin|program", at(2, "discriminator/conv1/bias.*") + "|resumed/discriminator/conv1/bias")
+         TRAINING_STAGE, at(2, "discriminator/conv1/bias.*"))
 def one_bias_frozen() -> None:
     def change(network: nn.Module) -> None:
         network.get_parameter("conv1.bias").grad = None
@@ -340,7 +340,7 @@ def slope_from_13() -> None:
 
 @mistake("one-layer-left-in-evaluation-from-14", LATE,
          "One normalisation of the generator is left in evaluation mode after iteration 13.",
-         TRAINING_STAGE, at(14, "generator/bn3/(sample_count|running_.*)|twin/D_loss"))
+         TRAINING_STAGE, at(14, "generator/bn3/(sample_count|running_.*)"))
 def left_in_evaluation() -> None:
     _at_d_step(14, lambda networks: _none(networks.generator.get_submodule("bn3").eval()))
 

@@ -39,7 +39,7 @@ KEPT = ("evaluation", RUNTIME_PORT)
 
 # What is made of the port's capture, and the stages that then have all they need.
 SCHEDULE = registry.schedule(stage for stage in registry.STAGES
-                             if stage is not WHOLE and not stage.twins and stage is not SCORE)
+                             if stage not in (WHOLE, SCORE, PROGRAM) and not stage.twins)
 # The same for a mistake that shows in an exported file alone.
 EXPORTS = tuple((part, stages) for part, stages in registry.schedule(
     stage for stage in registry.STAGES
@@ -206,7 +206,8 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
 
 
 def _training(task: Task, planted: list[str], made: common.Captures) -> list[Stage]:
-    """The twin run, iteration by iteration; none where the plan has none, or the port is dead."""
+    """The twin run, iteration by iteration, and the training program beside it; none where the plan
+    has none, or the port is dead."""
     if not reference.trained(task.reference) or made.port.facts.get("stopped"):
         return []
     folder = task.scratch / "twin-port"
@@ -218,7 +219,16 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
         made.absent[common.TWIN + "port"] = common.Lack(common.TWIN + "port", stopped, True)
     else:
         made.twins["port"] = Capture(folder)
-    return [TWIN_RUN(made), PROGRAM(made)]  # its log beside the training's
+    twin = TWIN_RUN(made)
+    if not twin.passed:
+        return [twin]
+    (part,) = PROGRAM.parts
+    stopped = captured(planted, task.reference, task.scratch / part, [part], task.log)
+    if stopped:
+        made.port.facts["stopped"] = stopped
+        return [twin]
+    made.port.add(task.scratch / part)  # type: ignore[attr-defined]
+    return [twin, PROGRAM(made)]
 
 
 def _judged(compare: Definition, captures: common.Captures, reference: Path, home: Path

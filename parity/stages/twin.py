@@ -162,6 +162,10 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         if i >= len(apart):
             yield judgements.missing(f"{place}/twin/state", "the port has not done this iteration")
             return
+        # A count is exact, and says more than the loss that it spoils.
+        counts = [k for k in at if names[k].rpartition("/")[2] in COUNTS]
+        yield from _worst_of_each(place, [names[k] for k in counts], apart[i][counts],
+                                  STEP_STATISTIC, sharp)
         for column, (name, learnt) in enumerate((("D_loss", True), ("G_loss", False))):
             gone = abs(float(ours[i, column]) / float(theirs[i, column]) - 1)
             yield judgements.within(
@@ -170,7 +174,7 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
                 f"{theirs[i, column]:.9g}")
             # What the critic's step moved decides the other loss, so it comes before. The first
             # minibatch of all is the running statistic, with the rounding of the chain.
-            of = [k for k in at if names[k].startswith(critic) is learnt]
+            of = [k for k in at if names[k].startswith(critic) is learnt and k not in counts]
             yield from _worst_of_each(place, [names[k] for k in of], apart[i][of],
                                       STEP_STATISTIC if i else FORMULA_CHAIN, sharp)
 
