@@ -39,7 +39,6 @@ from torch_port.batch_norm import BatchNormalization
 from torch_port.layers import Each, unchanged
 from torch_port.reader import order
 from torch_port.reader.reader import ImageReader
-from torch_port.train import run as runs
 from torch_port.train import steps
 from torch_port.train.run import Run, model_file
 
@@ -67,7 +66,8 @@ def _other_root(name: str, factor: Callable[[Tensor, float], Tensor]) -> None:
                 return made
             variance = h.var((0, 2, 3), correction=0) if self.training else self.running_variance
             bias = self.bias[:, None, None]
-            return (made - bias) * factor(variance, self.epsilon)[:, None, None] + bias
+            other: Tensor = (made - bias) * factor(variance, self.epsilon)[:, None, None] + bias
+            return other
         becomes(module, type("OtherRoot", (type(module),), {"forward": forward}))
 
     layer(name)
@@ -383,7 +383,6 @@ def latents_used_twice_at_17() -> None:
                 return self.kept
             self.kept = made
             return made
-    assert runs.Latents is Latents
     replace(Latents, Other)
 
 
