@@ -29,6 +29,7 @@ from parity.stages.definition import Definition
 from parity.stages.export import ONNX
 from parity.stages.program import PROGRAM
 from parity.stages.score import SCORE
+from parity.stages.second import SECOND
 from parity.stages.twin import TWIN_RUN
 from parity.stages.whole import WHOLE
 
@@ -39,7 +40,7 @@ KEPT = ("evaluation", RUNTIME_PORT)
 
 # What is made of the port's capture, and the stages that then have all they need.
 SCHEDULE = registry.schedule(stage for stage in registry.STAGES
-                             if stage not in (WHOLE, SCORE, PROGRAM) and not stage.twins)
+                             if stage not in (WHOLE, SCORE, PROGRAM, SECOND) and not stage.twins)
 # The same for a mistake that shows in an exported file alone.
 EXPORTS = tuple((part, stages) for part, stages in registry.schedule(
     stage for stage in registry.STAGES

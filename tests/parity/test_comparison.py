@@ -318,7 +318,7 @@ def test_what_is_not_there_is_not_judged(captured):
     assert report.passed
     said = dict(line.split(" was not judged: ") for line in report.coverage)
     assert set(said) == {"reference", "forward/training", "gradient/d", "forward/g_step",
-                         "gradient/g", "step", "ledger", "twin"}
+                         "gradient/g", "step", "ledger", "twin", "program", "second"}
     assert said["reference"] == "real CNTK made the reference itself"
     assert said["gradient/g"] == ("the capture of the port has no array gradient/g/...: it was "
                                   "made without its part 'g_step'")

@@ -11,7 +11,8 @@ def train(session: Session, threads: int | None = None,
     """The article's run, or the rest of it; the session keeps what it does."""
     settings = session.settings
     run = Run.from_seed(settings.seed, settings.map_file, settings.minibatch_size,
-                        settings.unit_gain, threads, session.program.spec, arithmetic.device)
+                        settings.unit_gain, threads, spec=session.program.spec,
+                        device=arithmetic.device)
     if arithmetic.fast:
         run = FastRun.of(run, arithmetic)
     for step, images in session.run(run, distributed.leading(session, run)):
