@@ -76,16 +76,21 @@ def apart(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray) -> Tuple[flo
     scales, noises = _scales(difference, movement, None)
     made = [rms(difference), rms(movement), rms(b), largest, float(scales[0]), float(noises[0]),
             0.0, 0.0, 0.0]
+    most = 0.0
     for axis in range(2 if a.ndim > 1 else 0):
         scales, noises = _scales(difference, movement, axis)
-        at = int(np.argmax(np.minimum(np.abs(scales), OUT_OF_NOISE * _sure(scales, noises))))
-        if abs(scales[at]) > abs(made[7]):
+        standing = np.minimum(np.abs(scales), OUT_OF_NOISE * _sure(scales, noises))
+        at = int(np.argmax(standing))
+        if standing[at] > most:
+            most = float(standing[at])
             made[6:] = [1000.0 * axis + at, float(scales[at]), float(noises[at])]
     return tuple(made)
 
 
 ENOUGH = 8  # values, to tell a scale from noise
-OUT_OF_NOISE = 1e-3  # a scale so large counts as much as one standard error
+# A scale so large counts as much as one standard error: as the judge has it, else a kink's large
+# scale, which is not sure, would hide a small one that is.
+OUT_OF_NOISE = 1e-3 / 300
 
 
 def _sure(scales: np.ndarray, noises: np.ndarray) -> np.ndarray:

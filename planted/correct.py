@@ -7,17 +7,15 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import onnx
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from planted.graphs import as_constants, auto_pad
+from planted.graphs import as_constants, auto_pad, in_export
 from planted.parts import method, replace
 from planted.plant import correct
-from torch_port import adam, convolution, dcgan, layers, onnx_export, rounding
+from torch_port import adam, convolution, dcgan, layers, rounding
 from torch_port.batch_norm import BatchNormalization
 
 Pair = tuple[int, ...]
@@ -279,26 +277,16 @@ def compiled() -> None:
 # ------------------------------------------------ other legal forms and manners: nothing is wrong
 
 
-def _graph(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
-    def graph(module: nn.Module, *others: Any) -> onnx.ModelProto:
-        made = before(module, *others)
-        if hasattr(module, network):
-            change(made)
-        return made
-    before: Callable[..., onnx.ModelProto] = onnx_export._graph
-    replace(before, graph)
-
-
 @correct("export-auto-pad", "The exported padding as auto_pad SAME_LOWER, which is [1, 1, 0, 0].")
 def export_auto_pad() -> None:
     for number in range(1, 7):
-        _graph("discriminator", auto_pad(f"conv{number}", "SAME_LOWER"))
+        in_export("discriminator", auto_pad(f"conv{number}", "SAME_LOWER"))
 
 
 @correct("export-constants", "The exported weights as Constant nodes, not as initializers.")
 def export_constants() -> None:
-    _graph("generator", as_constants)
-    _graph("discriminator", as_constants)
+    in_export("generator", as_constants)
+    in_export("discriminator", as_constants)
 
 
 @correct("talkative", "It prints a megabyte.")

@@ -1,14 +1,29 @@
 """Changes of an exported graph, and faults of a runtime."""
 from collections.abc import Callable
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from torch import nn
 
 from parity.onnx.graph import Graph
+from planted.parts import replace
+from torch_port import onnx_export
 
 # ------------------------------------------------------------------------------- changes of a graph
+
+
+def in_export(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Changes what the port's exporter makes of one network, as it runs."""
+    def graph(module: nn.Module, *others: Any) -> onnx.ModelProto:
+        made = before(module, *others)
+        if hasattr(module, network):
+            change(made)
+        return made
+    before: Callable[..., onnx.ModelProto] = onnx_export._graph
+    replace(before, graph)
 
 
 def node_of(model: onnx.ModelProto, layer: str) -> onnx.NodeProto:

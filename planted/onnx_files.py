@@ -1,11 +1,9 @@
 """Mistakes in exported files, and in the runtime that computes them."""
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from torch import nn
 
 from planted.graphs import (
     attribute,
@@ -13,6 +11,7 @@ from planted.graphs import (
     bfloat16,
     channels_last,
     folded_without_epsilon,
+    in_export,
     in_half,
     in_training_mode,
     initializer,
@@ -50,17 +49,6 @@ def port_opset_10() -> None:
 # ---------------------------------------------------------------- in the port's exporter as it runs
 
 
-def _graph(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
-    """Changes what the port's exporter makes of one network."""
-    def graph(module: nn.Module, *others: Any) -> onnx.ModelProto:
-        made = before(module, *others)
-        if hasattr(module, network):
-            change(made)
-        return made
-    before: Callable[..., onnx.ModelProto] = onnx_export._graph
-    replace(before, graph)
-
-
 @mistake("onnx-port-raises", ONNX, "The port's export raises.",
          "onnx", "generator/port_export/graph", blame=f"({PORT}|{PORT_EXPORTER})")
 def port_raises() -> None:
@@ -87,7 +75,7 @@ def port_batch_axis_fixed() -> None:
     def change(model: onnx.ModelProto) -> None:
         for info in (*model.graph.input, *model.graph.output):
             info.type.tensor_type.shape.dim[0].dim_value = 2
-    _graph("generator", change)
+    in_export("generator", change)
 
 
 @mistake("onnx-port-momentum-0.9", ONNX,
@@ -99,7 +87,7 @@ def port_momentum() -> None:
             for one in node.attribute:
                 if node.op_type == "BatchNormalization" and one.name == "momentum":
                     one.f = 0.9
-    _graph("generator", change)
+    in_export("generator", change)
 
 
 @mistake("onnx-port-stale-weights", ONNX, "The port exports the weights that it started with.",
@@ -134,7 +122,7 @@ def port_nan() -> None:
     def nan(weights: np.ndarray) -> np.ndarray:
         weights.flat[100] = np.nan
         return weights
-    _graph("generator", initializer("conv5", 1, nan))
+    in_export("generator", initializer("conv5", 1, nan))
 
 
 @mistake("onnx-port-one-weight", ONNX,
@@ -145,7 +133,7 @@ def port_one_weight() -> None:
         place = 1234567 % weights.size
         weights.flat[place] = np.nextafter(weights.flat[place], np.float32(9))
         return weights
-    _graph("discriminator", initializer("conv6", 1, change))
+    in_export("discriminator", initializer("conv6", 1, change))
 
 
 @mistake("onnx-port-mean-for-variance", ONNX,
@@ -155,14 +143,14 @@ def port_mean_for_variance() -> None:
     def change(model: onnx.ModelProto) -> None:
         node = node_of(model, "bn3")
         node.input[3], node.input[4] = node.input[4], node.input[3]
-    _graph("discriminator", change)
+    in_export("discriminator", change)
 
 
 @mistake("onnx-port-auto-pad-upper", ONNX,
          "The port's file pads one layer by auto_pad SAME_UPPER, which puts the odd pixel last.",
          "onnx", "discriminator/conv4/node_port_export", blame=PORT_EXPORTER)
 def port_auto_pad_upper() -> None:
-    _graph("discriminator", auto_pad("conv4", "SAME_UPPER"))
+    in_export("discriminator", auto_pad("conv4", "SAME_UPPER"))
 
 
 @mistake("onnx-port-without-tanh", ONNX, "The port's file of the generator ends before its tanh.",
@@ -173,7 +161,7 @@ def port_without_tanh() -> None:
         before = model.graph.node[-2]
         before.output[0] = last.output[0]
         model.graph.node.remove(last)
-    _graph("generator", change)
+    in_export("generator", change)
 
 
 # ------------------------------------------------------------- in a file, or in what runs the file

@@ -78,7 +78,7 @@ def models_through_float16() -> None:
 # ------------------------------------------------------------------------------------ resumed runs
 
 
-def _restored(change: Callable[[Run], None]) -> None:
+def restored(change: Callable[[Run], None]) -> None:
     """``change(run)`` once it has taken the checkpoint's arrays."""
     def restore(self: Run, *arguments: Any) -> None:
         before(self, *arguments)
@@ -92,7 +92,7 @@ def _restored(change: Callable[[Run], None]) -> None:
 def reader_begins_anew() -> None:
     def change(run: Run) -> None:
         run.reader.step = 0
-    _restored(change)
+    restored(change)
 
 
 @mistake("minibatch-read-twice-on-going-on", RESUMED, "The last minibatch is read once more.",
@@ -100,7 +100,7 @@ def reader_begins_anew() -> None:
 def minibatch_read_twice() -> None:
     def change(run: Run) -> None:
         run.reader.step -= 1
-    _restored(change)
+    restored(change)
 
 
 @mistake("adams-moments-lost", RESUMED, "Adam begins anew: m and v are 0.", STAGE,
@@ -111,7 +111,7 @@ def adams_moments_lost() -> None:
             for state in optimizer.state.values():
                 state["m"].zero_()
                 state["v"].zero_()
-    _restored(change)
+    restored(change)
 
 
 @mistake("adams-counter-lost", RESUMED, "Adam's correction for the start begins anew.", STAGE,
@@ -120,7 +120,7 @@ def adams_counter_lost() -> None:
     def change(run: Run) -> None:
         for _, optimizer in run.optimizers():
             optimizer.param_groups[0]["minibatches"] = 0
-    _restored(change)
+    restored(change)
 
 
 @mistake("statistics-lost", RESUMED, "The running statistics begin anew.", STAGE,
@@ -130,7 +130,7 @@ def statistics_lost() -> None:
         for name, tensor in run.networks.arrays().items():
             if "running_" in name or name.endswith("sample_count"):
                 tensor.zero_()
-    _restored(change)
+    restored(change)
 
 
 @mistake("latents-drawn-again", RESUMED, "A run that goes on draws its first latents again.",
@@ -146,4 +146,4 @@ def latents_drawn_again() -> None:
                 self.seed, self.networks.spec.maker.input[0]).next(self.minibatch_size))
         return drawn
     before = method(Run, "_latents", draw)
-    _restored(again.append)
+    restored(again.append)

@@ -5,7 +5,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from captures.training.checkpoint import Arrays
 from captures.training.log import Log
 from captures.training.session import Session
 from planted.between import gradient, in_d_step, in_g_step
-from planted.graphs import attribute, initializer
+from planted.graphs import attribute, in_export, initializer
 from planted.one_layer import EVALUATION, backwards, convolved, output, part
 from planted.parts import activation, becomes, built, layer, method, replace, weight_of
 from planted.plant import (
@@ -32,7 +31,8 @@ from planted.plant import (
     at,
     mistake,
 )
-from torch_port import activations, convolution, dcgan, losses, onnx_export
+from planted.program import restored
+from torch_port import activations, convolution, dcgan, losses
 from torch_port.activations import cntk_log
 from torch_port.adam import CNTKAdam, Coefficients
 from torch_port.batch_norm import BatchNormalization
@@ -514,14 +514,6 @@ def checkpoint_in_float16() -> None:
     before = method(Run, "arrays", arrays)
 
 
-def _restored(change: Callable[[Run], None]) -> None:
-    def restore(self: Run, *arguments: Any) -> None:
-        before(self, *arguments)
-        with torch.no_grad():
-            change(self)
-    before = method(Run, "restore", restore)
-
-
 @mistake("two-moments-exchanged-on-going-on", RESUMED,
          "Adam's moments of one normalisation's scale and bias come back exchanged.",
          "program", "resumed/discriminator/bn3/(scale|bias).*")
@@ -531,7 +523,7 @@ def two_moments_exchanged() -> None:
         network = run.networks.discriminator
         scale, bias = (network.get_parameter(f"bn3.{name}") for name in ("scale", "bias"))
         held[scale], held[bias] = held[bias], held[scale]
-    _restored(change)
+    restored(change)
 
 
 @mistake("generators-counter-one-ahead", RESUMED,
@@ -540,33 +532,23 @@ def two_moments_exchanged() -> None:
 def generators_counter_one_ahead() -> None:
     def change(run: Run) -> None:
         run.generator_optimizer.param_groups[0]["minibatches"] += 1
-    _restored(change)
+    restored(change)
 
 
 # --------------------------------------------------------------------------------------------- ONNX
-
-
-def _graph(network: str, change: Callable[[onnx.ModelProto], None]) -> None:
-    def graph(module: nn.Module, *others: Any) -> onnx.ModelProto:
-        made = before(module, *others)
-        if hasattr(module, network):
-            change(made)
-        return made
-    before: Callable[..., onnx.ModelProto] = onnx_export._graph
-    replace(before, graph)
 
 
 @mistake("onnx-port-epsilon-a-thousandth-more", ONNX,
          "The port's file has epsilon 1.001e-5 in one normalisation.",
          "onnx", "generator/bn5/node_port_export", blame=PORT_EXPORTER)
 def onnx_epsilon() -> None:
-    _graph(G, attribute("bn5", "epsilon", 1.001e-5))
+    in_export(G, attribute("bn5", "epsilon", 1.001e-5))
 
 
 @mistake("onnx-port-slope-0.2002", ONNX, "The port's file has the slope 0.2002 in one layer.",
          "onnx", "discriminator/leaky_relu6/node_port_export", blame=PORT_EXPORTER)
 def onnx_slope() -> None:
-    _graph(D, attribute("leaky_relu6", "alpha", 0.2002))
+    in_export(D, attribute("leaky_relu6", "alpha", 0.2002))
 
 
 @mistake("onnx-port-one-mean", ONNX,
@@ -576,7 +558,7 @@ def onnx_one_mean() -> None:
     def change(mean: np.ndarray) -> np.ndarray:
         mean[1] *= np.float32(1 + 1e-6)
         return mean
-    _graph(D, initializer("bn5", 3, change))
+    in_export(D, initializer("bn5", 3, change))
 
 
 @mistake("onnx-port-one-bias-zero", ONNX,
@@ -586,4 +568,4 @@ def onnx_one_bias() -> None:
     def change(bias: np.ndarray) -> np.ndarray:
         bias[2] = 0
         return bias
-    _graph(G, initializer("conv7", 2, change))
+    in_export(G, initializer("conv7", 2, change))

@@ -39,8 +39,10 @@ CORRECT = "correct-port"
 KEPT = ("evaluation", RUNTIME_PORT)
 
 # What is made of the port's capture, and the stages that then have all they need.
-SCHEDULE = registry.schedule(stage for stage in registry.STAGES
-                             if stage not in (WHOLE, SCORE, PROGRAM, SECOND) and not stage.twins)
+# What the training program leaves is looked at last, beside the training.
+SCHEDULE = tuple((part, stages) for part, stages in registry.schedule(
+    stage for stage in registry.STAGES
+    if stage not in (WHOLE, SCORE, PROGRAM, SECOND) and not stage.twins) if stages)
 # The same for a mistake that shows in an exported file alone.
 EXPORTS = tuple((part, stages) for part, stages in registry.schedule(
     stage for stage in registry.STAGES
@@ -207,10 +209,12 @@ def _examine(task: Task) -> tuple[Stage, Check, str] | None:
 
 
 def _training(task: Task, planted: list[str], made: common.Captures) -> list[Stage]:
-    """The twin run, iteration by iteration, and the training program beside it; none where the plan
-    has none, or the port is dead."""
-    if not reference.trained(task.reference) or made.port.facts.get("stopped"):
+    """The twin run, iteration by iteration, and the training program beside it; the program
+    alone where the plan has no training; none where the port is dead."""
+    if made.port.facts.get("stopped"):
         return []
+    if not reference.trained(task.reference):
+        return _program(task, planted, made)
     folder = task.scratch / "twin-port"
     stopped = trained(planted, task.reference, folder,
                       reference.replayed(task.reference, task.scratch / reference.MEETING),
@@ -221,15 +225,18 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
     else:
         made.twins["port"] = Capture(folder)
     twin = TWIN_RUN(made)
-    if not twin.passed:
-        return [twin]
+    return [twin, *_program(task, planted, made)] if twin.passed else [twin]
+
+
+def _program(task: Task, planted: list[str], made: common.Captures) -> list[Stage]:
+    """The training program; none where it stops, which the stage ``whole`` says."""
     (part,) = PROGRAM.parts
     stopped = captured(planted, task.reference, task.scratch / part, [part], task.log)
     if stopped:
         made.port.facts["stopped"] = stopped
-        return [twin]
+        return []
     made.port.add(task.scratch / part)  # type: ignore[attr-defined]
-    return [twin, PROGRAM(made)]
+    return [PROGRAM(made)]
 
 
 def _judged(compare: Definition, captures: common.Captures, reference: Path, home: Path

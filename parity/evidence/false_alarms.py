@@ -45,11 +45,12 @@ from parity.producers.jobs import ROOT
 from parity.stages import registry
 from parity.stages.program import PROGRAM
 from parity.stages.score import SCORE
+from parity.stages.second import SECOND
 
 DOCS = ROOT / "docs" / "false-alarms.md"
 # The training program is one program, whatever the order of the sums.
 JUDGED = tuple(stage for stage in registry.STAGES
-               if not stage.twins and stage not in (SCORE, PROGRAM))
+               if not stage.twins and stage not in (SCORE, PROGRAM, SECOND))
 PARTS = registry.parts(JUDGED)
 BRANCHES = {"avx2": "5", "avx512": "7"}  # MKL_DEBUG_CPU_TYPE of the MKL in CNTK
 # Of the article's own networks a capture takes minutes: not every port goes through those.

@@ -5,6 +5,7 @@ import pytest
 from captures import observe
 from captures import probes as probe_inputs
 from captures.plan import Plan
+from parity.judge.policies import STEP_SCALE, STEP_SCALE_NOISE
 
 
 @pytest.fixture
@@ -150,6 +151,20 @@ def test_the_filter_that_goes_farther_is_named(index, part):
     made = columns(ours, theirs, before)
     assert made["part"] == part and made["part_scale"] == pytest.approx(0.01, rel=1e-3)
     assert made["part_scale"] > 500 * made["part_noise"]
+
+
+def test_a_kink_does_not_hide_a_filter_that_is_scaled():
+    """It has the larger scale, and is not sure of it."""
+    before, theirs, ours = moved((16, 90))
+    movement = theirs - before
+    ours[5] += 0.004 * movement[5]
+    ours[9] += 0.01 * movement[9] + np.random.RandomState(3).normal(0, 1e-5, 90)
+    made = columns(ours, theirs, before)
+    assert made["part"] == 5 and made["part_scale"] == pytest.approx(0.004, rel=1e-2)
+
+
+def test_parts_are_chosen_as_they_are_judged():
+    assert STEP_SCALE.value / STEP_SCALE_NOISE.value == observe.OUT_OF_NOISE
 
 
 def test_a_rate_scales_all_of_an_array():
