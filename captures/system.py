@@ -5,6 +5,7 @@ what it cannot; docs/systems.md lists all of it, and tests/captures/test_system.
 Plain Python 3.6, standard library.
 """
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -19,6 +20,8 @@ with contextlib.suppress(ImportError):  # Windows
     import msvcrt
 
 LOCKED_AT = 2 ** 30  # the byte that is locked on Windows, where a locked byte cannot be read
+# Of glibc's malloc.h: options of mallopt, and what they are set to.
+MMAP_MAX, TRIM_THRESHOLD = (-4, 0), (-1, 2 ** 31 - 1)
 PAUSE = 0.2  # seconds between two tries of a lock that cannot be waited for
 
 
@@ -76,3 +79,18 @@ def cpuinfo() -> str:
             return file.read()
     except (IOError, OSError):
         return ""
+
+
+def keep_memory() -> bool:
+    """Freed memory stays with this process; whether the system's C library can be told so.
+
+    glibc gives every block of 32 MB and more back, and the next one is of fresh pages that have to
+    be zeroed first. Layers of that size are made anew in every pass: without it a fifth of the time
+    of CNTK's iterations goes there (20 iterations at minibatch 2: 41.4 s, with it 32.7 s; the
+    port's 33.8 s, with it 29.3 s; the largest memory is 6 per cent more).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; Windows
+        return False
+    return all(mallopt(option, value) for option, value in (MMAP_MAX, TRIM_THRESHOLD))

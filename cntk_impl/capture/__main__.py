@@ -25,6 +25,7 @@ from captures.errors import ParityError
 from captures.format import CaptureWriter
 from captures.plan import Plan
 from captures.process import progress
+from captures.system import keep_memory
 from cntk_impl import dcgan_training as program
 from cntk_impl.capture.layers import layers_job
 from cntk_impl.capture.twin import twin_job
@@ -47,6 +48,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--beside", help="twin: the folder in which the port's run meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
+    keep_memory()
     select_device()
 
     try:

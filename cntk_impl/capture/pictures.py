@@ -33,7 +33,7 @@ from scores.inception_score import score, softmax
 from scores.resize import resize
 
 AT_ONCE = 8
-LOOKED_AT = 4  # pictures: CNTK on the CPU takes 1 s for each (EfficientNet-Lite0, one at a time)
+LOOKED_AT = 4  # pictures
 
 
 def score_pictures(writer: CaptureWriter, plan: Plan, networks: Networks, z: np.ndarray,

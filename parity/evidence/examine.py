@@ -215,17 +215,22 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
         return []
     if not reference.trained(task.reference):
         return _program(task, planted, made)
-    folder = task.scratch / "twin-port"
-    stopped = trained(planted, task.reference, folder,
-                      reference.replayed(task.reference, task.scratch / reference.MEETING),
-                      task.log)
-    made.twins["cntk"] = Capture(task.reference / "twin-cntk")
+    twin = TWIN_RUN(beside(made, planted, task.reference, task.scratch, task.log))
+    return [twin, *_program(task, planted, made)] if twin.passed else [twin]
+
+
+def beside(made: common.Captures, planted: list[str], of: Path, scratch: Path, log: Path
+           ) -> common.Captures:
+    """The port's training beside CNTK's, which is played back from the reference's folder ``of``.
+    scratch: gets the folders ``twin-port`` and ``twin-meeting``, which must not be there."""
+    folder = scratch / "twin-port"
+    stopped = trained(planted, of, folder, reference.replayed(of, scratch / reference.MEETING), log)
+    made.twins["cntk"] = Capture(of / "twin-cntk")
     if stopped:
         made.absent[common.TWIN + "port"] = common.Lack(common.TWIN + "port", stopped, True)
     else:
         made.twins["port"] = Capture(folder)
-    twin = TWIN_RUN(made)
-    return [twin, *_program(task, planted, made)] if twin.passed else [twin]
+    return made
 
 
 def _program(task: Task, planted: list[str], made: common.Captures) -> list[Stage]:

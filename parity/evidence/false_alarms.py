@@ -11,8 +11,9 @@ on MKL's AVX2 and AVX-512 branches. Most plans are of narrow networks (``plans.n
 whose name begins with ``whole`` are of the article's.
 
 CNTK and the float64 oracle run a plan once, for all ports. Each port goes through every stage but
-the twin run and the score. A result is a small JSON file for each plan and port; a run goes on
-where it stopped.
+the twin run, the program and the score; in the plans ``training-...`` through twenty iterations of
+the twin run alone, for which CNTK trains once. A result is a small JSON file for each plan and
+port; a run goes on where it stopped.
 """
 import contextlib
 import json
@@ -29,9 +30,12 @@ from rich.table import Table
 
 from captures.errors import PlanError
 from captures.files import write_json, write_text
+from captures.format import Capture
 from captures.plan import Plan
+from parity.evidence import reference
 from parity.evidence.child import captured, said_to
 from parity.evidence.defect import OURS, Catalogue, catalogue
+from parity.evidence.examine import beside
 from parity.evidence.keys import digest, suite_key
 from parity.evidence.plans import plan_of
 from parity.evidence.pool import run_all
@@ -42,10 +46,11 @@ from parity.judge import policies
 from parity.judge.results import Stage
 from parity.producers import jobs, recipes
 from parity.producers.jobs import ROOT
-from parity.stages import registry
+from parity.stages import common, registry
 from parity.stages.program import PROGRAM
 from parity.stages.score import SCORE
 from parity.stages.second import SECOND
+from parity.stages.twin import TWIN_RUN
 
 DOCS = ROOT / "docs" / "false-alarms.md"
 # The training program is one program, whatever the order of the sums.
@@ -59,6 +64,7 @@ WHOLE_PORTS = (OURS, "ordinary", "channels-last")
 # are no matter to that, so they go through those of the minibatches and of both gains.
 MANNERS = ("export-auto-pad", "export-constants", "talkative")
 OF_MANNERS = ("minibatch", "unit-gain")
+TRAINING, MEETING = "training", ("twin-port", reference.MEETING)
 
 
 def plans() -> dict[str, dict[str, int]]:
@@ -90,6 +96,8 @@ def plans() -> dict[str, dict[str, int]]:
         for size in (1, 2, 4):
             add(f"cntk-on-{branch}-{size}", minibatch_size=size, seed=10 * int(number) + size,
                 warmup_iterations=2)
+    for seed in (11, 12, 13):
+        add(f"{TRAINING}-{seed}", seed=seed, twin_minibatch_size=1 + seed % 3, unit_gain=seed % 2)
     add("all-of-it", minibatch_size=3, threads=2, unit_gain=1, warmup_iterations=4,
         weight_scale_exponent=1, seed=99)
     return made
@@ -152,6 +160,14 @@ class Task:
     def log(self) -> Path:
         return self.scratch / "log.txt"
 
+    @property
+    def reference(self) -> Path:
+        return self.scratch / "reference"
+
+    @property
+    def training(self) -> bool:
+        return self.name.startswith(TRAINING)
+
     def result(self, port: str) -> Path:
         return self.results / f"{self.name}@{port}.json"
 
@@ -176,6 +192,9 @@ def work(task: Task) -> None:
 
 
 def _make_reference(task: Task) -> None:
+    if task.training:
+        reference.make_reference(task.plan, task.reference, Console(quiet=True))
+        return
     cntk = recipes.cntk_job(task.plan, task.scratch)
     if task.branch:
         cntk = replace(cntk, environment={**cntk.environment, "MKL_DEBUG_CPU_TYPE": task.branch})
@@ -185,19 +204,25 @@ def _make_reference(task: Task) -> None:
 
 
 def _one_port(task: Task, port: str) -> None:
-    begun = time.monotonic()
-    folder = task.scratch / "port"
-    stopped = captured([] if port == OURS else [port], task.scratch, folder, PARTS, task.log)
+    begun, folder, planted = time.monotonic(), task.scratch / "port", [] if port == OURS else [port]
     stages: list[Stage] = []
-    if not stopped:
-        captures = captures_with(task.scratch, folder)
-        with policies.changed(task.allowances or {}):
-            stages = [stage(captures) for stage in JUDGED]
+    with policies.changed(task.allowances or {}):
+        if task.training:
+            stopped = ""
+            cntk, oracle = (Capture(task.reference / one) for one in ("cntk", "oracle"))
+            trained = beside(common.Captures(cntk, cntk, oracle), planted,  # no layer is looked at
+                             task.reference, task.scratch, task.log)
+            stages = [TWIN_RUN(trained)]
+        else:
+            stopped = captured(planted, task.scratch, folder, PARTS, task.log)
+            captures = None if stopped else captures_with(task.scratch, folder)
+            stages = [stage(captures) for stage in JUDGED] if captures else []
     made = result_of(stages, stopped)
     made.update(plan=task.name, port=port, key=task.ports[port],
                 seconds=round(time.monotonic() - begun, 1))
     write_json(task.result(port), made)
-    shutil.rmtree(folder, ignore_errors=True)
+    for one in (folder, *(task.scratch / name for name in MEETING)):
+        shutil.rmtree(one, ignore_errors=True)
 
 
 def result_of(stages: Sequence[Stage], stopped: str = "") -> dict[str, Any]:

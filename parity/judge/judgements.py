@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from captures.movement import SMALLEST
 from parity.judge import metrics, rounding
 from parity.judge.metrics import Array
 from parity.judge.policies import (
@@ -38,7 +39,6 @@ from parity.judge.results import Check
 from parity.judge.rounding import Verdict
 
 ENOUGH = 64  # values, to tell a decay from noise
-SMALLEST = 2.0 ** -102  # of float32, normal, over 2**-24: below it, roundings are absolute
 
 # -------------------------------------------------------------------------------------- the checks
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 import numpy as np
 
 from captures import probes as inputs
+from captures.movement import Moments, update
 from captures.plan import Plan
 from parity.judge import judgements
-from parity.judge.movement import Moments, update
 from parity.judge.policies import (
     LOSS,
     LOSS_GRADIENT,

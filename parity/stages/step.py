@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from captures.format import Capture
+from captures.movement import Moments, update
 from parity.judge import judgements, metrics, rounding
-from parity.judge.movement import Moments, update
-from parity.judge.policies import FEW_ROUNDINGS
+from parity.judge.policies import CARRIED, FEW_ROUNDINGS
 from parity.judge.results import Check, Stage
 from parity.judge.rounding import Verdict
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure, pairs
@@ -67,10 +67,26 @@ def _moved(captures: Captures, which: str, name: str, theirs: np.ndarray, ours: 
     few = samples if np.size(theirs) <= FEW * samples else None
     # In float64 nothing is rounded to float32, 1 - beta2 neither: what that moves is the same on
     # both sides, so CNTK's distance from the oracle says nothing here.
-    carried = captures.carried(f"gradient/{which}/loss/samples/value") \
-        if name.startswith("loss/") else 0.0
-    return judgements.in_the_chain(place, ours, theirs, oracle, count, few, loose,
-                                   carried=carried).port
+    loss = name.startswith("loss/")
+    carried = captures.carried(f"gradient/{which}/loss/samples/value") if loss else 0.0
+    judged = [judgements.in_the_chain(place, ours, theirs, oracle, count, few, loose,
+                                      carried=carried).port]
+    if loss:
+        judged.append(_mean(captures, which, place, ours, carried))
+    return max(judged, key=lambda check: check.margin)
+
+
+def _mean(captures: Captures, which: str, place: str, ours: np.ndarray, carried: float) -> Check:
+    """The mean loss of a step against the port's own samples, which its gradients came with: the
+    chance that few samples' errors have in the chain would hide another mean."""
+    samples = array_or_failure(captures.port, f"gradient/{which}/loss/samples/value")
+    if isinstance(samples, Check):
+        return samples
+    of = np.asarray(samples, np.float64)
+    twice = CARRIED.value * carried / (FEW_ROUNDINGS.value * rounding.UNIT)
+    return judgements.rounded_few_times(
+        place, ours, np.asarray(np.mean(of)), np.asarray(np.mean(np.abs(of)) * (1 + twice)),
+        "the loss of the step is not the mean of the port's own samples")
 
 
 def _statistic(captures: Captures, place: str, name: str, ours: np.ndarray, theirs: np.ndarray,

@@ -25,6 +25,7 @@ from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.policies import (
     EXACT,
+    FEW_ROUNDINGS,
     FIRST_LOSS,
     FORMULA_CHAIN,
     HORIZON,
@@ -41,8 +42,8 @@ from parity.stages.common import Captures, array_or_failure
 from parity.stages.definition import Definition, Needs
 from parity.stages.reader import same_minibatches
 
-LOSSES, WEIGHTS, APART = ("twin/run/losses/d_and_g", "twin/run/weights/sampled",
-                          "twin/step/state/apart")
+LOSSES, WEIGHTS = "twin/run/losses/d_and_g", "twin/run/weights/sampled"
+APART, OWN = "twin/step/state/apart", "twin/step/state/own"
 STATISTICS, COUNTS = ("running_mean", "running_variance"), ("sample_count", "minibatches")
 
 
@@ -153,6 +154,9 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
             return
     assert not isinstance(theirs, Check) and not isinstance(ours, Check) \
         and not isinstance(apart, Check)
+    own = array_or_failure(port, OWN, finite=False)
+    if not isinstance(own, Check):  # captures of before have none
+        apart = np.concatenate([apart, own[..., None]], axis=2)
     names = port.facts.get("step_names", [])
     critic = cntk.spec.critic.name + "/"
     sharp = behind_the_kinks(cntk.spec)
@@ -215,9 +219,11 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
 
 
-def _movement(place: str, difference: float, movement: float, scales: np.ndarray,
+def _movement(place: str, difference: float, movement: float, row: np.ndarray,
               policy: Policy) -> Check:
-    """By how much it goes elsewhere, or by which scale, of all of it or of a filter."""
+    """By how much it goes elsewhere, or by which scale, of all of it or of a filter; or how far it
+    is from what the m of the same update makes of it. row: the columns behind the fourth."""
+    scales, own = row[:5], row[5:]
     made = judgements.within(
         place, _part(difference, movement), policy,
         f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by {movement:.3g}")
@@ -233,6 +239,11 @@ def _movement(place: str, difference: float, movement: float, scales: np.ndarray
             place, _number(measured), STEP_SCALE,
             f"from CNTK's state {what} goes {1 + scale:.5g} times as far as CNTK's")
         made = max(made, check, key=lambda one: one.margin)
+    for roundings in own:
+        made = max(made, judgements.within(
+            place, _number(float(roundings)), FEW_ROUNDINGS,
+            "the update is not what CNTK's Adam makes beside the m of the same update"),
+            key=lambda one: one.margin)
     return made
 
 

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from captures import observe
+from captures import movement, observe
 from captures import probes as probe_inputs
 from captures.plan import Plan
-from parity.judge.policies import STEP_SCALE, STEP_SCALE_NOISE
+from parity.judge.policies import FEW_ROUNDINGS, STEP_SCALE, STEP_SCALE_NOISE
 
 
 @pytest.fixture
@@ -182,3 +182,49 @@ def test_few_values_have_no_scale():
     assert nothing["difference"] == 0 and nothing["largest"] == 0
     still = columns(*moved()[:1] * 3)
     assert still["movement"] == 0 and still["scale"] == 0 and still["part_scale"] == 0
+
+
+@pytest.mark.parametrize("unit_gain", [False, True])
+@pytest.mark.parametrize("change, wrong", [
+    ({}, ()), ({"rate": 1.01}, ("weight",)), ({"gradient": 1.01}, ("v",)),
+    ({"squared": 1.0001}, ("v",)), ({"epsilon": 1e-6}, ("weight",))])
+def test_the_weight_and_v_that_go_with_an_updates_m(unit_gain, change, wrong):
+    """Twenty updates; the last is another. "gradient": of m alone; "squared": of v alone."""
+    random = np.random.RandomState(0)
+    state = {"d/conv1/weight": random.normal(0, 0.02, (7, 30)).astype(np.float32),
+             "d/conv1/weight_m": np.zeros((7, 30), np.float32),
+             "d/conv1/weight_v": np.zeros((7, 30), np.float32)}
+    names = list(state)
+    for count in range(1, 21):
+        gradient = random.normal(0, 1e-3, (7, 30)).astype(np.float32)
+        after = movement.update(movement.Moments(*state.values()), gradient, count, 2,
+                                unit_gain).after
+        last = dict(zip(names, (np.float32(one) for one in after), strict=True))
+        if count < 20:
+            state = last
+    w, m, v = names
+    if "rate" in change:
+        last[w] = np.float32(state[w] + (last[w] - np.float64(state[w])) * change["rate"])
+    if "gradient" in change or "squared" in change:
+        which = "m" if "gradient" in change else "v"
+        other = movement.update(
+            movement.Moments(*state.values()), gradient * np.sqrt(change.get("squared", 1.0))
+            * change.get("gradient", 1.0), 20, 2, unit_gain).after
+        last[f"{w}_{which}"] = np.float32(getattr(other, which))
+        one = movement.constants(20, 2, unit_gain)
+        last[w] = np.float32(state[w] - last[m] * one.rate / (
+            np.sqrt(np.float64(last[v])) + movement.EPSILON))
+    if "epsilon" in change:
+        one = movement.constants(20, 2, unit_gain)
+        last[w] = np.float32(state[w] - last[m] * one.rate / (
+            np.sqrt(np.float64(last[v])) + change["epsilon"]))
+    found = movement.each_consistent(state, {**last, "d/learner/minibatches": np.array(20)}, 2,
+                                     unit_gain)
+    assert set(found) == {w, v}
+    limit = FEW_ROUNDINGS.value
+    assert (found[w] > limit, found[v] > limit) == ("weight" in wrong, "v" in wrong), found
+
+
+def test_a_state_without_m_or_v_or_counter_is_not_asked():
+    state = {"d/conv1/weight": np.ones(3, np.float32)}
+    assert movement.each_consistent(state, state, 2, False) == {}

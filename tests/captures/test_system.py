@@ -122,6 +122,25 @@ def test_without_proc_the_processor_is_what_python_says(monkeypatch):
     assert found["flags"] == [] and found["packages"]["numpy"] and found["code"]
 
 
+def test_memory_is_kept_where_the_c_library_can():
+    """In a process of its own: 400 MB are freed, and stay."""
+    code = ("from captures.system import keep_memory\nimport numpy as np, resource, sys\n"
+            "assert keep_memory() is True\n"
+            "held = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+            "for _ in range(2):\n    x = np.ones(50_000_000); del x\n"
+            "sys.exit(held() < 400_000_000)")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code.replace("assert keep_memory() is True", "")],
+                          cwd=ROOT, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("library", [
+    lambda name: object(), lambda name: 1 / 0 if name else (_ for _ in ()).throw(OSError())])
+def test_memory_where_the_c_library_has_no_mallopt(library, monkeypatch):
+    monkeypatch.setattr(system.ctypes, "CDLL", library)
+    assert system.keep_memory() is False
+
+
 def test_code_has_one_hash_whatever_separates_folders(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c.py").write_text("1")

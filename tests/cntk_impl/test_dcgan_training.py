@@ -75,7 +75,7 @@ json.dump(answer, sys.stdout)
 
 
 def environment():
-    return pinned(os.environ, OMP_WAIT_POLICY="PASSIVE")
+    return pinned(os.environ, KMP_BLOCKTIME="1")
 
 
 def program(*options):

@@ -1,5 +1,6 @@
 """Correct ports and many plans: what they cover; a run goes on; parts come together."""
 import shutil
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -96,6 +97,34 @@ def runs(monkeypatch):
 
 
 FOUR = [("seed-1", "ours"), ("seed-1", "onednn"), ("seed-2", "ours"), ("seed-2", "onednn")]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_plan_of_a_training_is_judged_by_the_twin_run_alone(tmp_path, map_file, monkeypatch,
+                                                             stopped):
+    task = false_alarms._task("training-11", false_alarms.plans()["training-11"], map_file,
+                              tmp_path, ["onednn"])
+    assert task.training and not replace(task, name="seed-11").training
+    seen = []
+
+    def beside(made, planted, of, scratch, log):
+        seen.append((planted, of, scratch))
+        for name in false_alarms.MEETING:
+            (scratch / name).mkdir(parents=True)
+        return "lack" if stopped else "run"
+
+    def twin(made):
+        return Stage("twin", "", [Check("twin/x", 2.0 if made == "lack" else 0.5, 1.0, "times",
+                                        "exact")])
+    monkeypatch.setattr(false_alarms, "beside", beside)
+    monkeypatch.setattr(false_alarms, "TWIN_RUN", twin)
+    monkeypatch.setattr(false_alarms, "Capture", lambda folder: folder)
+    task.results.mkdir(parents=True)
+    false_alarms._one_port(task, "onednn")
+    assert seen == [(["onednn"], task.reference, task.scratch)]
+    assert list(task.scratch.iterdir()) == []  # the next port meets an empty place
+    found = false_alarms.load_result(task, "onednn")
+    assert found["passed"] != stopped and found["checks"] == 1
 
 
 def test_none_fails(tmp_path, map_file, runs):

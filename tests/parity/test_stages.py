@@ -16,8 +16,8 @@ import pytest
 from captures import article
 from captures.errors import CaptureError
 from captures.format import ArrayEntry, Capture, CaptureWriter
+from captures.movement import Moments, update
 from captures.plan import Plan
-from parity.judge.movement import Moments, update
 from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
 from parity.stages import twin as twin_stage
@@ -128,7 +128,9 @@ def made():
             computed(sides, f"{after}/{other}/bn2/running_mean", (6,), local=False)
             for who in sides.values():
                 who.arrays[f"{after}/{other}/bn2/sample_count"] = np.array(20, np.int64)
-        computed(sides, f"{after}/loss/{step}/mean", (), local=False)
+        for side in sides.values():
+            mean = np.mean(side.arrays[f"gradient/{step}/loss/samples/value"], dtype=np.float64)
+            side.arrays[f"{after}/loss/{step}/mean"] = np.float32(mean)
         for place in (f"{after}/{network}/learner/minibatches",
                       f"local/{after}/{network}/learner/minibatches"):
             for who in ("cntk", "port", "oracle")[place.startswith("local"):]:
@@ -735,6 +737,22 @@ def test_an_optimizer_without_cntks_bits_is_not_asked_for_them(run, alone):
                if not check.passed) == alone
 
 
+def test_the_mean_of_a_step_is_of_its_own_samples(run):
+    """A thousandth: the few samples' chance in the chain, a factor of a thousand, hid it."""
+    name, samples = "step/0001/after_d/loss/d/mean", "gradient/d/loss/samples/value"
+
+    def mean(part):
+        def change(sides):
+            for side in sides.values():
+                side.arrays[name] = np.float32(np.mean(side.arrays[samples]))
+            port = sides["port"].arrays
+            port[samples] = port[samples] * np.float32(1 + 1e-6)
+            port[name] = np.float32(np.mean(port[samples], dtype=np.float64) * (1 + part))
+        return [check for check in run("step", change).checks if not check.passed]
+    assert mean(0) == []
+    assert [check.place for check in mean(1e-3)] == ["after_d/loss/d/mean"]
+
+
 def test_a_step_0_1_per_cent_too_long(run):
     """The movement is small beside a weight, so m and v and the local step judge it sharply."""
     name = "step/0001/after_d/discriminator/conv1/weight_m"
@@ -909,6 +927,20 @@ def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said,
         assert failed == []
     else:
         assert [check.place for check in failed] == [place] and said in failed[0].detail
+
+
+@pytest.mark.parametrize("roundings, passes", [(3.0, True), (20.0, False), (np.nan, False)])
+def test_in_step_an_update_is_what_its_own_m_makes(plan, roundings, passes):
+    """A rate from which one bias departs: it has too few values for a scale, and kinks."""
+    losses, name = np.ones((2, 2)), "discriminator/conv2/bias"
+    row = [2e-5, 1e-3, 0.02, 1e-5, 0.0, 0.0, 0.0, 0.0, 0.0]
+    theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
+    ours = Held(Side({"twin/run/losses/d_and_g": losses,
+                      "twin/step/state/apart": np.array([[row], [row]]),
+                      "twin/step/state/own": np.array([[0.0], [roundings]])},
+                     {"step_names": [name]}), "port", plan)
+    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    assert [check.place for check in failed] == ([] if passes else [f"iteration0002/{name}"])
 
 
 @pytest.mark.parametrize("layer, passes", [("conv7", False), ("conv6", True)])

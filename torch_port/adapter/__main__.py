@@ -15,6 +15,7 @@ from captures.errors import ParityError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.process import ended, progress
+from captures.system import keep_memory
 from torch_port.adapter.capture import capture
 from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import SECONDS
@@ -82,6 +83,7 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
 def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: Capture,
              output: Path) -> None:
     started = time.time()
+    keep_memory()
     torch.set_num_threads(plan.threads)
 
     with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},

@@ -27,6 +27,7 @@ from captures.errors import CaptureError, PlanError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
 from captures.process import progress
+from captures.system import keep_memory
 from torch_port.capture.layers import Layers, first_line
 from torch_port.capture.program import program_part
 from torch_port.capture.recorder import Note
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                          "meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
+    keep_memory()
 
     try:
         plan = Plan.load(options.plan)

@@ -4,7 +4,7 @@ On its own inputs a layer may be off by E (``expected_rounding.py``). In the cha
 is handed on, and how much of it arrives is a matter of the networks and their inputs: a
 normalisation over four values, a hyperbolic tangent of inputs in the thousands, a unit beside a
 rectifier's kink. So the oracle goes through its chain again, and adds to every layer's output, and
-to every gradient, AMPLITUDE times E of random sign; how far that moves each array is written down
+to every gradient, AMPLITUDE times E times a normal deviate; how far that moves each array is written down
 as a part of the array's size, and the judge allows a port as much. A port's own rounding is about E
 or less, so that what happens by chance (one unit on the other side of a kink) happens here first.
 """
@@ -50,7 +50,7 @@ class Rounding:
         self.moved: dict[str, float] = {}
 
     def rounded(self, value: Tensor, size: Tensor) -> Tensor:
-        drawn = torch.randn(value.shape, generator=self.noise, dtype=value.dtype)
+        drawn = torch.randn(value.shape, generator=self.noise)  # of float64: seven times the time
         return value + AMPLITUDE * size.to(value.dtype).reshape(value.shape) * drawn
 
     def branch(self, branch: str, x: Tensor) -> Each:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from captures import observe
+from captures import movement, observe
 from captures.format import CaptureWriter
 from captures.lockstep import BITS, FREE, STEP, Follower
 from captures.plan import Plan
@@ -30,6 +30,7 @@ class Observed:
     samples: list[np.ndarray] = field(default_factory=list)
     states: list[dict[str, str]] = field(default_factory=list)
     apart: list[list[tuple[float, ...]]] = field(default_factory=list)
+    own: list[list[float]] = field(default_factory=list)
     minibatches: list[str] = field(default_factory=list)
 
     def add(self, D_loss: float, G_loss: float, arrays: Arrays) -> None:
@@ -127,11 +128,15 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
             seen.apart.append([observe.apart(arrays[name], theirs[name], before[name])
                                if name in theirs and theirs[name].size == arrays[name].size
                                else (np.nan,) * len(observe.APART) for name in names])
+            by_m = movement.each_consistent(before, arrays, plan.twin_minibatch_size,
+                                            bool(plan.unit_gain))
+            seen.own.append([by_m.get(name, 0.0) for name in names])
             set_state(run, theirs)
             before = theirs
     seen.write(writer)
     if seen.apart:
         writer.add("twin/step/state/apart", np.array(seen.apart, np.float64))
+        writer.add("twin/step/state/own", np.array(seen.own, np.float64))
         writer.fact("step_names", names)
     writer.fact("latents_hashes", latents.hashes)
     writer.fact("mode", mode or FREE)

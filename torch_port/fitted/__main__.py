@@ -9,6 +9,7 @@ import typer
 from captures.errors import ParityError
 from captures.files import written_whole
 from captures.map_file import read_map_file
+from captures.system import keep_memory
 from torch_port.fitted.fit import IMAGES, ITERATIONS, MINIBATCH, fitted
 
 
@@ -22,6 +23,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="of weights, latents and images")] = 0,
 ) -> None:
     """Fits the article's generator to some images of the data set."""
+    keep_memory()
     try:
         read_map_file(map_file)
         arrays, _ = fitted(map_file, iterations, images, minibatch_size, seed)

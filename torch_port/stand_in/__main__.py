@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from captures.process import ended
+from captures.system import keep_memory
 from torch_port.stand_in.job import make
 
 
@@ -17,6 +18,7 @@ def main(plan: Annotated[Path, typer.Option(help="what to run, as `parity` wrote
              help="of the twin run: the folder in which the judged port meets it")] = None
          ) -> None:
     """The reference's capture, by the port instead of CNTK."""
+    keep_memory()
     raise typer.Exit(ended(lambda: make(plan, output, certificate, job, beside), str(output)))
 
 
