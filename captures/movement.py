@@ -34,6 +34,11 @@ class Moments(NamedTuple):
     v: Floats
 
 
+def parameter_of(name: str) -> str:
+    """The parameter that a weight, its m or its v belongs to."""
+    return name[:-2] if name.endswith(("_m", "_v")) else name
+
+
 class Constants(NamedTuple):
     """What CNTK's Adam multiplies by in one update. rate: bc lr / N."""
 

@@ -96,7 +96,7 @@ def plans() -> dict[str, dict[str, int]]:
         for size in (1, 2, 4):
             add(f"cntk-on-{branch}-{size}", minibatch_size=size, seed=10 * int(number) + size,
                 warmup_iterations=2)
-    for seed in (11, 12, 13):
+    for seed in range(11, 17):
         add(f"{TRAINING}-{seed}", seed=seed, twin_minibatch_size=1 + seed % 3, unit_gain=seed % 2)
     add("all-of-it", minibatch_size=3, threads=2, unit_gain=1, warmup_iterations=4,
         weight_scale_exponent=1, seed=99)

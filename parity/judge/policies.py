@@ -208,8 +208,13 @@ LOGITS_CHAIN = Policy(
 
 STEP_LOSS = Policy(
     "step_loss", 2e-5, "relative, an iteration from CNTK's own state",
-    "one forward pass of both networks, and for G's one step of D before it: see first_loss; a "
-    "unit on the other side of a kink moves D by a thousandth of its step")
+    "one forward pass of both networks: see first_loss")
+
+STEP_G_LOSS = Policy(
+    "step_g_loss", 2.5e-4, "relative, an iteration from CNTK's own state",
+    "D's step comes before it, in which a unit on the other side of a kink may go otherwise: "
+    "5.5e-5 was the most in 14 correct ports (3 trainings of 20 iterations, minibatches 1 to 3, "
+    "narrow networks), and four times that")
 
 STEP_STATISTIC = Policy(
     "step_statistic", 1e-6, "of the array's size, an iteration from CNTK's own state",
@@ -218,17 +223,21 @@ STEP_STATISTIC = Policy(
     "the minibatch's whole, is asked by the stage normalisation")
 
 STEP_MOVEMENT = Policy(
-    "step_movement", 0.05, "of CNTK's movement, an iteration from CNTK's own state",
+    "step_movement", 0.3, "of CNTK's movement of m, an iteration from CNTK's own state",
     "gradients in the chain: 3e-6 of the movement by rounding, and where a unit lies on the other "
-    "side of a kink up to 1.2e-2 in three correct ports (20 iterations at minibatch 2, narrow "
-    "networks): four times that. What all of an array or a filter does alike is judged by the "
-    "policy step_scale; the stages on given inputs judge sharply what a step is made of")
+    "side of a kink up to 0.15 in 14 correct ports (3 trainings of 20 iterations, minibatches 1 to "
+    "3, narrow networks; a first bias, whose terms nearly cancel): twice that. "
+    "What all of an array or a filter does alike is judged by the "
+    "policy step_scale; what the same update makes of weight and v, to a few roundings, beside its "
+    "m; the stages on given inputs judge sharply what a step is made of")
 
 STEP_LAST = Policy(
     "step_last", 0.003, "of CNTK's movement, an iteration from CNTK's own state, of what is learnt "
     "behind the critic's last rectifier",
-    "no kink lies between it and the loss: 3e-4 was the most in three correct ports (Adam divides "
-    "by roots that are nearly 0), and ten times that")
+    "no kink lies between it and the loss: 3e-4 was the most in three correct ports, and ten times "
+    "that. The gradient of a last bias is the sum of two probabilities a sample, which may nearly "
+    "cancel (5e-3 of the movement was off in a correct port, 3e-7 of the terms): of fewer than 8 "
+    "values the movement counts as large as makes this 16 roundings of one a term")
 
 STEP_SCALE = Policy(
     "step_scale", 0.001, "scale of CNTK's movement in an iteration from CNTK's own state, of an "

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from parity.judge import judgements
-from parity.judge.policies import EXACT, FIRST_LOSS, STEP_LOSS, WRITTEN
+from parity.judge.policies import EXACT, FIRST_LOSS, STEP_G_LOSS, WRITTEN
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure
 from parity.stages.definition import Definition, only
@@ -85,7 +85,7 @@ def log(captures: Captures) -> Iterator[Check]:
         count = min(len(ours), len(theirs))
         yield judgements.same_bits("run/log/losses", ours[:count], theirs[:count])
         return
-    for column, (name, policy) in enumerate((("D_loss", FIRST_LOSS), ("G_loss", STEP_LOSS))):
+    for column, (name, policy) in enumerate((("D_loss", FIRST_LOSS), ("G_loss", STEP_G_LOSS))):
         apart = abs(float(ours[0, column]) / float(theirs[0, column]) - 1)
         yield judgements.within(f"run/log/{name}", apart, policy,
                                 f"the log's first {name} is {ours[0, column]:.9g}, CNTK's "

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from captures.format import Capture
-from captures.movement import Moments, update
+from captures.movement import Moments, parameter_of, update
 from parity.judge import judgements, metrics, rounding
 from parity.judge.policies import CARRIED, FEW_ROUNDINGS
 from parity.judge.results import Check, Stage
@@ -102,11 +102,6 @@ def _statistic(captures: Captures, place: str, name: str, ours: np.ndarray, thei
         place, ours, oracle, terms + 2 * own / (FEW_ROUNDINGS.value * rounding.UNIT),
         f"the statistic is not CNTK's: it is up to {metrics.largest_absolute(ours, theirs):.3g} "
         "away", local=False)
-
-
-def parameter_of(name: str) -> str:
-    """The parameter that a weight, its m or its v belongs to."""
-    return name.removesuffix("_m").removesuffix("_v")
 
 
 def _bits_of_gradient(captures: Captures, which: str, name: str) -> bool:

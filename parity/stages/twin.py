@@ -16,11 +16,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from captures import observe
 from captures.format import Capture
 from captures.lockstep import BITS, FREE, STEP
+from captures.movement import UNIT, parameter_of
 from captures.spec import Spec
 from parity.judge import judgements
 from parity.judge.policies import (
@@ -29,6 +32,7 @@ from parity.judge.policies import (
     FIRST_LOSS,
     FORMULA_CHAIN,
     HORIZON,
+    STEP_G_LOSS,
     STEP_LAST,
     STEP_LOSS,
     STEP_MOVEMENT,
@@ -159,7 +163,7 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         apart = np.concatenate([apart, own[..., None]], axis=2)
     names = port.facts.get("step_names", [])
     critic = cntk.spec.critic.name + "/"
-    sharp = behind_the_kinks(cntk.spec)
+    sharp = behind_the_kinks(cntk.spec, int(cntk.manifest["plan"]["twin_minibatch_size"]))
     at = sorted(range(len(names)), key=lambda i: order(cntk.spec.critic.name, names[i]))
     for i in range(len(theirs)):
         place = f"iteration{i + 1:04d}"
@@ -173,7 +177,7 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
         for column, (name, learnt) in enumerate((("D_loss", True), ("G_loss", False))):
             gone = abs(float(ours[i, column]) / float(theirs[i, column]) - 1)
             yield judgements.within(
-                f"{place}/twin/{name}", _number(gone), STEP_LOSS,
+                f"{place}/twin/{name}", _number(gone), STEP_LOSS if learnt else STEP_G_LOSS,
                 f"from CNTK's state the loss is {ours[i, column]:.9g}, CNTK's "
                 f"{theirs[i, column]:.9g}")
             # What the critic's step moved decides the other loss, so it comes before. The first
@@ -183,20 +187,30 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
                                       STEP_STATISTIC if i else FORMULA_CHAIN, sharp)
 
 
-def behind_the_kinks(spec: Spec) -> tuple[str, ...]:
-    """What the names of the critic's arrays begin with that no rectifier parts from the loss."""
+class Sharp(NamedTuple):
+    """names: what the names of the critic's arrays begin with that no rectifier parts from the
+    loss. least: the movement that 16 roundings of the sum of 2 N probabilities are allowed of."""
+
+    names: tuple[str, ...]
+    least: float
+
+
+def behind_the_kinks(spec: Spec, samples: int) -> Sharp:
+    """Of the critic's arrays."""
     layers = [layer.name for layer in spec.critic.layers]
     rectified = [i for i, name in enumerate(layers) if name in spec.critic.rectified]
     # "rectified" are the rectifiers' inputs; the layer behind them is the rectifier itself.
     last = max(rectified, default=-2) + 2
-    return tuple(f"{spec.critic.name}/{name}/" for name in layers[last:])
+    return Sharp(tuple(f"{spec.critic.name}/{name}/" for name in layers[last:]),
+                 2 * samples * FEW_ROUNDINGS.value * UNIT / STEP_LAST.value)
 
 
 def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
-                   of_statistics: Policy, sharp: tuple[str, ...]) -> Iterator[Check]:
+                   of_statistics: Policy, sharp: Sharp) -> Iterator[Check]:
     """A check for each kind of quantity: of the arrays that fail the first in order, else the
     worst."""
     kinds: dict[str, list[Check]] = {}
+    known = set(names) if rows.shape[1] > len(observe.APART) else set()
     for name, row in zip(names, rows, strict=True):
         quantity = name.rpartition("/")[2]
         difference, movement, size, largest = (float(value) for value in row[:4])
@@ -209,27 +223,31 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
                 f"{place}/{name}", _part(difference, size), of_statistics,
                 f"from CNTK's state the statistic goes {difference:.3g} elsewhere, it moved by "
                 f"{movement:.3g}")
+        elif not name.endswith("_m") and parameter_of(name) + "_m" in known:
+            kind, check = "learnt", judgements.within(
+                f"{place}/{name}", _number(float(row[-1])), FEW_ROUNDINGS,
+                "it is not what CNTK's Adam makes beside the m of the same update")
         else:
             kind, check = "learnt", _movement(
                 f"{place}/{name}", difference, movement, row[4:],
-                STEP_LAST if name.startswith(sharp) else STEP_MOVEMENT)
+                STEP_LAST if name.startswith(sharp.names) else STEP_MOVEMENT,
+                sharp.least if name.startswith(sharp.names) and not row[5:6].any() else 0.0)
         kinds.setdefault(kind, []).append(check)
     for checks in kinds.values():
         failed = [check for check in checks if not check.passed]
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
 
 
-def _movement(place: str, difference: float, movement: float, row: np.ndarray,
-              policy: Policy) -> Check:
-    """By how much it goes elsewhere, or by which scale, of all of it or of a filter; or how far it
-    is from what the m of the same update makes of it. row: the columns behind the fourth."""
-    scales, own = row[:5], row[5:]
+def _movement(place: str, difference: float, movement: float, scales: np.ndarray,
+              policy: Policy, least: float) -> Check:
+    """By how much it goes elsewhere, or by which scale, of all of it or of a filter. scales: the
+    columns behind the fourth, as many as were kept. least: that the movement counts as."""
     made = judgements.within(
-        place, _part(difference, movement), policy,
+        place, _part(difference, max(movement, least)), policy,
         f"from CNTK's state it goes {difference:.3g} elsewhere, CNTK moved it by {movement:.3g}")
-    if not len(scales):
+    if len(scales) < len(observe.APART) - 4:
         return made  # a capture of before scales were kept
-    whole, part = scales[:2], scales[3:]
+    whole, part = scales[:2], scales[3:5]
     number = int(scales[2]) if math.isfinite(scales[2]) else 0
     of = f"channel {number - 1000}" if number >= 1000 else f"filter {number}"
     for (scale, noise), what in ((whole, "all of it"), (part, of)):
@@ -239,11 +257,6 @@ def _movement(place: str, difference: float, movement: float, row: np.ndarray,
             place, _number(measured), STEP_SCALE,
             f"from CNTK's state {what} goes {1 + scale:.5g} times as far as CNTK's")
         made = max(made, check, key=lambda one: one.margin)
-    for roundings in own:
-        made = max(made, judgements.within(
-            place, _number(float(roundings)), FEW_ROUNDINGS,
-            "the update is not what CNTK's Adam makes beside the m of the same update"),
-            key=lambda one: one.margin)
     return made
 
 

@@ -4,9 +4,10 @@ On its own inputs a layer may be off by E (``expected_rounding.py``). In the cha
 is handed on, and how much of it arrives is a matter of the networks and their inputs: a
 normalisation over four values, a hyperbolic tangent of inputs in the thousands, a unit beside a
 rectifier's kink. So the oracle goes through its chain again, and adds to every layer's output, and
-to every gradient, AMPLITUDE times E times a normal deviate; how far that moves each array is written down
-as a part of the array's size, and the judge allows a port as much. A port's own rounding is about E
-or less, so that what happens by chance (one unit on the other side of a kink) happens here first.
+to every gradient, AMPLITUDE times E times a normal deviate; how far that moves each array is
+written down as a part of the array's size, and the judge allows a port as much. A port's own
+rounding is about E or less, so that what happens by chance (one unit on the other side of a kink)
+happens here first.
 """
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
