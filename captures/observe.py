@@ -90,7 +90,7 @@ def apart(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray) -> Tuple[flo
 ENOUGH = 8  # values, to tell a scale from noise
 # A scale so large counts as much as one standard error: as the judge has it, else a kink's large
 # scale, which is not sure, would hide a small one that is.
-OUT_OF_NOISE = 1e-3 / 300
+OUT_OF_NOISE = 1e-3 / 600
 
 
 def _sure(scales: np.ndarray, noises: np.ndarray) -> np.ndarray:

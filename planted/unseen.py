@@ -473,7 +473,7 @@ def printed_loss_rounded() -> None:
 
 
 @mistake("losses-exchanged-in-the-log", FILES, "The log has D's loss in G's column.",
-         "program", "run/(log/)?losses.*")
+         "program", "run/(log/)?losses.*|run/log/D_loss")  # D's column has G's loss
 def losses_exchanged() -> None:
     before = method(Log, "add", lambda self, g_loss, d_loss: before(self, d_loss, g_loss))
 

@@ -223,16 +223,15 @@ STEP_STATISTIC = Policy(
     "the minibatch's whole, is asked by the stage normalisation")
 
 STEP_MOVEMENT = Policy(
-    "step_movement", 0.3, "of CNTK's movement of m, an iteration from CNTK's own state",
-    "gradients in the chain: 3e-6 of the movement by rounding, and where a unit lies on the other "
-    "side of a kink up to 0.15 in 14 correct ports (3 trainings of 20 iterations, minibatches 1 to "
-    "3, narrow networks; a first bias, whose terms nearly cancel): twice that. "
-    "What all of an array or a filter does alike is judged by the "
-    "policy step_scale; what the same update makes of weight and v, to a few roundings, beside its "
+    "step_movement", 0.3, "of the gradient that moves m, an iteration from CNTK's own state",
+    "gradients in the chain: 3e-6 by rounding, and where a unit lies on the other side of a kink up "
+    "to 0.2 in 14 correct ports (6 trainings of 20 iterations, minibatches 1 to 3, narrow networks; "
+    "a first bias, whose terms nearly cancel). What all of an array or a filter does alike is "
+    "judged by the policy step_scale; what the same update makes of weight and v, to a few roundings, beside its "
     "m; the stages on given inputs judge sharply what a step is made of")
 
 STEP_LAST = Policy(
-    "step_last", 0.003, "of CNTK's movement, an iteration from CNTK's own state, of what is learnt "
+    "step_last", 0.003, "of the gradient that moves m, an iteration from CNTK's own state, of what is learnt "
     "behind the critic's last rectifier",
     "no kink lies between it and the loss: 3e-4 was the most in three correct ports, and ten times "
     "that. The gradient of a last bias is the sum of two probabilities a sample, which may nearly "
@@ -240,18 +239,17 @@ STEP_LAST = Policy(
     "values the movement counts as large as makes this 16 roundings of one a term")
 
 STEP_SCALE = Policy(
-    "step_scale", 0.001, "scale of CNTK's movement in an iteration from CNTK's own state, of an "
+    "step_scale", 0.001, "scale of CNTK's gradient in an iteration from CNTK's own state, of an "
     "array or of one filter or channel of it",
-    "another rate scales the movement of every array, another gradient of a filter that filter's. "
+    "another loss scales the gradient of every array, another gradient of a filter that filter's. "
     "A kink scales too, by up to 1.2e-2, but not evenly: see step_scale_noise. Without one the "
     "scale is below 1e-5")
 
 STEP_SCALE_NOISE = Policy(
-    "step_scale_noise", 300.0, "standard errors of that scale",
-    "where a kink moves a filter, the scale was up to 76 of its standard errors in three correct "
-    "ports and 292 in a fourth (by Fourier transforms), of a whole array up to 7 (20 iterations); "
-    "one filter's gradient 1 % off is 80,000: it leaves no more than rounding. A scale fails by "
-    "both")
+    "step_scale_noise", 600.0, "standard errors of that scale",
+    "where a kink moves a filter, the scale was up to 209 of its standard errors in 14 correct "
+    "ports (6 trainings of 20 iterations): three times that. One filter's gradient 1 % off is "
+    "80,000: it leaves no more than rounding. A scale fails by both")
 
 DECAY = Policy(
     "decay", 3e-8, "of the weights, taken away or added by one update",

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from captures import movement, observe
+from captures.article import MOMENTUM
 from captures.format import CaptureWriter
 from captures.lockstep import BITS, FREE, STEP, Follower
 from captures.plan import Plan
@@ -95,6 +96,11 @@ def observed_run(plan: Plan, seen: Observed) -> tuple[Run, observe.Watched]:
     return run, latents
 
 
+def _kept(before: Arrays, name: str) -> np.ndarray:
+    """What would stand behind an iteration without a gradient, so that m moves by its gradient."""
+    return before[name] * np.float32(MOMENTUM) if name.endswith("_m") else before[name]
+
+
 def initial_hashes(begun: Arrays) -> dict[str, str]:
     return {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in begun.items()}
 
@@ -125,7 +131,7 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
             if theirs is None:
                 writer.fact("stopped", f"the reference's run ended behind iteration {i}")
                 break
-            seen.apart.append([observe.apart(arrays[name], theirs[name], before[name])
+            seen.apart.append([observe.apart(arrays[name], theirs[name], _kept(before, name))
                                if name in theirs and theirs[name].size == arrays[name].size
                                else (np.nan,) * len(observe.APART) for name in names])
             by_m = movement.each_consistent(before, arrays, plan.twin_minibatch_size,
