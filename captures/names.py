@@ -111,8 +111,9 @@ NAMES: List[Name] = [
     Name("twin/step/state/apart", "twin", "iterations x arrays x 9",
          "of a run that is given CNTK's state before each iteration: root mean squares of the "
          "difference, of CNTK's movement (of m: from b1 m, its gradient), of CNTK's value; the "
-         "largest difference; the scale of the movement that the difference holds, and its standard error; the same of the filter "
-         "or channel that stands out most, with its number (1000 and more: along the second axis)"),
+         "largest difference; the scale of the movement that the difference holds, and its "
+         "standard error; the same of the filter or channel that stands out most, with its number "
+         "(1000 and more: along the second axis)"),
     Name("twin/step/state/own", "twin", "iterations x arrays",
          "how many roundings a weight, and its v, are from what CNTK's Adam makes beside the m of "
          "the port's same update; 0 for all else"),
