@@ -224,15 +224,15 @@ STEP_STATISTIC = Policy(
 
 STEP_MOVEMENT = Policy(
     "step_movement", 0.3, "of the gradient that moves m, an iteration from CNTK's own state",
-    "gradients in the chain: 3e-6 by rounding, and where a unit lies on the other side of a kink up "
-    "to 0.2 in 14 correct ports (6 trainings of 20 iterations, minibatches 1 to 3, narrow networks; "
-    "a first bias, whose terms nearly cancel). What all of an array or a filter does alike is "
-    "judged by the policy step_scale; what the same update makes of weight and v, to a few roundings, beside its "
-    "m; the stages on given inputs judge sharply what a step is made of")
+    "gradients in the chain: 3e-6 by rounding, and where a unit lies on the other side of a kink "
+    "up to 0.2 in 14 correct ports (6 trainings of 20 iterations, minibatches 1 to 3, narrow "
+    "networks; a first bias, whose terms nearly cancel). What all of an array or a filter does "
+    "alike is judged by the policy step_scale; what the same update makes of weight and v, to a "
+    "few roundings, beside its m; the stages on given inputs judge sharply what a step is made of")
 
 STEP_LAST = Policy(
-    "step_last", 0.003, "of the gradient that moves m, an iteration from CNTK's own state, of what is learnt "
-    "behind the critic's last rectifier",
+    "step_last", 0.003, "of the gradient that moves m, an iteration from CNTK's own state, of what "
+    "is learnt behind the critic's last rectifier",
     "no kink lies between it and the loss: 3e-4 was the most in three correct ports, and ten times "
     "that. The gradient of a last bias is the sum of two probabilities a sample, which may nearly "
     "cancel (5e-3 of the movement was off in a correct port, 3e-7 of the terms): of fewer than 8 "
