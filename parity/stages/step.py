@@ -71,7 +71,7 @@ def _moved(captures: Captures, which: str, name: str, theirs: np.ndarray, ours: 
     carried = captures.carried(f"gradient/{which}/loss/samples/value") if loss else 0.0
     judged = [judgements.in_the_chain(place, ours, theirs, oracle, count, few, loose,
                                       carried=carried).port]
-    if loss:
+    if loss and f"gradient/{which}/loss/samples/value" in captures.port:  # a user's may be unknown
         judged.append(_mean(captures, which, place, ours, carried))
     return max(judged, key=lambda check: check.margin)
 
