@@ -22,6 +22,7 @@ from benchmarks.iteration.parts import seconds_of_parts
 from captures import spec as described
 from captures.article import DCGAN, LEARNING_RATE, MOMENTUM
 from captures.spec import Network
+from captures.system import keep_memory
 from torch_port import rounding
 from torch_port.dcgan import normalized
 from torch_port.fast.arithmetic import ON_THE_CPU, Arithmetic
@@ -86,6 +87,8 @@ def stock_iterations(run: Run) -> Iterator[object]:
 
 def iterations(name: str, map_file: str, minibatch_size: int) -> Iterator[object]:
     rounding.as_cntk_rounds()
+    if name != STOCK:
+        keep_memory()  # as the training program does
     run = Run.from_seed(0, map_file, minibatch_size, spec=DCGAN)
     if name == STOCK:
         return stock_iterations(run)

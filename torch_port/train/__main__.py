@@ -48,6 +48,7 @@ from typer.exceptions import TyperException
 from captures.article import DCGAN
 from captures.errors import TrainingError
 from captures.process import ERROR, say
+from captures.system import keep_memory
 from captures.training import ending
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
@@ -94,6 +95,7 @@ def command(**values: Any) -> int:
     asked = values.pop("arithmetic").value, values.pop("device").value
     if threads:
         torch.set_num_threads(threads)
+    keep_memory()
 
     def run() -> None:
         arithmetic = arithmetics.chosen(*asked)
