@@ -202,7 +202,8 @@ def page(rows: Sequence[Row], sized: Mapping[str, str]) -> str:
         "*ours* has CNTK's bits, so anything shows; in *ordinary* and *channels-last* the mistake "
         "has to be told from the rounding of another order of additions. The last column is what "
         f"a fixed allowance sees, {ALLOWED:g} of each layer's and gradient's size, which this "
-        "suite had first.", ""]
+        "suite had first; it is empty where the base port is beyond that without any mistake. The "
+        "twin run, which sees all that an iteration moves, is not asked here.", ""]
     text += ["| kind | what the size is |", "| --- | --- |",
              *(f"| {kind} | {what} |" for kind, what in sized.items()), ""]
     for base in dict.fromkeys(row.base for row in rows):
