@@ -81,7 +81,7 @@ NAMES: List[Name] = [
          "how large the rounding of a correct float32 program is there, value by value"),
     Name("score/SOURCE/normalised/images", "cntk port", _IMAGES,
          "the data set through reader and normalisation, in [-1, 1]"),
-    Name("score/SOURCE/LAYER/images", "cntk port oracle", _IMAGES,
+    Name("score/SOURCE/LAYER/images", "cntk port", _IMAGES,
          "what a network made for the score, in [-1, 1]"),
     Name("score/SOURCE/written/pictures", "cntk port", "N x H x W x 3",
          "the files that the side's own writer wrote, read back: R, G, B"),

@@ -50,7 +50,7 @@ def fitted(map_file: Path, iterations: int = ITERATIONS, images: int = IMAGES,
     maker = getattr(networks, name).train()
     z = torch.from_numpy(np.random.RandomState(seed).uniform(
         -1, 1, (images, *maker.network.layers[0].input)).astype(np.float32))
-    optimizer = torch.optim.Adam(maker.parameters(), LEARNING_RATE, (MOMENTUM, SECOND))
+    optimizer = torch.optim.Adam(maker.parameters(), LEARNING_RATE, (MOMENTUM, SECOND), fused=True)
     differences = []
     for i in range(iterations):
         some = torch.arange(i * minibatch, (i + 1) * minibatch) % images
