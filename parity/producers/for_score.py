@@ -20,7 +20,7 @@ from captures.plan import Plan
 from parity.producers.jobs import ROOT, ProducerError
 from scores.classifiers import registry
 
-ITERATIONS = 60
+ITERATIONS = 100
 TRAINED = ROOT / "build" / "trained"
 CACHE = ROOT / "build" / "classifier"
 
@@ -63,7 +63,7 @@ def trained_model(plan: Plan, console: Console, iterations: int = ITERATIONS,
     command = [sys.executable, "-m", "torch_port.fitted", "--map-file", plan.map_file,
                "--iterations", str(iterations), "--output", str(path)]
     console.print(f"fitting a network to faces for the score, once: {iterations} iterations, "
-                  f"some ten seconds; kept in {path}", highlight=False)
+                  f"half a minute; kept in {path}", highlight=False)
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE if console.quiet else None)
     if done.returncode:
