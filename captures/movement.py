@@ -21,7 +21,7 @@ import numpy as np
 from captures.article import LEARNING_RATE, MOMENTUM
 
 VARIANCE_MOMENTUM, EPSILON = 0.9999986111120757, 1e-8
-UNIT = 2.0 ** -24
+UNIT = 2.0 ** -24  # of float32: half the distance of 1 and the next number, over 1
 SMALLEST = 2.0 ** -102  # of float32, normal, over 2**-24: below it, roundings are absolute
 Floats = np.ndarray  # of float64
 

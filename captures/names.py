@@ -116,7 +116,7 @@ NAMES: List[Name] = [
          "(1000 and more: along the second axis)"),
     Name("twin/step/state/own", "twin", "iterations x arrays",
          "how many roundings a weight, and its v, are from what CNTK's Adam makes beside the m of "
-         "the port's same update; 0 for all else"),
+         "the port's same update; NaN where that is not known"),
 ]
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from captures.errors import CaptureError
 from captures.format import Capture
+from captures.movement import UNIT
 from parity.diagnosis.arithmetic import Floats, wide
 
-UNIT = 2.0 ** -24  # of float32
 ROUNDINGS = 12.0  # how many times what CNTK itself is off by; and how many units of the size
 SHARE = 0.1  # of the difference may be left
 VALUES = 8  # for each number that is fitted

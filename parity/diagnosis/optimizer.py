@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.article import LEARNING_RATE, MOMENTUM
-from captures.movement import EPSILON, VARIANCE_MOMENTUM
+from captures.movement import EPSILON, UNIT, VARIANCE_MOMENTUM
 from parity.diagnosis.arithmetic import Floats
-from parity.diagnosis.evidence import UNIT, Found, nice
+from parity.diagnosis.evidence import Found, nice
 
 PAGE = "docs/behaviours.md#adam"
 FAR = 64.0  # times what is allowed: a rate that is a little off is not so far

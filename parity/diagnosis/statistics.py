@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captures.movement import UNIT
 from parity.diagnosis.arithmetic import Floats, moments
-from parity.diagnosis.evidence import UNIT, Found, float16, listed, nice, rms
+from parity.diagnosis.evidence import Found, float16, listed, nice, rms
 
 PAGE = "docs/behaviours.md#batch-normalisation"
 MEAN, VARIANCE = "running_mean", "running_variance"

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from captures.movement import UNIT
 from captures.spec import Branch
 from parity.diagnosis import optimizer as adam
 from parity.diagnosis import statistics
 from parity.diagnosis.arithmetic import Floats, wide
 from parity.diagnosis.backward import learning
 from parity.diagnosis.carried import Places, failed
-from parity.diagnosis.evidence import SHARE, UNIT, Found, bfloat16, float16, listed, nice, rms
+from parity.diagnosis.evidence import SHARE, Found, bfloat16, float16, listed, nice, rms
 from parity.diagnosis.walk import G_STEP, TRAINING, Pass
 from parity.judge.results import Stage
 from parity.stages.common import Captures

@@ -222,9 +222,11 @@ def _training(task: Task, planted: list[str], made: common.Captures) -> list[Sta
 def beside(made: common.Captures, planted: list[str], of: Path, scratch: Path, log: Path
            ) -> common.Captures:
     """The port's training beside CNTK's, which is played back from the reference's folder ``of``.
-    scratch: gets the folders ``twin-port`` and ``twin-meeting``, which must not be there."""
-    folder = scratch / "twin-port"
-    stopped = trained(planted, of, folder, reference.replayed(of, scratch / reference.MEETING), log)
+    scratch: where the port's capture and the meeting place go, in the last port's place."""
+    folder, meeting = scratch / "twin-port", scratch / reference.MEETING
+    for last in (folder, meeting):
+        shutil.rmtree(last, ignore_errors=True)
+    stopped = trained(planted, of, folder, reference.replayed(of, meeting), log)
     made.twins["cntk"] = Capture(of / "twin-cntk")
     if stopped:
         made.absent[common.TWIN + "port"] = common.Lack(common.TWIN + "port", stopped, True)

@@ -64,7 +64,7 @@ WHOLE_PORTS = (OURS, "ordinary", "channels-last")
 # are no matter to that, so they go through those of the minibatches and of both gains.
 MANNERS = ("export-auto-pad", "export-constants", "talkative")
 OF_MANNERS = ("minibatch", "unit-gain")
-TRAINING, MEETING = "training", ("twin-port", reference.MEETING)
+TRAINING = "training"
 
 
 def plans() -> dict[str, dict[str, int]]:
@@ -221,8 +221,7 @@ def _one_port(task: Task, port: str) -> None:
     made.update(plan=task.name, port=port, key=task.ports[port],
                 seconds=round(time.monotonic() - begun, 1))
     write_json(task.result(port), made)
-    for one in (folder, *(task.scratch / name for name in MEETING)):
-        shutil.rmtree(one, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def result_of(stages: Sequence[Stage], stopped: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from captures.movement import SMALLEST
+from captures.movement import SMALLEST, UNIT
 from parity.judge import metrics, rounding
 from parity.judge.metrics import Array
 from parity.judge.policies import (
@@ -178,7 +178,7 @@ def rounded_few_times(place: str, port: Array, wanted: Array, terms: Array, deta
     if np.shape(port) != np.shape(wanted):
         return other_shape(place, port, wanted)
     apart = np.abs(np.asarray(port, np.float64) - wanted)
-    unit = np.maximum(np.asarray(terms, np.float64), SMALLEST) * rounding.UNIT
+    unit = np.maximum(np.asarray(terms, np.float64), SMALLEST) * UNIT
     ratio = np.where(apart == 0, 0.0, apart / unit) if np.size(apart) else np.zeros(1)
     worst = float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
     return replace(within(place, worst, FEW_ROUNDINGS, detail, factor=steps, local=local),

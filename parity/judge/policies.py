@@ -230,6 +230,17 @@ STEP_MOVEMENT = Policy(
     "alike is judged by the policy step_scale; what the same update makes of weight and v, to a "
     "few roundings, beside its m; the stages on given inputs judge sharply what a step is made of")
 
+STEP_ALONE_TIMES = Policy(
+    "step_alone_times", 100.0, "times as far elsewhere as the farthest other array of its network",
+    "ALONE_SOURCE")
+
+STEP_ALONE = Policy(
+    "step_alone", 1e-3, "of the gradient that moves m, of an array that goes elsewhere alone (see "
+    "step_alone_times), an iteration from CNTK's own state",
+    "a unit on the other side of a kink changes the gradients of all that lies before it, at least "
+    "a weight and its bias or scale: an array that leaves CNTK's way by itself was changed behind "
+    "the backward pass. Of fewer than 8 values it may be cancelled terms, and is not asked")
+
 STEP_LAST = Policy(
     "step_last", 0.003, "of the gradient that moves m, an iteration from CNTK's own state, of what "
     "is learnt behind the critic's last rectifier",

@@ -38,7 +38,6 @@ from parity.judge.policies import (
 )
 
 Floats = NDArray[np.float64]
-UNIT = 2.0 ** -24  # of float32
 
 
 class Verdict(StrEnum):

@@ -3,7 +3,8 @@
 A generator of a few iterations makes grey noise, whose score is nearly the lowest there is: nearly
 any two of them would agree. So the port fits one to some of the plan's own images, once
 (``torch_port.fitted`` says how, and why not by the article's training), and its weights go
-into both frameworks. It is kept in ``build/trained`` under a name that holds the images' hash.
+into both frameworks. It is kept in ``build/trained`` under a name that holds the images' hash and
+that of the program that fits.
 """
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from pathlib import Path
 from rich.console import Console
 
 from captures.files import written_whole
+from captures.machine import code_sha256
 from captures.plan import Plan
 from parity.producers.jobs import ROOT, ProducerError
 from scores.classifiers import registry
 
-ITERATIONS = 100
 TRAINED = ROOT / "build" / "trained"
 CACHE = ROOT / "build" / "classifier"
 
@@ -53,17 +54,17 @@ def prepare(plan: Plan, folder: Path, console: Console, trained: bool = True) ->
     return ForScore(trained_model(plan, console) if trained else None, path)
 
 
-def trained_model(plan: Plan, console: Console, iterations: int = ITERATIONS,
-                  kept: Path = TRAINED) -> Path:
+def trained_model(plan: Plan, console: Console, kept: Path = TRAINED) -> Path:
     """An .npz: ``generator/conv1/weight`` and so on. Made now, if it is not there."""
-    path = kept / f"fitted-{plan.images_sha256[:12]}-{iterations}.npz"
+    program = code_sha256(str(ROOT / "torch_port" / "fitted"))
+    path = kept / f"fitted-{plan.images_sha256[:12]}-{program[:12]}.npz"
     if path.is_file():
         return path
     kept.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "torch_port.fitted", "--map-file", plan.map_file,
-               "--iterations", str(iterations), "--output", str(path)]
-    console.print(f"fitting a network to faces for the score, once: {iterations} iterations, "
-                  f"half a minute; kept in {path}", highlight=False)
+               "--output", str(path)]
+    console.print(f"fitting a network to faces for the score, once, half a minute; kept in {path}",
+                  highlight=False)
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE if console.quiet else None)
     if done.returncode:

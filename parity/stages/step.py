@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from captures.format import Capture
-from captures.movement import Moments, parameter_of, update
-from parity.judge import judgements, metrics, rounding
+from captures.movement import UNIT, Moments, parameter_of, update
+from parity.judge import judgements, metrics
 from parity.judge.policies import CARRIED, FEW_ROUNDINGS
 from parity.judge.results import Check, Stage
 from parity.judge.rounding import Verdict
@@ -83,7 +83,7 @@ def _mean(captures: Captures, which: str, place: str, ours: np.ndarray, carried:
     if isinstance(samples, Check):
         return samples
     of = np.asarray(samples, np.float64)
-    twice = CARRIED.value * carried / (FEW_ROUNDINGS.value * rounding.UNIT)
+    twice = CARRIED.value * carried / (FEW_ROUNDINGS.value * UNIT)
     return judgements.rounded_few_times(
         place, ours, np.asarray(np.mean(of)), np.asarray(np.mean(np.abs(of)) * (1 + twice)),
         "the loss of the step is not the mean of the port's own samples")
@@ -99,7 +99,7 @@ def _statistic(captures: Captures, place: str, name: str, ours: np.ndarray, thei
         terms = terms + np.sqrt(np.maximum(variance, 0))
     own = np.abs(theirs.astype(np.float64) - oracle).max(initial=0.0)
     return judgements.rounded_few_times(
-        place, ours, oracle, terms + 2 * own / (FEW_ROUNDINGS.value * rounding.UNIT),
+        place, ours, oracle, terms + 2 * own / (FEW_ROUNDINGS.value * UNIT),
         f"the statistic is not CNTK's: it is up to {metrics.largest_absolute(ours, theirs):.3g} "
         "away", local=False)
 

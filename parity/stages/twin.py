@@ -14,7 +14,7 @@ free   Nobody was beside it. Two runs whose weights differ in the last place par
 """
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ from parity.judge.policies import (
     FIRST_LOSS,
     FORMULA_CHAIN,
     HORIZON,
+    STEP_ALONE,
+    STEP_ALONE_TIMES,
     STEP_G_LOSS,
     STEP_LAST,
     STEP_LOSS,
@@ -158,8 +160,11 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
             return
     assert not isinstance(theirs, Check) and not isinstance(ours, Check) \
         and not isinstance(apart, Check)
-    own = array_or_failure(port, OWN, finite=False)
-    if not isinstance(own, Check):  # captures of before have none
+    if OWN in port:  # captures of before have none
+        own = array_or_failure(port, OWN, finite=False)
+        if isinstance(own, Check):
+            yield judgements.missing("twin/step/state", own.detail)
+            return
         apart = np.concatenate([apart, own[..., None]], axis=2)
     names = port.facts.get("step_names", [])
     critic = cntk.spec.critic.name + "/"
@@ -211,6 +216,8 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
     worst."""
     kinds: dict[str, list[Check]] = {}
     known = set(names) if rows.shape[1] > len(observe.APART) else set()
+    parts = {name: _part(float(row[0]), float(row[1]))
+             for name, row in zip(names, rows, strict=True) if gradient_of(name, known)}
     for name, row in zip(names, rows, strict=True):
         quantity = name.rpartition("/")[2]
         difference, movement, size, largest = (float(value) for value in row[:4])
@@ -223,19 +230,42 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
                 f"{place}/{name}", _part(difference, size), of_statistics,
                 f"from CNTK's state the statistic goes {difference:.3g} elsewhere, it moved by "
                 f"{movement:.3g}")
-        elif not name.endswith("_m") and parameter_of(name) + "_m" in known:
+        elif not gradient_of(name, known):
             kind, check = "learnt", judgements.within(
                 f"{place}/{name}", _number(float(row[-1])), FEW_ROUNDINGS,
                 "it is not what CNTK's Adam makes beside the m of the same update")
         else:
+            few, last = not row[5:6].any(), name.startswith(sharp.names)
             kind, check = "learnt", _movement(
                 f"{place}/{name}", difference, movement, row[4:],
-                STEP_LAST if name.startswith(sharp.names) else STEP_MOVEMENT,
-                sharp.least if name.startswith(sharp.names) and not row[5:6].any() else 0.0)
+                STEP_LAST if last else STEP_MOVEMENT, sharp.least if last and few else 0.0)
+            others = [part for other, part in parts.items() if other != name]
+            if others and not few:
+                check = max(check, _alone(f"{place}/{name}", parts[name], max(others)),
+                            key=lambda one: one.margin)
         kinds.setdefault(kind, []).append(check)
     for checks in kinds.values():
         failed = [check for check in checks if not check.passed]
         yield failed[0] if failed else max(checks, key=lambda check: check.margin)
+
+
+def gradient_of(name: str, known: Collection[str]) -> bool:
+    """Whether an array that is learnt says what its gradient was: m; a weight, where its m and how
+    it stands to it are not among ``known``."""
+    quantity = name.rpartition("/")[2]
+    return quantity not in (*COUNTS, *STATISTICS) and (
+        name.endswith("_m") or parameter_of(name) + "_m" not in known)
+
+
+def _alone(place: str, part: float, other: float) -> Check:
+    """part, other: of their gradients, how far an array goes elsewhere, and the farthest of all
+    others of its network."""
+    times = part / other if other else (math.inf if part else 0.0)
+    measured = min(part, STEP_ALONE.value * times / STEP_ALONE_TIMES.value)
+    return judgements.within(
+        place, _number(measured), STEP_ALONE,
+        f"from CNTK's state it goes {part:.3g} of its gradient elsewhere, the next array of its "
+        f"network {other:.3g}")
 
 
 def _movement(place: str, difference: float, movement: float, scales: np.ndarray,

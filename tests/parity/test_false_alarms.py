@@ -109,8 +109,6 @@ def test_a_plan_of_a_training_is_judged_by_the_twin_run_alone(tmp_path, map_file
 
     def beside(made, planted, of, scratch, log):
         seen.append((planted, of, scratch))
-        for name in false_alarms.MEETING:
-            (scratch / name).mkdir(parents=True)
         return "lack" if stopped else "run"
 
     def twin(made):
@@ -122,7 +120,6 @@ def test_a_plan_of_a_training_is_judged_by_the_twin_run_alone(tmp_path, map_file
     task.results.mkdir(parents=True)
     false_alarms._one_port(task, "onednn")
     assert seen == [(["onednn"], task.reference, task.scratch)]
-    assert list(task.scratch.iterdir()) == []  # the next port meets an empty place
     found = false_alarms.load_result(task, "onednn")
     assert found["passed"] != stopped and found["checks"] == 1
 

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from parity.judge.rounding import UNIT, Verdict, examined
+from captures.movement import UNIT
+from parity.judge.rounding import Verdict, examined
 
 N, C, K, SIDE = 4, 32, 288, 8
 

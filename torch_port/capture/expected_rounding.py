@@ -43,13 +43,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captures.movement import UNIT
 from captures.spec import Spec
 from torch_port.batch_norm import BatchNormalization
 from torch_port.capture.recorder import Replacer
 from torch_port.dcgan import Networks
 from torch_port.layers import Convolution, ConvolutionTranspose
 
-UNIT = 2.0 ** -24
 ROUNDING = 0.58 * UNIT  # root mean square of one rounding, as a part of the result
 FEW = 4.0  # roundings of an elementwise function: its own and those inside
 

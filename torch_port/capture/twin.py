@@ -136,7 +136,7 @@ def twin_job(writer: CaptureWriter, plan: Plan, note: Note, beside: str | None =
                                else (np.nan,) * len(observe.APART) for name in names])
             by_m = movement.each_consistent(before, arrays, plan.twin_minibatch_size,
                                             bool(plan.unit_gain))
-            seen.own.append([by_m.get(name, 0.0) for name in names])
+            seen.own.append([by_m.get(name, np.nan) for name in names])
             set_state(run, theirs)
             before = theirs
     seen.write(writer)
