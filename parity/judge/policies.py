@@ -232,14 +232,16 @@ STEP_MOVEMENT = Policy(
 
 STEP_ALONE_TIMES = Policy(
     "step_alone_times", 100.0, "times as far elsewhere as the farthest other array of its network",
-    "ALONE_SOURCE")
+    "rounding is 2e-6 to 8e-6 of every array's gradient; a kink moves the layers before it alike: "
+    "the farthest was below 65 times the next in 14 correct ports (6 trainings of 20 iterations)")
 
 STEP_ALONE = Policy(
     "step_alone", 1e-3, "of the gradient that moves m, of an array that goes elsewhere alone (see "
     "step_alone_times), an iteration from CNTK's own state",
-    "a unit on the other side of a kink changes the gradients of all that lies before it, at least "
-    "a weight and its bias or scale: an array that leaves CNTK's way by itself was changed behind "
-    "the backward pass. Of fewer than 8 values it may be cancelled terms, and is not asked")
+    "a unit on the other side of a kink changes the gradients of all that lies before it: an array "
+    "that leaves CNTK's way by itself was changed behind the backward pass. Not asked of the "
+    "critic's first layer, before which nothing lies (its weight went 6e-3 elsewhere alone in a "
+    "correct port), nor of fewer than 8 values, whose terms may cancel")
 
 STEP_LAST = Policy(
     "step_last", 0.003, "of the gradient that moves m, an iteration from CNTK's own state, of what "

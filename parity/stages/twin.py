@@ -194,10 +194,12 @@ def in_step(cntk: Capture, port: Capture) -> Iterator[Check]:
 
 class Sharp(NamedTuple):
     """names: what the names of the critic's arrays begin with that no rectifier parts from the
-    loss. least: the movement that 16 roundings of the sum of 2 N probabilities are allowed of."""
+    loss. least: the movement that 16 roundings of the sum of 2 N probabilities are allowed of.
+    first: what the names of its first layer begin with, which has no other layer before it."""
 
     names: tuple[str, ...]
     least: float
+    first: str
 
 
 def behind_the_kinks(spec: Spec, samples: int) -> Sharp:
@@ -207,7 +209,8 @@ def behind_the_kinks(spec: Spec, samples: int) -> Sharp:
     # "rectified" are the rectifiers' inputs; the layer behind them is the rectifier itself.
     last = max(rectified, default=-2) + 2
     return Sharp(tuple(f"{spec.critic.name}/{name}/" for name in layers[last:]),
-                 2 * samples * FEW_ROUNDINGS.value * UNIT / STEP_LAST.value)
+                 2 * samples * FEW_ROUNDINGS.value * UNIT / STEP_LAST.value,
+                 f"{spec.critic.name}/{layers[0]}/")
 
 
 def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
@@ -240,7 +243,7 @@ def _worst_of_each(place: str, names: Sequence[str], rows: np.ndarray,
                 f"{place}/{name}", difference, movement, row[4:],
                 STEP_LAST if last else STEP_MOVEMENT, sharp.least if last and few else 0.0)
             others = [part for other, part in parts.items() if other != name]
-            if others and not few:
+            if others and not few and not name.startswith(sharp.first):
                 check = max(check, _alone(f"{place}/{name}", parts[name], max(others)),
                             key=lambda one: one.margin)
         kinds.setdefault(kind, []).append(check)

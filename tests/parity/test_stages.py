@@ -918,6 +918,7 @@ def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said,
     apart = np.tile(np.array(EVEN), (3, len(names), 1))
     for column, value in change.items():
         apart[1, 0, column] = value
+    apart[1, 1, 0] = max(change.get(0, 0) / 50, EVEN[0])  # a kink moves other arrays too
     losses = np.ones((3, 2))
     theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
     ours = Held(Side({"twin/run/losses/d_and_g": losses,
@@ -928,6 +929,34 @@ def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said,
         assert failed == []
     else:
         assert [check.place for check in failed] == [place] and said in failed[0].detail
+
+
+@pytest.mark.parametrize("layer, apart, other, fails", [
+    ("conv3", 5e-3, 3e-6, True), ("conv3", 5e-3, 1e-4, False),  # a kink: the next goes a 50th as far
+    ("conv3", 5e-4, 3e-6, False), ("conv1", 5e-3, 3e-6, False), ("conv3", 5e-3, 0.0, True)])
+def test_in_step_an_array_that_goes_elsewhere_alone(plan, layer, apart, other, fails):
+    """Noise in one layer's gradient, smaller than a kink may be, and of no scale."""
+    name = f"discriminator/{layer}/weight_m"
+    rows = [[part * 1e-3, 1e-3, 0.02, 1e-8, 1e-7, 1e-4, 3, 1e-7, 1e-4] for part in (apart, other)]
+    losses = np.ones((1, 2))
+    theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
+    ours = Held(Side({"twin/run/losses/d_and_g": losses, "twin/step/state/apart": np.array([rows]),
+                      "twin/step/state/own": np.full((1, 2), np.nan)},
+                     {"step_names": [name, "discriminator/conv2/weight_m"]}), "port", plan)
+    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    assert [check.place for check in failed] == ([f"iteration0001/{name}"] if fails else [])
+
+
+def test_in_step_a_weight_whose_m_is_not_known_fails(plan):
+    """As where the counter is missing: nothing computed is no pass."""
+    losses, name = np.ones((1, 2)), "discriminator/conv2/weight"
+    ours = Held(Side({"twin/run/losses/d_and_g": losses,
+                      "twin/step/state/apart": np.array([[EVEN, EVEN]]),
+                      "twin/step/state/own": np.full((1, 2), np.nan)},
+                     {"step_names": [name, name + "_m"]}), "port", plan)
+    theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
+    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    assert [check.place for check in failed] == [f"iteration0001/{name}"]
 
 
 @pytest.mark.parametrize("roundings, passes", [(3.0, True), (20.0, False), (np.nan, False)])
