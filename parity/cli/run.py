@@ -44,7 +44,7 @@ def command(
     stages: Stages = "",
     trained: Annotated[bool, typer.Option("--trained/--no-trained", show_default="on", help=(
         "score the pictures of a network fitted to faces too, where real CNTK is the reference; "
-        "the first run fits it, which takes half a minute"))] = True,
+        "the first run fits it, which takes up to a minute"))] = True,
     no_layers: NoLayers = False,
     reference: Annotated[str, typer.Option(
         metavar="|".join(recipes.REFERENCES), show_default="cntk where it is installed", help=(

@@ -63,7 +63,7 @@ def trained_model(plan: Plan, console: Console, kept: Path = TRAINED) -> Path:
     kept.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "torch_port.fitted", "--map-file", plan.map_file,
                "--output", str(path)]
-    console.print(f"fitting a network to faces for the score, once, half a minute; kept in {path}",
+    console.print(f"fitting a network to faces for the score, once, up to a minute; kept in {path}",
                   highlight=False)
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE if console.quiet else None)

@@ -1,4 +1,4 @@
-"""A generator whose pictures show something, in half a minute and without a GPU.
+"""A generator whose pictures show something, in a minute and without a GPU.
 
     python -m torch_port.fitted --output fitted.npz
 
@@ -27,7 +27,7 @@ from torch_port.fast.networks import laid_out, output, weights_of
 from torch_port.reader.reader import ImageReader
 
 # With minibatches of 2 it is done in half the time and shows spots, no faces.
-IMAGES, MINIBATCH, ITERATIONS = 16, 4, 100
+IMAGES, MINIBATCH, ITERATIONS = 16, 4, 200
 LEARNING_RATE, MOMENTUM, SECOND = 2e-3, 0.5, 0.999
 SAID = 25  # iterations from one line of progress to the next
 
