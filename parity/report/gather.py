@@ -5,7 +5,7 @@ from captures.format import Capture
 from parity.judge.results import Check
 from parity.report import Pictures
 from parity.report.pictures import Sheet
-from parity.stages import common
+from parity.stages import common, in_step
 from parity.stages import twin as twin_stage
 from scores import sides
 from scores.page import contact_sheet
@@ -27,7 +27,7 @@ def curves(captures: common.Captures) -> dict[str, list[float]]:
     if not {"cntk", "port"} <= set(captures.twins):
         return {}
     losses = common.arrays_or_failure("curves", *(
-        (captures.twins[who], twin_stage.LOSSES) for who in ("cntk", "port")))
+        (captures.twins[who], in_step.LOSSES) for who in ("cntk", "port")))
     if isinstance(losses, Check) or losses[0].shape != losses[1].shape:
         return {}
     made = {f"twin/{who}/{loss}": one[:, i].tolist()

@@ -16,7 +16,8 @@ from parity.judge.policies import EXACT, FIRST_LOSS, STEP_G_LOSS, WRITTEN
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, array_or_failure, arrays_or_failure
 from parity.stages.definition import Definition, only
-from parity.stages.twin import LOSSES, differing, order
+from parity.stages.in_step import LOSSES, order
+from parity.stages.twin import differing
 
 RUN, RESUMED = "program/run/losses/d_and_g", "program/resumed/losses/d_and_g"
 PICTURE = "program/run/picture"

@@ -17,7 +17,7 @@ from parity.judge.policies import CERTIFIED, EXACT, FIRST_LOSS
 from parity.judge.results import Check, Stage
 from parity.stages.common import Captures, Shown, array_or_failure
 from parity.stages.definition import Definition, Needs
-from parity.stages.twin import LOSSES
+from parity.stages.in_step import LOSSES
 
 UNCERTIFIED = "no certificate is of this plan"
 RUN = {"minibatch_sha256": 1, "latents_hashes": 2, "state_hashes": 1}  # entries an iteration

@@ -22,6 +22,7 @@ from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
 from parity.stages import twin as twin_stage
 from parity.stages.common import Captures
+from parity.stages.in_step import in_step
 from parity.stages.program import PROGRAM
 from tests.captures.image_kinds import bmp
 
@@ -924,7 +925,7 @@ def test_in_step_a_scale_is_found_where_a_kink_is_not(plan, change, place, said,
     ours = Held(Side({"twin/run/losses/d_and_g": losses,
                       "twin/step/state/apart": apart[..., :columns]}, {"step_names": names}),
                 "port", plan)
-    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    failed = [check for check in in_step(theirs, ours) if not check.passed]
     if place is None or (columns == 4 and "times" in said):
         assert failed == []
     else:
@@ -944,7 +945,7 @@ def test_in_step_an_array_that_goes_elsewhere_alone(plan, layer, apart, other, f
     ours = Held(Side({"twin/run/losses/d_and_g": losses, "twin/step/state/apart": np.array([rows]),
                       "twin/step/state/own": np.full((1, 2), np.nan)},
                      {"step_names": [name, "discriminator/conv2/weight_m"]}), "port", plan)
-    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    failed = [check for check in in_step(theirs, ours) if not check.passed]
     assert [check.place for check in failed] == ([f"iteration0001/{name}"] if fails else [])
 
 
@@ -956,7 +957,7 @@ def test_in_step_a_weight_whose_m_is_not_known_fails(plan):
                       "twin/step/state/own": np.full((1, 2), np.nan)},
                      {"step_names": [name, name + "_m"]}), "port", plan)
     theirs = Held(Side({"twin/run/losses/d_and_g": losses}), "cntk", plan)
-    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    failed = [check for check in in_step(theirs, ours) if not check.passed]
     assert [check.place for check in failed] == [f"iteration0001/{name}"]
 
 
@@ -970,7 +971,7 @@ def test_in_step_an_update_is_what_its_own_m_makes(plan, roundings, passes):
                       "twin/step/state/apart": np.array([[row, EVEN]] * 2),
                       "twin/step/state/own": np.array([[0.0, 0.0], [roundings, 0.0]])},
                      {"step_names": [name, name + "_m"]}), "port", plan)
-    failed = [check for check in twin_stage.in_step(theirs, ours) if not check.passed]
+    failed = [check for check in in_step(theirs, ours) if not check.passed]
     assert [check.place for check in failed] == ([] if passes else [f"iteration0002/{name}"])
 
 
@@ -985,7 +986,7 @@ def test_behind_the_last_rectifier_no_kink_is_an_excuse(plan, layer, noise, pass
     ours = Held(Side({"twin/run/losses/d_and_g": losses,
                       "twin/step/state/apart": np.array([[row]])},
                      {"step_names": [f"discriminator/{layer}/bias"]}), "port", plan)
-    assert all(check.passed for check in twin_stage.in_step(theirs, ours)) == passes
+    assert all(check.passed for check in in_step(theirs, ours)) == passes
 
 
 def test_without_reruns_the_first_loss_is_judged_all_the_same(twin):
