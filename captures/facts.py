@@ -63,10 +63,14 @@ FACTS: Dict[str, Fact] = {
     "mode": Fact(str, ("twin",), "whether the twin run had the reference's bits behind the first "
                  "iteration (bits), was given its state before each (step), or was alone (free)"),
     "step_names": Fact([str], ("port/twin",), "the arrays of twin/step/state/apart, in order"),
+    "export_moved": Fact([str], ("port/layers",), "what is another behind the port's export of its "
+                         "networks: arrays, and modules in another mode"),
     "export_failed": Fact(str, ("port/layers",), "why the port could not export its networks"),
     "program_state": Fact({str: str}, ("port/layers",), "of each array behind the last iteration "
                           "of the training program's own run: BLAKE2b"),
     "program_models": Fact({str: str}, ("port/layers",), "the same of the model files it left"),
+    "program_steps": Fact({str: str}, ("port/layers",), "the same of as many iterations of the "
+                          "port's steps alone, without the program around them"),
     "program_resumed": Fact({str: str}, ("port/layers",), "the same of a run that was stopped "
                             "before its last iteration and went on"),
     "no_files": Fact(str, ("stand-in/layers",), "why CNTK's files could not be put together"),

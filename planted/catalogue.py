@@ -20,6 +20,8 @@ from planted import (
     options,
     program,
     unseen,
+    unseen_program,
+    unseen_training,
     weights,
 )
 from planted.explained import EXPLAINED
@@ -27,7 +29,8 @@ from planted.plant import CORRECT, KINDS, MISTAKES, Mistake, Plant
 from planted.sizes import SIZED
 
 MODULES = (correct, geometry, normalisation, optimizer, losses, initial, data, weights,
-           one_layer, between, late, options, program, unseen, onnx_files, behaviour)
+           one_layer, between, late, options, program, unseen, unseen_training,
+           unseen_program, onnx_files, behaviour)
 SHARED = ("parts", "plant", "graphs")  # what the plants are made with
 
 
@@ -73,6 +76,7 @@ def described() -> dict[str, Any]:
         "mistakes": [{
             "name": one.name, "kind": one.kind, "what": one.what, "stage": one.stage,
             "place": one.place, "blame": one.blame, "plan": dict(one.plan),
+            "limit": one.limit,
             "export": one.exported.export if one.exported else "",
             "network": one.exported.network if one.exported else "", "source": source(one),
             "diagnosis": EXPLAINED.get(one.name, ""),

@@ -94,13 +94,15 @@ class Export:
 @dataclass(frozen=True)
 class Mistake(Plant):
     """stage, place: where it has to be named; blame: who has to be. plan: values of the plan that
-    it needs, where they are not the ordinary ones. exported: in place of ``apply``."""
+    it needs, where they are not the ordinary ones. limit: why it cannot be seen in a port without
+    CNTK's bits, and what was measured; "" where it can. exported: in place of ``apply``."""
 
     kind: str
     stage: str
     place: str
     blame: str = PORT
     plan: Mapping[str, int] = field(default_factory=dict)
+    limit: str = ""
     exported: Export | None = None
 
 
@@ -117,12 +119,12 @@ def correct(name: str, what: str) -> Decorated:
 
 
 def mistake(name: str, kind: str, what: str, stage: str, place: str, *, blame: str = PORT,
-            **plan: int) -> Decorated:
-    """Registers a mistake. Raises ValueError where the name is taken."""
+            limit: str = "", **plan: int) -> Decorated:
+    """Registers a mistake; limit: as in ``Mistake``. Raises ValueError where the name is taken."""
     def register(apply: Apply) -> Apply:
         if name in MISTAKES:
             raise ValueError(f"there are two mistakes called {name}")
-        MISTAKES[name] = Mistake(name, what, apply, kind, stage, place, blame, plan)
+        MISTAKES[name] = Mistake(name, what, apply, kind, stage, place, blame, plan, limit)
         return apply
     return register
 

@@ -42,6 +42,13 @@ def captured(planted: Sequence[str], reference: Path, folder: Path, parts: Seque
         "--output", str(folder), "--parts", ",".join(parts)])
 
 
+def oracle(reference: Path, parts: Sequence[str], log: Path) -> str:
+    """The float64 model's capture beside the reference's. Returns "", or why there is none."""
+    return _captured([], reference / "oracle", log, [
+        "--plan", str(files.plan_file(reference)), "--reference", str(reference / "cntk"),
+        "--output", str(reference / "oracle"), "--parts", ",".join(parts), "--dtype", "float64"])
+
+
 def trained(planted: Sequence[str], reference: Path, folder: Path, beside: Path, log: Path) -> str:
     """The same of the training; beside: where it meets the reference's."""
     return _captured(planted, folder, log, [

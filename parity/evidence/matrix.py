@@ -34,6 +34,7 @@ def matrix(correct: Mapping[str, Result], lines: Sequence[tuple[Defect, Result]]
                 result for _, result in lines)])),
         "matrix": [{
             "name": defect.title, "base": defect.base, "kind": defect.kind, "what": defect.what,
+            "limit": defect.limit,
             "caught": result.caught, "stage": result.stage, "place": result.place,
             "born": {True: "local", False: "inherited", None: ""}[result.local],
             "margin": result.margin, "policy": result.policy, "blame": result.blame,
@@ -127,6 +128,10 @@ def documentation(made: Mapping[str, Any]) -> str:
                      "| defect | what was done wrong | caught by | place | | margin | blame | "
                      "right |", "| --- | --- | --- | --- | --- | ---: | --- | --- |",
                      *_rows(lines), ""]
+    limits = [f"- `{line['name']}`: {line['limit']}" for line in made["matrix"] if line["limit"]]
+    if limits:
+        text += ["## Below what can be seen without CNTK's bits", "",
+                 "Planted into our port alone.", "", *limits, ""]
     return "\n".join([*text, *_HOW_TO_ADD.splitlines(), ""])
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from captures.errors import CaptureError
 from captures.format import Capture
 from parity.judge import judgements, metrics
+from parity.judge.policies import EXACT, ONNX_LAYER
 from parity.judge.policies import ONNX as POLICY
-from parity.judge.policies import ONNX_LAYER
 from parity.judge.results import Check, Stage
 from parity.onnx.capture import exported_file
 from parity.onnx.names import GraphError
@@ -23,6 +23,12 @@ WHOSE = {"cntk": "CNTK's export", "port": "the port's export"}
 
 
 def judge(stage: Stage, captures: Captures) -> None:
+    moved = captures.port.facts.get("export_moved")
+    if moved is not None:
+        stage.checks.append(judgements.within(
+            "networks/left/port_export", len(moved), EXACT,
+            f"behind the export the port's networks are not what they were: {', '.join(moved[:3])}",
+            local=True))
     for network in captures.spec.networks:
         for who in WHOSE:
             _one_export(stage, captures, network.name, who)

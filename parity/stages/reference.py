@@ -84,8 +84,9 @@ def recorded(certificate: Certificate) -> np.ndarray:
 def same_run(capture: Capture, certificate: Certificate, count: int) -> Iterator[Check]:
     """Bits of all that the run begins with, reads, draws and moves."""
     a, b = (facts["initial_sha256"] for facts in (capture.facts, certificate.facts))
-    wrong = [name for name in {**a, **b} if a.get(name) != b.get(name)]
-    yield judgements.within("twin/initial/weights", len(wrong), EXACT,
+    wrong = sorted(name for name in {**a, **b} if a.get(name) != b.get(name))
+    place = wrong[0] if a and wrong else "weights"
+    yield judgements.within(f"twin/initial/{place}", len(wrong), EXACT,
                             f"other initial values than CNTK's in {', '.join(wrong[:3])}")
     for fact, each in RUN.items():
         ours, theirs = (facts[fact][:count * each] for facts in (capture.facts, certificate.facts))

@@ -60,11 +60,11 @@ def judge(stage: Stage, captures: Captures) -> None:
 def inputs(cntk: Capture, port: Capture) -> Iterator[Check]:
     """What an iteration begins with: initial weights, minibatches, latents."""
     a, b = (capture.facts.get("initial_sha256") or {} for capture in (cntk, port))
-    wrong = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    wrong = sorted(name for name in {**a, **b} if a.get(name) != b.get(name))
     yield judgements.within(
-        "twin/initial/weights", len(wrong), EXACT,
-        f"other initial values in {', '.join(wrong[:3])}") if a or b else judgements.missing(
-            "twin/initial/weights", "neither side has hashes of its initial weights")
+        f"twin/initial/{wrong[0] if wrong else 'weights'}", len(wrong), EXACT,
+        f"other initial values in {', '.join(wrong[:3])}") if a and b else judgements.missing(
+            "twin/initial/weights", "a side has no hashes of its initial weights")
     yield same_minibatches("twin/reader/minibatches", *(
         capture.facts.get("minibatch_sha256") for capture in (cntk, port)))
     theirs, ours = (capture.facts.get("latents_hashes") for capture in (cntk, port))

@@ -18,6 +18,7 @@ from captures.errors import CaptureError
 from captures.format import ArrayEntry, Capture, CaptureWriter
 from captures.movement import Moments, update
 from captures.plan import Plan
+from captures.training import pictures
 from parity.stages import initial as initial_stage
 from parity.stages import layers, registry
 from parity.stages import twin as twin_stage
@@ -148,14 +149,20 @@ def trained(port):
     losses = 1 + truth("losses", (3, 2)) / 10
     port.arrays.update({
         "program/run/losses/d_and_g": losses, "program/resumed/losses/d_and_g": losses.copy(),
+        "program/steps/losses/d_and_g": losses.copy(),
+        "program/run/events/d_and_g": np.float32(losses),
         "program/run/picture/image": image,
         "program/run/picture/written": np.uint8(np.rint((image.transpose(1, 2, 0) + 1) * 127.5))})
+    several = np.float32(np.tanh(truth("samples", (16, 3, 8, 8))))
+    port.arrays.update({"program/run/samples/images": several,
+                        "program/run/samples/written": pictures.grid(several)})
     state = {f"{network}/{name}": name for network in ("generator", "discriminator")
              for name in ("conv1/weight", "conv1/weight_m", "bn2/running_mean",
                           "learner/minibatches")}
     models = {name: value for name, value in state.items()
               if name.endswith(("conv1/weight", "running_mean"))}
-    port.facts.update(program_state=state, program_resumed=dict(state), program_models=models)
+    port.facts.update(program_state=state, program_resumed=dict(state), program_models=models,
+                      program_steps=dict(state))
 
 
 def facts():
@@ -821,8 +828,18 @@ def unwritten(sides):
     del sides["port"].arrays["program/run/picture/written"]
 
 
-def other_log(sides):
-    sides["port"].arrays["program/resumed/losses/d_and_g"][2, 1] += 1e-16 + 1e-7
+def other(name):
+    """One value of an array, by less than a log of six digits keeps."""
+    def change(sides):
+        sides["port"].arrays[name][2, 1] *= 1 + 1e-7
+    return change
+
+
+def grid(change):
+    def changed(sides):
+        arrays = sides["port"].arrays
+        arrays["program/run/samples/written"] = change(arrays["program/run/samples/written"])
+    return changed
 
 
 @pytest.mark.parametrize("change, place", [
@@ -831,7 +848,17 @@ def other_log(sides):
     (another("program_resumed", "generator/conv1/weight_m"), "resumed/generator/conv1/weight_m"),
     (another("program_resumed", "discriminator/learner/minibatches"),
      "resumed/discriminator/learner/minibatches"),
-    (other_log, "resumed/log/losses"), (unwritten, "run/picture/written"),
+    (another("program_steps", "generator/bn2/running_mean"), "run/generator/bn2/running_mean"),
+    (another("program_steps", "generator/learner/minibatches"),
+     "run/generator/learner/minibatches"),
+    (other("program/resumed/losses/d_and_g"), "resumed/log/losses"),
+    (other("program/steps/losses/d_and_g"), "run/log/losses"),
+    (other("program/run/events/d_and_g"), "run/events/losses"),
+    (lambda sides: sides["port"].arrays["program/run/events/d_and_g"].fill(np.nan),
+     "run/events/losses"),
+    (grid(lambda written: written + np.uint8(2)), "run/samples/written"),
+    (grid(lambda written: written[:, ::-1]), "run/samples/written"),
+    (unwritten, "run/picture/written"),
     (picture(lambda written, _: written[..., ::-1]), "run/picture/written"),
     (picture(lambda written, _: written[1:]), "run/picture/written"),
     (picture(lambda _, image: np.uint8((image.transpose(1, 2, 0) + 1) * 127.5)),
@@ -857,6 +884,20 @@ def test_a_trainings_log_beside_cntks(plan, kept, hashes, apart, places):
                                     {"state_hashes": [{"a/b/c": state}]}), who, plan)
     got = PROGRAM(made)
     assert [check.place for check in got.checks if not check.passed] == places
+
+
+def test_what_a_training_leaves_beside_cntks(plan, kept):
+    """The state that CNTK has behind as many iterations, where the port has its bits."""
+    port = kept["port"]
+    made = Captures(*(Held(side, who, plan) for who, side in kept.items()))
+    losses, state = port.arrays["program/run/losses/d_and_g"], port.facts["program_state"]
+    for who in ("cntk", "port"):
+        made.twins[who] = Held(Side({"twin/run/losses/d_and_g": losses}, {
+            "state_hashes": [state, state, {**state, "generator/bn2/running_mean": "another"}]}),
+            who, plan)
+    got = PROGRAM(made)
+    assert [check.place for check in got.checks if not check.passed] == [
+        "run/generator/bn2/running_mean"]
 
 
 # ------------------------------------------------------------------------------------------ twin
@@ -1026,8 +1067,8 @@ def test_one_iteration_too_far(twin):
     (lambda f: f["minibatch_sha256"].__setitem__(2, "xx"), "twin/reader/minibatches"),
     (lambda f: f["minibatch_sha256"].pop(), "twin/reader/minibatches"),
     (lambda f: f["initial_sha256"].update({"generator/conv2/weight": "xx"}),
-     "twin/initial/weights"),
-    (lambda f: f["initial_sha256"].popitem(), "twin/initial/weights"),
+     "twin/initial/generator/conv2/weight"),
+    (lambda f: f["initial_sha256"].popitem(), "twin/initial/generator/conv2/weight"),
     (lambda f: f.pop("minibatch_sha256"), "twin/reader/minibatches"),
     (lambda f: f.pop("initial_sha256"), "twin/initial/weights"),
 ])

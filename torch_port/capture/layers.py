@@ -110,12 +110,25 @@ class Layers:
         if self.dtype == torch.float32:
             self.add("state", state)
             try:
-                paths = export(networks, self.writer.folder, self.plan.minibatch_size)
+                paths = self._exported(networks)
             except Exception as error:  # a wrong port's, of any kind; all else is still to be had
                 self.writer.fact("export_failed", first_line(error))
                 return
             for path in paths.values():
                 self.writer.attach(path)
+
+    def _exported(self, networks: Networks) -> dict[str, Path]:
+        """Both files, as a program exports that trains on: what the export leaves is kept."""
+        networks.train()
+        modes = {name: one.training for name, one in networks.named_modules()}
+        before = values(networks)
+        paths = export(networks, self.writer.folder, self.plan.minibatch_size)
+        self.writer.fact("export_moved", [
+            *observe.changed(before, values(networks)),
+            *(f"{name}, in another mode" for name, one in networks.named_modules()
+              if name and one.training != modes[name])])
+        networks.eval()
+        return paths
 
     def on_their_own(self, run: Callable[[], None]) -> None:
         """Each layer, gradient or optimizer on the reference's tensors."""
