@@ -24,7 +24,6 @@ OPTIMIZER_STEPS = 12
 OPTIMIZER_PARAMETERS = (
     ("matrix", (37, 53), 1.0), ("kernel", (8, 5, 3, 3), 30.0), ("vector", (101,), 1e-3),
     ("tiny", (64,), 1e-9), ("scalar", (1,), 3000.0), ("sleeper", (50,), 1.0),
-    ("fading", (50,), 1.0),
 )
 NORMALISATION_SAMPLES, NORMALISATION_SHAPE = (3, 2, 1, 4), (5, 3, 4)
 READER_IMAGES, READER_MINIBATCHES = 13, 8
@@ -33,9 +32,7 @@ READER_IMAGES, READER_MINIBATCHES = 13, 8
 def optimizer_probe(plan: Plan) -> Tuple[Arrays, Arrays]:
     """(initial values, gradients of each step): two dicts by name, float32.
 
-    The gradients are sums over a minibatch. "sleeper" has none after step 3. "fading" begins at 0
-    and has none after step 1: it moves on by what m remembers, over a v that only falls, so an
-    optimizer that keeps the largest v (amsgrad) goes elsewhere by N * 1.4e-6 of the way.
+    The gradients are sums over a minibatch. "sleeper" has none after step 3.
     """
     random = np.random.RandomState(plan.seed)
     initial, gradients = {}, {}
@@ -45,8 +42,6 @@ def optimizer_probe(plan: Plan) -> Tuple[Arrays, Arrays]:
         gradients[name] = values.astype(np.float32)
         if name == "sleeper":
             gradients[name][3:] = 0
-        if name == "fading":
-            initial[name][:], gradients[name][1:] = 0, 0
     return initial, gradients
 
 

@@ -41,8 +41,8 @@ from torch_port.train.run import Run
 D, G = "discriminator", "generator"
 BELOW_A_KINK = (
     "it moves an array by 1e-4 to 1e-3 of its gradient, at random; in a correct port without "
-    "CNTK's bits half of the arrays of the article's networks go 2.3e-3 elsewhere in an iteration (4 "
-    "samples), since an activation that is nearly 0 turns its sign")
+    "CNTK's bits half of the arrays of the article's networks go 2.3e-3 elsewhere in an iteration "
+    "(4 samples), since an activation that is nearly 0 turns its sign")
 ANY_IMAGES = "minibatch[0-9]+/images|twin/reader/minibatches"
 
 

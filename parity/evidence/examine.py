@@ -104,9 +104,9 @@ class Parts(Capture):
             self.attached = made.attached
         self.homes.update(dict.fromkeys(made.entries, made))
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def as_it_is(self, name: str) -> np.ndarray:
         self._entry(name)
-        return self.homes[name][name]
+        return self.homes[name].as_it_is(name)
 
     def attachment(self, name: str) -> Path:
         folder = Path(self.folder)

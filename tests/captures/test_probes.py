@@ -24,7 +24,6 @@ def test_gradients_are_clipped_often_and_not_always(plan):
     assert 0.5 < clipped["kernel"] < 1 and clipped["scalar"] > 0
     assert clipped["matrix"] < 0.01 and clipped["tiny"] == 0
     assert not gradients["sleeper"][3:].any() and gradients["sleeper"][:3].all()
-    assert not gradients["fading"][1:].any() and gradients["fading"][0].all()
 
 
 def test_the_optimizers_inputs_come_from_the_seed(plan):
@@ -36,8 +35,7 @@ def test_the_optimizers_inputs_come_from_the_seed(plan):
         for kind in (0, 1):
             assert once[kind][name].dtype == np.float32
             assert np.array_equal(once[kind][name], again[kind][name])
-            begins_at_0 = name == "fading" and not kind
-            assert np.array_equal(once[kind][name], other[kind][name]) == begins_at_0
+            assert not np.array_equal(once[kind][name], other[kind][name])
 
 
 def test_logits_reach_where_the_sigmoid_saturates():
