@@ -21,6 +21,7 @@ from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import SECONDS
 from torch_port.adapter.load import PARTS, Adapter, load, of_file
 from torch_port.adapter.network import UserNetwork
+from torch_port.adapter.sources import described
 
 
 def explain(adapter: Adapter, mapping: dict[str, str]) -> str:
@@ -75,19 +76,20 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
             return
         if plan is None or reference is None or output is None:
             raise ParityError("a capture needs --plan, --reference and --output")
-        _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output)
+        _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output,
+                 described(loaded, mapping))
 
     raise typer.Exit(ended(run, str(output or "the output folder")))
 
 
 def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: Capture,
-             output: Path) -> None:
+             output: Path, sources: str) -> None:
     started = time.time()
     keep_memory()
     torch.set_num_threads(plan.threads)
 
-    with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},
-                       plan.threads) as writer:
+    with CaptureWriter(str(output), "port", plan, {
+            "torch": torch.__version__, "adapter": sources}, plan.threads) as writer:
         capture(adapter, plan.spec, plan, reference, writer, progress, mapping)
         writer.fact("seconds", time.time() - started)
 
