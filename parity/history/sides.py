@@ -120,4 +120,4 @@ def side(path: Path, recorded: Path, role: str = "port") -> Side:
     there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []
     raise CaptureError(f"{path} is no capture, no certificate and no recorded run with a capture "
                        f"{role}: give a folder that holds a manifest.json, a .certificate file, or "
-                       f"one of {', '.join(there) or '(none is recorded: `parity record NAME`)'}")
+                       f"one of {', '.join(there) or '(none is recorded: `bin/parity record NAME`)'}")

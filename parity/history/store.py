@@ -32,7 +32,7 @@ def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[P
     captures = [one for one in sorted(run.iterdir()) if (one / MANIFEST).is_file()] \
         if run.is_dir() else []
     if not captures:
-        raise CaptureError(f"there is no capture in {run}: make a run with `parity run`, or name "
+        raise CaptureError(f"there is no capture in {run}: make a run with `bin/parity run`, or name "
                            "its folder with --run")
     with made_whole(kept) as making:
         made = [_keep(one, Path(making), whole) for one in captures]

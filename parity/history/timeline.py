@@ -85,7 +85,7 @@ def timeline(folder: Path, role: str, note: Callable[[int, int], None]) -> Timel
     of_plan = [one for one in found if _what(one[2].manifest["plan"]) == _what(plan)]
     if len(of_plan) < 2:
         raise CaptureError(f"{len(of_plan)} recorded runs of one plan with a capture {role} are in "
-                           f"{folder}: record at least two with `parity record NAME`")
+                           f"{folder}: record at least two with `bin/parity record NAME`")
     runs = []
     for i, (date, name, side) in enumerate(of_plan):
         note(i, len(of_plan))

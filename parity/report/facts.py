@@ -334,6 +334,13 @@ def versions(manifest: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
+def threads(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """CNTK's are an input of their own, since its bits depend on them; its manifest has those of
+    the plan's other programs."""
+    told = manifest.get("threads", "")
+    return str(plan.get("cntk_threads", told) if manifest.get("producer") == "cntk" else told)
+
+
 def machine(manifest: Mapping[str, Any]) -> str:
     """``AMD EPYC, 2 processors, Linux, python 3.11.7, numpy 2.4.6``; all of it is in the JSON."""
     found = manifest.get("machine") or {}

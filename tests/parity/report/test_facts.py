@@ -140,5 +140,12 @@ def test_the_reason_of_a_policy(policies, reason):
     assert facts.policy_reason(policies, "p") == reason
 
 
+def test_the_threads_of_each():
+    plan = {"threads": 1, "cntk_threads": 2}
+    assert [facts.threads({"producer": name, "threads": 1}, plan)
+            for name in ("cntk", "port", "stand-in")] == ["2", "1", "1"]
+    assert facts.threads({"producer": "cntk", "threads": 1}, {}) == "1"
+
+
 def test_control_characters_are_shown_not_sent():
     assert facts.plain("a\x1b[31mé\ud800\n") == "a\\x1b[31mé\\ud800\\n"
