@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         try:
-            code = int(app(given, prog_name=PROGRAMS.get(next(iter(given), ""), "python -m datasets"), standalone_mode=False) or AGREE)
+            name = PROGRAMS.get(next(iter(given), ""), "python -m datasets")
+            code = int(app(given, prog_name=name, standalone_mode=False) or AGREE)
         except typer.Exit as end:
             code = end.exit_code
         except TyperException as error:  # what is wrong with the words of the command

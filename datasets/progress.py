@@ -51,4 +51,5 @@ def shown(total: int, what: str, unit: str, quiet: bool) -> Shown:
         return Quiet()
     if not sys.stderr.isatty():
         return Lines(total, what)
-    return tqdm(total=total, desc=what, unit=unit, file=sys.stderr)
+    bar: Shown = tqdm(total=total, desc=what, unit=unit, file=sys.stderr)
+    return bar

@@ -20,8 +20,8 @@ PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
            "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "golden",
            "bench", "docs", "clean", "distclean")
-VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "RESUME", "AGAIN",
-             "ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")
+VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "PORT", "RESUME",
+             "OVERWRITE", "AGAIN", "ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")
 
 
 def make(*arguments: str, folder: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
@@ -184,7 +184,7 @@ def test_help_lists_what_is_not_of_the_command_line_too(capsys):
     app.main(["--help"])
     listed = re.findall(r"^  ([a-z][a-z-]*) ", capsys.readouterr().out, re.MULTILINE)
     assert listed == [*app.COMMANDS, *app.TOOLS]
-    tools = set(re.findall(r"bin/parity ([a-z-]+)", PROGRAM)) | {"setup-torch", "data"}
+    tools = set(re.findall(r"bin/parity ([a-z][a-z-]*)", PROGRAM)) | {"setup-torch", "data"}
     assert set(app.TOOLS) == tools - {"run"} - set(app.COMMANDS)
 
 
@@ -268,7 +268,18 @@ def test_ci_is_make_test_in_the_repository(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (7, f"{ROOT}: make test\n", "")
 
 
-@pytest.mark.parametrize("target", ["train", "train-cntk"])
+@pytest.mark.parametrize("target", ["train", "train-cntk", "twin", "twin-cntk"])
 def test_training_goes_on_where_it_is_asked_to(target):
-    assert printed(target, "RESUME=1", "OUTPUT=out")[-1].split()[-1] == "--resume"
-    assert "--resume" not in printed(target)[-1]
+    """With what was given alone: the rest is the run's own."""
+    said = " ".join(" ".join(printed(target, "RESUME=1", "OUTPUT=out")).split())
+    assert said == f"bin/parity {target.replace('twin', 'train')} --output-dir 'out' --resume"
+    assert printed(target, "OVERWRITE=1", "SEED=8")[-1].split()[-1] == "--overwrite"
+    assert not {"--resume", "--overwrite"} & set(printed(target)[-1].split())
+
+
+def test_a_port_is_judged_or_refused():
+    assert " ".join(printed("parity", "PORT=my port.py", "OUTPUT=o")[-1].split()) == (
+        "bin/parity run --port 'my port.py' --output 'o'")
+    done = make("-n", "horizon", "PORT=mine.py")
+    assert done.returncode == 2 and "PORT is for make parity alone" in done.stderr
+    assert "--port" not in make("-n", "parity", PORT="8080").stdout  # of the environment

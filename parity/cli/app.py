@@ -80,7 +80,8 @@ def application(wanted: str) -> typer.Typer:
              "not run, 130 interrupted.", epilog=_tools())
     made.callback()(_not_loaded)
     for name, what in COMMANDS.items():
-        made.command(name, help=what[0].upper() + what[1:] + ("" if what.endswith("?") else "."), short_help=what)(
+        stop = "" if what.endswith("?") else "."
+        made.command(name, help=what[0].upper() + what[1:] + stop, short_help=what)(
             loaded(name) if name == wanted else _not_loaded)
     return made
 

@@ -52,5 +52,5 @@ def _score(path: Path) -> tuple[float, int, str]:
         return (float(score["one_split"]), int(score["pictures"]),
                 f"{found['classifier']}, {found['weights']}")
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ScoreError(f"{path} is no score.json of `bin/parity score` ({error}): give what it wrote"
-                         ) from error
+        raise ScoreError(f"{path} is no score.json of `bin/parity score` ({error}): give what it "
+                         "wrote") from error

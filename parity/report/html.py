@@ -210,7 +210,8 @@ def _template() -> Environment:
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(
         number=facts.number, plain=facts.plain, seconds=facts.seconds, data_url=_data_url,
-        versions=facts.versions, machine=facts.machine, threads=facts.threads, failed_first=facts.failed_first,
+        versions=facts.versions, machine=facts.machine, threads=facts.threads,
+        failed_first=facts.failed_first,
         judged_on=facts.judged_on, metric_names=_metric_names, heading=_heading, bar=_bar,
         several=facts.several, diagnosis=facts.diagnosis_facts,
         pair=lambda check: facts.pair(check.measured, check.allowed))
