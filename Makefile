@@ -1,5 +1,5 @@
 # Every command of the README, by bin/parity, which sets up what it needs. (make exits 2 for whatever
-# fails; bin/parity has the exact codes: 0 agree, 1 differ, 2 could not run.)
+# fails; bin/parity has the exact codes: 0 agree, 1 differ or not judged, 2 could not run.)
 
 PARITY = bin/parity
 

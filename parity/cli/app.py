@@ -76,8 +76,8 @@ def application(wanted: str) -> typer.Typer:
     """wanted: the command whose options are needed; of the others only the names are."""
     made = typer.Typer(
         add_completion=False, rich_markup_mode=None, no_args_is_help=False,
-        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ, 2 could "
-             "not run, 130 interrupted.", epilog=_tools())
+        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ "
+             "or not judged, 2 could not run, 130 interrupted.", epilog=_tools())
     made.callback()(_not_loaded)
     for name, what in COMMANDS.items():
         stop = "" if what.endswith("?") else "."

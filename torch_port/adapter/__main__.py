@@ -32,9 +32,17 @@ def explain(adapter: Adapter, mapping: dict[str, str]) -> str:
                       "in which they run"]
         lines += _explained(network)
     lines += ["", *(f"noticed: {what}" for what in adapter.noticed)]
-    absent = [name for name in PARTS if name not in adapter.given]
-    lines += [f"not judged without `{PARTS[name]}`" for name in absent]
+    lines += [_absent(adapter, name) for name in PARTS if name not in adapter.given]
     return "\n".join(lines).rstrip()
+
+
+def _absent(adapter: Adapter, name: str) -> str:
+    """What the suite does where the adapter has no such line."""
+    instead = {"d_step": "d_loss", "g_step": "g_loss"}.get(name)
+    if instead and adapter.has(instead, "optimizers"):
+        return (f"steps are judged with your {instead} and optimizer; to have them judged as you "
+                f"do them, add `{PARTS[name]}`")
+    return f"not judged without `{PARTS[name]}`"
 
 
 def _explained(network: UserNetwork) -> list[str]:
