@@ -315,6 +315,8 @@ def brief(check: Check | None) -> str:
     """Why a stage failed, in one line."""
     if check is None:
         return "nothing was checked, and a stage without a check does not pass"
+    if math.isinf(check.measured) and not check.allowed and check.detail:
+        return f"{check.place}: {check.detail}"  # missing, or of another shape
     measured, allowed = pair(check.measured, check.allowed)
     return f"{check.place}: measured {measured}, allowed {quantity(allowed, check.unit)}"
 

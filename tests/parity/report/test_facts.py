@@ -88,6 +88,13 @@ def test_four_digits_upwards(value, text):
     assert facts.upward(value) == text and float(text) >= value
 
 
+def test_what_is_missing_is_said_in_words():
+    missing = Check("a/b/c", math.inf, 0, "arrays", "there", detail="only the port has it")
+    assert facts.brief(missing) == "a/b/c: only the port has it"
+    measured = replace(missing, allowed=2.0)
+    assert facts.brief(measured) == "a/b/c: measured infinite, allowed 2 arrays"
+
+
 def test_what_does_not_apply_is_not_counted_as_not_judged():
     """Real CNTK made the reference: nothing stood in for it."""
     report = agreeing()

@@ -221,6 +221,12 @@ def test_what_was_not_judged_stands_behind_the_difference():
     assert text.index("First difference") < text.index("ledger was not") < text.index("What ran")
 
 
+def test_no_long_word_makes_a_narrow_page_scroll(good):
+    """A note may hold a checksum; tables have boxes of their own that scroll."""
+    assert "p, li, dd, h3, summary { overflow-wrap: anywhere; }" in good
+    assert good.count("<table") == good.count('<div class="scroll"><table')
+
+
 def test_names_are_text(strange):
     page = Page(strange)
     assert "<script>alert(1)</script>" in page.text and "alert(1)</script>" not in strange
