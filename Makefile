@@ -1,5 +1,5 @@
 # Every command of the README, by bin/parity, which sets up what it needs. (make exits 2 for whatever
-# fails; bin/parity has the exact codes: 0 agree, 1 differ, 2 could not run.)
+# fails; bin/parity has the exact codes: 0 agree, 1 differ or not judged, 2 could not run.)
 
 PARITY = bin/parity
 
@@ -9,8 +9,17 @@ MAP = $(call given,MAP_FILE,--map-file)
 OUT = $(call given,OUTPUT,--output)
 PLAN = $(call given,SEED,--seed) $(call given,ITERATIONS,--iterations) \
        $(call given,MINIBATCH,--minibatch-size) $(MAP)
-TWIN = --seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
-       --minibatch-size '$(or $(MINIBATCH),4)' $(MAP)
+# A run that goes on keeps its own values.
+TWIN = $(if $(RESUME),$(PLAN),--seed '$(or $(SEED),0)' --iterations '$(or $(ITERATIONS),20)' \
+       --minibatch-size '$(or $(MINIBATCH),4)' $(MAP))
+AGAIN_THERE = $(if $(RESUME),--resume) $(if $(OVERWRITE),--overwrite)
+# PORT of the command line alone: in an environment it is many another program's.
+ADAPTER = $(if $(findstring command,$(origin PORT)),$(call given,PORT,--port))
+ifneq ($(ADAPTER),)
+ifneq ($(MAKECMDGOALS),parity)
+$(error PORT is for make parity alone, which judges that port: leave it out of make $(MAKECMDGOALS))
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-torch data parity horizon defects false-alarms golden test lint twin \
@@ -29,7 +38,9 @@ help: ## this list
 #: MINIBATCH=4     images in a minibatch, of twin and twin-cntk; for the others their own default
 #: MAP_FILE=...    map file of your own images (default: data/train_dcgan_map.txt, drawn faces)
 #: OUTPUT=...      folder that the result goes to (default: under runs/)
-#: RESUME=1        train and train-cntk go on with the run in their folder
+#: PORT=...        of parity: the port to judge, an adapter (docs/judge-your-port.md) or a folder
+#: RESUME=1        twin, train and their CNTK go on with the run in their folder
+#: OVERWRITE=1     they delete the run in their folder, and begin anew
 #: AGAIN=1         golden records those that are there once more: each has to come out as it is
 #: ACCELERATOR=... cpu or cuda (default: cuda where an NVIDIA driver answers)
 #: CNTK_PYTHON=... the Python 3.6 for CNTK (default: looked for); none: do without CNTK
@@ -45,7 +56,7 @@ data: ## the drawn faces, in data/
 	@$(PARITY) data
 
 parity: ## real CNTK and the port do one plan and are compared
-	$(PARITY) run $(PLAN) $(OUT)
+	$(PARITY) run $(ADAPTER) $(PLAN) $(OUT)
 
 horizon: ## the iteration at which the two part, against how CNTK parts from itself
 	$(PARITY) horizon $(PLAN) $(OUT)
@@ -60,16 +71,16 @@ golden: ## real CNTK does a table of plans: what is missing of it, as certificat
 	$(PARITY) golden $(MAP) $(if $(AGAIN),--again)
 
 twin: ## the port trains alone; needs no CNTK and no Python 3.6
-	$(PARITY) train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)'
+	$(PARITY) train $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin)' $(AGAIN_THERE)
 
 twin-cntk: ## the same training by real CNTK
-	$(PARITY) train-cntk $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)'
+	$(PARITY) train-cntk $(TWIN) --output-dir '$(or $(OUTPUT),runs/twin-cntk)' $(AGAIN_THERE)
 
 train: ## the article's run, 50,000 iterations, by the port
-	$(PARITY) train $(PLAN) $(call given,OUTPUT,--output-dir) $(if $(RESUME),--resume)
+	$(PARITY) train $(PLAN) $(call given,OUTPUT,--output-dir) $(AGAIN_THERE)
 
 train-cntk: ## the article's run by real CNTK
-	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir) $(if $(RESUME),--resume)
+	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir) $(AGAIN_THERE)
 
 article: ## one page that follows the article, CNTK's run and the port's beside it
 	$(PARITY) article $(call given,ITERATIONS,--iterations) \

@@ -50,10 +50,13 @@ def write(gathered: dict[str, object], output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks",
-                                     description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/bench.json"), metavar="JSON")
-    parser.add_argument("--only", choices=BENCHMARKS, nargs="+", default=BENCHMARKS)
+    parser = argparse.ArgumentParser(prog="bin/parity bench",
+                                     description=(__doc__ or "").splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/bench.json"), metavar="JSON",
+                        help="the file that the figures go to")
+    parser.add_argument("--only", choices=BENCHMARKS, nargs="+", default=BENCHMARKS,
+                        help="these alone")
     options = parser.parse_args(arguments)
     try:
         write(gather(options.only), options.output)

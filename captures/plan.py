@@ -45,7 +45,8 @@ FIELDS: Tuple[Tuple[str, int, int, int, str], ...] = (
                                        "untrained batch normalisation divides by the root of 0"),
     ("twin_iterations", 20, 0, 100000, "of the twin run, from the seed alone in both frameworks"),
     ("twin_minibatch_size", 2, 1, 64, "images in a minibatch of the twin run"),
-    ("reruns", 5, 0, 64, "of CNTK against itself, from weights moved by one ULP"),
+    ("reruns", 5, 0, 64, "of CNTK against itself, from weights moved by one ULP, which `horizon` "
+     "alone makes"),
     ("score_images", 64, 2, 4096, "generated images that the classifier score is taken of"),
     ("unit_gain", 0, 0, 1, "1: the paper's Adam; 0: the article's"),
     ("threads", 1, 1, 64, "of each process; several run side by side"),

@@ -111,4 +111,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if sys.getfilesystemencoding() == "ascii" and "LC_ALL_WAS_C" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv],
                   dict(os.environ, LC_ALL="C.UTF-8", LANG="C.UTF-8", LC_ALL_WAS_C="1"))
-    command(args=arguments, prog_name="dcgan_training.py")
+    command(args=arguments, prog_name="bin/parity train-cntk")

@@ -17,6 +17,8 @@ from datasets.contact_sheet import PICTURES, contact_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=False)
+# click adds the command's name.
+PROGRAMS = {"photos": "bin/parity"}
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors",
                                        show_default="off")]
 
@@ -35,11 +37,12 @@ def faces_command(
     sheet: Annotated[Path | None, typer.Option(
         "--contact-sheet", metavar="PNG", show_default="none",
         help=f"also write a picture of the first {PICTURES} faces")] = None,
+    quiet: Quiet = False,
 ) -> int:
     """The default data set, made without a network: drawn portraits of faces."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     try:
-        if dataset.make(output, count, seed):
+        if dataset.make(output, count, seed, quiet=quiet):
             console.print(f"{count} faces in {output / dataset.FACES}, listed in "
                           f"{output / dataset.MAP_FILE}", markup=False)
         else:
@@ -100,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         try:
-            code = int(app(given, prog_name="datasets", standalone_mode=False) or AGREE)
+            name = PROGRAMS.get(next(iter(given), ""), "python -m datasets")
+            code = int(app(given, prog_name=name, standalone_mode=False) or AGREE)
         except typer.Exit as end:
             code = end.exit_code
         except TyperException as error:  # what is wrong with the words of the command

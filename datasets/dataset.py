@@ -13,19 +13,19 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from captures.errors import DataError
 from captures.files import written_whole
 from captures.system import locked
 from datasets.faces.portrait import face
+from datasets.progress import shown
 
 GENERATOR_VERSION = 4  # raise it whenever a change in datasets/faces changes a pixel
 COUNT = 612  # the article's number of samples
@@ -73,21 +73,30 @@ def _start_worker() -> None:
 
 def _draw_all(folder: Path, count: int, seed: int, workers: int, quiet: bool) -> list[str]:
     job = partial(write_face, folder, seed)
-    bar = partial(tqdm, total=count, desc="drawing faces", unit="face", file=sys.stderr,
-                  disable=quiet)
     if workers == 1 or count < 32:
-        return list(bar(map(job, range(count))))
+        return _counted(map(job, range(count)), count, quiet)
     # Spawned, not forked: a fork of a process with threads (torch's, OpenCV's) can hang.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
                                initializer=_start_worker)
     try:
-        return list(bar(pool.map(job, range(count), chunksize=8)))
+        return _counted(pool.map(job, range(count), chunksize=8), count, quiet)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def _counted(hashes: Iterable[str], count: int, quiet: bool) -> list[str]:
+    bar, made = shown(count, "drawing faces", "face", quiet), []
+    try:
+        for one in hashes:
+            made.append(one)
+            bar.update()
+    finally:
+        bar.close()
+    return made
+
+
 @contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _alone(output: Path, quiet: bool) -> Iterator[None]:
     """Lets one run at a time into the folder; the lock ends with the process, however it ends."""
     try:
         descriptor = os.open(output, os.O_RDONLY)
@@ -95,7 +104,8 @@ def _alone(output: Path) -> Iterator[None]:
         descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         if not locked(descriptor):
-            print(f"another run is writing {output}; waiting for it", file=sys.stderr)
+            if not quiet:
+                print(f"another run is writing {output}; waiting for it", file=sys.stderr)
             locked(descriptor, wait=True)
         yield
     finally:
@@ -165,7 +175,7 @@ def make(output: Path, count: int = COUNT, seed: int = 0, workers: int | None = 
     output.mkdir(parents=True, exist_ok=True)
     faces, map_file, record = output / FACES, output / MAP_FILE, output / RECORD
     lines = "".join(f"{map_entry(faces / name, map_file)}\t0\n" for name in file_names(count))
-    with _alone(output):
+    with _alone(output, quiet):
         for left in output.glob("faces-*.part"):  # of a run that was killed
             shutil.rmtree(left)
         complete = is_complete(output, count, seed)

@@ -20,7 +20,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import threading
 import warnings
 from collections import Counter
@@ -33,7 +32,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from captures.errors import DataError
 from captures.files import written_whole
@@ -41,6 +39,7 @@ from captures.output import alone
 from datasets.contact_sheet import contact_sheet
 from datasets.finder import Finder, refuse_without_it
 from datasets.pictures import SkippedError, content_of, decoded
+from datasets.progress import shown
 
 FACES, MAP_FILE, RECORD = "faces", "train_dcgan_map.txt", "prepared.jsonl"
 SKIPPED, SHEET = "skipped.csv", "contact_sheet.png"
@@ -200,9 +199,7 @@ def _prepare_all(settings: Settings, photos: list[tuple[str, Path, list[int]]], 
     """Few photos are in the threads at once: a decoded one is large, and Ctrl-C is soon heard."""
     finder = Finder(settings.scale, settings.neighbours, settings.smallest)
     job = functools.partial(_prepare_one, settings, finder)
-    log = not sys.stderr.isatty()
-    bar = tqdm(total=len(photos), desc="preparing photos", unit="photo", file=sys.stderr,
-               disable=quiet or not photos, mininterval=60 if log else 0.1)
+    bar = shown(len(photos), "preparing photos", "photo", quiet)
     waiting, running, done = iter(photos), set[Future[Result]](), 0
     pool = ThreadPoolExecutor(workers)
     try:

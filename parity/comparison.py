@@ -92,8 +92,8 @@ def load(folder: Path) -> Captures:
             if facts.get("unfinished"):
                 facts.setdefault("stopped", "it was ended before it had done everything")
     if not found:
-        raise CaptureError(f"there is no capture in {folder}: give a folder that `parity run` has "
-                           "filled")
+        raise CaptureError(f"there is no capture in {folder}: give a folder that `bin/parity run` "
+                           "has filled")
     reruns = {path.name.removeprefix(TWIN): Capture(path)
               for path in sorted(folder.glob(f"{TWIN}rerun*")) if (path / MANIFEST).exists()}
     twins = {role.removeprefix(TWIN): one for role, one in found.items() if role.startswith(TWIN)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from parity.cli import app
 from parity.cli.app import COMMANDS
 from tests.conftest import ROOT
 
@@ -19,8 +20,8 @@ PROGRAM = (ROOT / "bin" / "parity").read_text()
 TARGETS = ("help", "setup", "setup-torch", "data", "parity", "test", "lint", "twin", "twin-cntk",
            "train", "train-cntk", "article", "horizon", "defects", "false-alarms", "golden",
            "bench", "docs", "clean", "distclean")
-VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "RESUME", "AGAIN",
-             "ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")
+VARIABLES = ("SEED", "ITERATIONS", "MINIBATCH", "MAP_FILE", "OUTPUT", "PORT", "RESUME",
+             "OVERWRITE", "AGAIN", "ACCELERATOR", "CNTK_PYTHON", "PORT_PYTHON")
 
 
 def make(*arguments: str, folder: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
@@ -105,7 +106,7 @@ def fake(tmp_path):
                         'echo "$PWD: $*" >> "$calls"\n'
                         "env | grep -E '^(PYTHON(PATH|HOME)|MKL_)' >> \"$calls\"\n"
                         'case "$*" in\n'
-                        "*set_up*) exit ${SETTING_UP:-0};;\n"
+                        "*set_up*) echo said; exit ${SETTING_UP:-0};;\n"
                         "*datasets*) exit ${DRAWING:-0};;\n"
                         "esac\n"
                         "echo ran\n"
@@ -147,6 +148,47 @@ def test_a_command_sets_up_what_it_needs_and_runs(fake, command, there, run):
     assert calls(fake) == [*(f"{fake}: {one}" for one in there), f"{where}: {run}"]
 
 
+@pytest.mark.parametrize("command", ["run", "train", "bench", "photos", "defects", "explain-port"])
+def test_help_needs_the_ports_environment_and_no_data(fake, command):
+    assert parity(fake, command, "--help").returncode == 0
+    first, second = calls(fake)
+    assert first == f"{fake}: {PORT}" and second.endswith(" --help")
+
+
+def test_the_help_of_cntks_program_needs_its_python_and_no_data(fake):
+    assert parity(fake, "train-cntk", "--help").returncode == 0
+    assert calls(fake)[0] == f"{fake}: {SET_UP}" and len(calls(fake)) == 2
+
+
+def test_where_cntk_is_not_there_its_program_says_so(fake):
+    shutil.rmtree(fake / ".venv-cntk")
+    done = parity(fake, "train-cntk")
+    assert done.returncode == 2 and done.stderr.startswith("error: train-cntk needs real CNTK")
+
+
+@pytest.mark.parametrize("command", ["setup", "setup-torch", "data", "lint", "test"])
+def test_a_help_does_nothing(fake, command):
+    done = parity(fake, command, "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"Usage: bin/parity {command}\n")
+    assert not (fake / "calls").exists()
+
+
+def test_quiet_is_the_set_ups_too(fake):
+    assert parity(fake, "run").stdout == "said\nran\n"
+    (fake / "calls").unlink()
+    assert parity(fake, "run", "--quiet").stdout == "ran\n"
+    assert calls(fake)[1] == f"{fake}: {DATA} --quiet"
+
+
+def test_help_lists_what_is_not_of_the_command_line_too(capsys):
+    app.main(["--help"])
+    commands = capsys.readouterr().out.partition("Commands:")[2]
+    listed = re.findall(r"^  ([a-z][a-z-]*) ", commands, re.MULTILINE)
+    assert listed == [*app.COMMANDS, *app.TOOLS]
+    tools = set(re.findall(r"bin/parity ([a-z][a-z-]*)", PROGRAM)) | {"setup-torch", "data"}
+    assert set(app.TOOLS) == tools - {"run"} - set(app.COMMANDS)
+
+
 def test_lint_needs_no_cntk_and_no_data(fake):
     assert parity(fake, "lint").returncode == 0
     assert calls(fake) == [f"{fake}: {one}" for one in (PORT, "-m ruff check .", "-m mypy")]
@@ -162,7 +204,7 @@ def test_bare_and_help_need_only_the_ports_environment(fake, arguments):
 @pytest.mark.parametrize("status", [0, 1, 2, 130])
 def test_a_comparison_exits_as_its_command_does(fake, status):
     done = parity(fake, "run", EXITS=str(status))
-    assert (done.returncode, done.stdout) == (status, "ran\n")
+    assert (done.returncode, done.stdout) == (status, "said\nran\n")
 
 
 @pytest.mark.parametrize("command", ["bench"])
@@ -174,7 +216,7 @@ def test_what_is_no_comparison_does_not_say_differ(fake, command):
 @pytest.mark.parametrize("status, exits", [("1", 2), ("2", 2), ("130", 130)])
 def test_a_failure_before_the_comparison_is_no_difference(fake, failing, status, exits):
     done = parity(fake, "run", **{failing: status})
-    assert (done.returncode, done.stdout) == (exits, "")
+    assert (done.returncode, done.stdout) == (exits, "said\n")
 
 
 def test_it_is_found_through_a_link(fake, tmp_path):
@@ -227,7 +269,18 @@ def test_ci_is_make_test_in_the_repository(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (7, f"{ROOT}: make test\n", "")
 
 
-@pytest.mark.parametrize("target", ["train", "train-cntk"])
+@pytest.mark.parametrize("target", ["train", "train-cntk", "twin", "twin-cntk"])
 def test_training_goes_on_where_it_is_asked_to(target):
-    assert printed(target, "RESUME=1", "OUTPUT=out")[-1].split()[-1] == "--resume"
-    assert "--resume" not in printed(target)[-1]
+    """With what was given alone: the rest is the run's own."""
+    said = " ".join(" ".join(printed(target, "RESUME=1", "OUTPUT=out")).split())
+    assert said == f"bin/parity {target.replace('twin', 'train')} --output-dir 'out' --resume"
+    assert printed(target, "OVERWRITE=1", "SEED=8")[-1].split()[-1] == "--overwrite"
+    assert not {"--resume", "--overwrite"} & set(printed(target)[-1].split())
+
+
+def test_a_port_is_judged_or_refused():
+    assert " ".join(printed("parity", "PORT=my port.py", "OUTPUT=o")[-1].split()) == (
+        "bin/parity run --port 'my port.py' --output 'o'")
+    done = make("-n", "horizon", "PORT=mine.py")
+    assert done.returncode == 2 and "PORT is for make parity alone" in done.stderr
+    assert "--port" not in make("-n", "parity", PORT="8080").stdout  # of the environment

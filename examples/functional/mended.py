@@ -1,4 +1,4 @@
-"""The same port with the mends that the diagnosis names, for minibatches of 2: it agrees."""
+"""The same port with the mends that the diagnosis names: it agrees."""
 import math
 
 import port
@@ -15,7 +15,7 @@ images = {"channels": "RGB", "range": (0, 1)}
 
 def normalised(weights, name, h, training):
     mean, var = weights[f"{name}.mean"], weights[f"{name}.var"]
-    momentum = -math.expm1(-2 / 5000) if mean.any() else 1.0  # the first minibatch is copied
+    momentum = -math.expm1(-len(h) / 5000) if mean.any() else 1.0  # the first minibatch is copied
     return F.batch_norm(h, mean, var, weights[f"{name}.gamma"], weights[f"{name}.beta"], training,
                         momentum)
 

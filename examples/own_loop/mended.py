@@ -1,12 +1,12 @@
-"""The same port with the mends that the diagnosis names, for minibatches of 2: it agrees."""
+"""The same port with the mends that the diagnosis names: it agrees."""
 from port import GAN
 
 from torch_port.translate.adam import CNTKAdamOfMeans
 from torch_port.translate.batch_norm import as_cntks
 
 latents = (100, 1, 1)
-generator, discriminator = (lambda: as_cntks(GAN().generator, 2)), (
-    lambda: as_cntks(GAN().discriminator, 2))
+generator, discriminator = (lambda: as_cntks(GAN().generator)), (
+    lambda: as_cntks(GAN().discriminator))
 
 
 def d_loss(real, fake):

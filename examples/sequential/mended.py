@@ -1,16 +1,19 @@
-"""The same port with the mends that the diagnosis names, for minibatches of 2: it agrees."""
-import math
-from functools import partial
-
+"""The same port with the mends that the diagnosis names: it agrees."""
 import port
 from port import d_loss, g_loss
 
 from torch_port.translate.adam import CNTKAdamOfMeans
-from torch_port.translate.batch_norm import FirstCopied
+from torch_port.translate.batch_norm import as_cntks
 
 __all__ = ["d_loss", "discriminator", "g_loss", "generator", "optimizers"]
-norm = partial(FirstCopied, momentum=-math.expm1(-2 / 5000))
-generator, discriminator = partial(port.generator, norm), partial(port.discriminator, norm)
+
+
+def generator():
+    return as_cntks(port.generator())
+
+
+def discriminator():
+    return as_cntks(port.discriminator())
 
 
 def optimizers(g, d, minibatch_size):

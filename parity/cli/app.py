@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from captures.errors import ParityError
 from captures.process import ended, ending
 
+PROGRAM = "bin/parity"
 COMMANDS = {
     "run": "real CNTK and the port do one plan and are compared",
     "judge": "the captures of a run are compared again, in seconds",
@@ -37,6 +38,18 @@ COMMANDS = {
     "diagnoses": "how many planted mistakes the diagnosis calls by their name",
     "docs": "the tables of the docs, made from measurements",
 }
+# What bin/parity runs itself, other programs than this one.
+TOOLS = {
+    "photos": "your photos become a data set",
+    "train": "the port trains; needs no CNTK",
+    "train-cntk": "the article's program on real CNTK",
+    "bench": "every benchmark",
+    "test": "the tests; takes pytest's options",
+    "lint": "ruff and mypy",
+    "setup": "both environments: real CNTK 2.7 and the port's",
+    "setup-torch": "only the port's environment",
+    "data": "the drawn faces, in data/",
+}
 
 
 class UsageError(ParityError):
@@ -53,15 +66,22 @@ def _not_loaded() -> None:
     """Stands in for the commands that were not asked for: what they import takes seconds."""
 
 
+def _tools() -> str:
+    """With what keeps click from filling the lines."""
+    return "\b\nBeside them:\n" + "\n".join(
+        f"{name:<18} {what}" for name, what in TOOLS.items())
+
+
 def application(wanted: str) -> typer.Typer:
     """wanted: the command whose options are needed; of the others only the names are."""
     made = typer.Typer(
         add_completion=False, rich_markup_mode=None, no_args_is_help=False,
-        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ, 2 could "
-             "not run, 130 interrupted.")
+        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ "
+             "or not judged, 2 could not run, 130 interrupted.", epilog=_tools())
     made.callback()(_not_loaded)
     for name, what in COMMANDS.items():
-        made.command(name, help=what[0].upper() + what[1:] + ".", short_help=what)(
+        stop = "" if what.endswith("?") else "."
+        made.command(name, help=what[0].upper() + what[1:] + stop, short_help=what)(
             loaded(name) if name == wanted else _not_loaded)
     return made
 
@@ -76,10 +96,10 @@ def _run(given: Sequence[str]) -> int:
     wanted = next((one for one in given if not one.startswith("-")), "")
     app = application(wanted if wanted in COMMANDS else "")
     try:
-        return int(app(given, prog_name="parity", standalone_mode=False) or 0)
+        return int(app(given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except typer.Exit as end:
         return end.exit_code
     except TyperException as error:  # what is wrong with the words of the command
-        named = f"parity {wanted}" if wanted in COMMANDS else "parity"
+        named = f"{PROGRAM} {wanted}" if wanted in COMMANDS else PROGRAM
         raise UsageError(f"{error.format_message().rstrip('.')}: `{named} --help` lists what there "
                          "is") from error

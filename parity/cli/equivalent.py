@@ -14,7 +14,7 @@ from scores.errors import ScoreError
 
 def command(
     first: Annotated[str, typer.Argument(metavar="A,B,...", show_default=False, help=(
-        "score.json of each run of one side, as `parity score` wrote them"))] = "",
+        "score.json of each run of one side, as `bin/parity score` wrote them"))] = "",
     second: Annotated[str, typer.Argument(metavar="C,D,...", show_default=False, help=(
         "score.json of each run of the other side"))] = "",
     margin: Annotated[float, typer.Option(help=(
@@ -52,5 +52,5 @@ def _score(path: Path) -> tuple[float, int, str]:
         return (float(score["one_split"]), int(score["pictures"]),
                 f"{found['classifier']}, {found['weights']}")
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ScoreError(f"{path} is no score.json of `parity score` ({error}): give what it wrote"
-                         ) from error
+        raise ScoreError(f"{path} is no score.json of `bin/parity score` ({error}): give what it "
+                         "wrote") from error

@@ -1,4 +1,4 @@
-"""``parity judge``: a folder of captures is compared again, with other stages or allowances."""
+"""``bin/parity judge``: a folder of captures is compared again, with other stages or allowances."""
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from parity.report import write_all
 
 def command(
     folder: Annotated[Path, typer.Argument(resolve_path=True, help=(
-        "what `parity run` has filled; the reports in it are replaced"))],
+        "what `bin/parity run` has filled; the reports in it are replaced"))],
     stages: Stages = "",
     allow: Annotated[list[str] | None, typer.Option(
         metavar="POLICY=NUMBER", show_default="docs/tolerances.md",
@@ -25,7 +25,7 @@ def command(
 ) -> int:
     allowances = dict(map(allowance, allow or ()))
     if not folder.is_dir():
-        raise CaptureError(f"{folder} is no folder: give one that `parity run` has filled")
+        raise CaptureError(f"{folder} is no folder: give one that `bin/parity run` has filled")
     console = console_of(quiet)
     with alone(folder), policies.changed(allowances):
         with console.status("comparing"):

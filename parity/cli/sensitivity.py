@@ -17,7 +17,7 @@ from scores.sensitivity import sensitivity
 
 def command(
     source: Annotated[Path, typer.Argument(metavar="IMAGES|MODEL", help=(
-        "as for `parity score`"))],
+        "as for `bin/parity score`"))],
     classifiers: Annotated[str, typer.Option(metavar="A,B", help=(
         "the first is compared with itself under every change, then with the others"))
         ] = registry.DEFAULT,

@@ -195,15 +195,20 @@ def page(rows: Sequence[Row], sized: Mapping[str, str]) -> str:
     stages = [stage.name for stage in JUDGED if any(stage.name in row.by for row in rows)]
     text = [
         "# How small a mistake is seen", "",
+        "Seen by the stages that look at one iteration, from CNTK's state. The twin run is not "
+        "asked here: it compares all that each iteration moves, of a port with CNTK's bits every "
+        "bit of it, so a mistake that has to be large to show in these tables (the pace of a "
+        "running statistic, say) may show there when it is small.", "",
         "Made by `bin/parity detection-limits`; not written by hand. Each kind of mistake is "
         "planted at sizes from 1 down, a decade apart, and judged by every stage. A number is the "
         "smallest size that the stage still sees; nothing means that it does not see this kind at "
         "all. "
-        "*ours* has CNTK's bits, so anything shows; in *ordinary* and *channels-last* the mistake "
-        "has to be told from the rounding of another order of additions. The last column is what "
+        "*ours* has CNTK's bits, so what a stage compares by its bits shows in the last of them; "
+        "what it compares against a formula or to rounding shows from there on. In *ordinary* and "
+        "*channels-last* the mistake has to be told from the rounding of another order of "
+        "additions. The last column is what "
         f"a fixed allowance sees, {ALLOWED:g} of each layer's and gradient's size, which this "
-        "suite had first; it is empty where the base port is beyond that without any mistake. The "
-        "twin run, which sees all that an iteration moves, is not asked here.", ""]
+        "suite had first; it is empty where the base port is beyond that without any mistake.", ""]
     text += ["| kind | what the size is |", "| --- | --- |",
              *(f"| {kind} | {what} |" for kind, what in sized.items()), ""]
     for base in dict.fromkeys(row.base for row in rows):

@@ -15,6 +15,9 @@ HOW: dict[str, tuple[str, dict[object, str]]] = {
     "onednn": ("the convolutions", {0: "in CNTK's order", 1: "PyTorch's own (oneDNN)"}),
     "threads": ("the plan's threads", {}), "cntk_threads": ("CNTK's threads", {})}
 
+OWN, UNNAMED = "this project's own", "a user's"
+ADAPTER = "adapter"  # among the versions of a user's port: its name, and a hash of its sources
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -30,10 +33,13 @@ def causes(ours: Manifest, theirs: Manifest) -> list[Cause]:
     a, b = ours.get("machine", {}), theirs.get("machine", {})
     return [*_plans(ours.get("plan", {}), theirs.get("plan", {})),
             *_one("the producer", ours.get("producer"), theirs.get("producer")),
+            *_ports(ours, theirs),
             *_one("the code", _short(a.get("code")), _short(b.get("code"))),
-            *_mapping("", {**a.get("packages", {}), **ours.get("versions", {})},
-                      {**b.get("packages", {}), **theirs.get("versions", {})}),
+            *_mapping("", {**a.get("packages", {}), **_packages(ours)},
+                      {**b.get("packages", {}), **_packages(theirs)}),
             *_mapping("the variable ", a.get("variables", {}), b.get("variables", {})),
+            *_one("where the port ran", ours.get("facts", {}).get("device"),
+                  theirs.get("facts", {}).get("device")),
             *_one("the arithmetic", ours.get("facts", {}).get("arithmetic"),
                   theirs.get("facts", {}).get("arithmetic")),
             *_one("the number of processors (CNTK's gradients of weights depend on it)",
@@ -50,6 +56,27 @@ def causes(ours: Manifest, theirs: Manifest) -> list[Cause]:
 def repeats(ours: Manifest, theirs: Manifest) -> bool:
     """Whether the second has to have the first's bits: nothing that rounds is another."""
     return not causes(ours, theirs)
+
+
+def _ports(ours: Manifest, theirs: Manifest) -> list[Cause]:
+    """A user's port names its adapter and hashes its sources; this project's has neither."""
+    a, b = _port(ours), _port(theirs)
+    if UNNAMED in (a, b) and OWN not in (a, b):
+        return []  # an old capture of a user's port: which one it was is not known
+    return _one("the port", a, b)
+
+
+def _port(manifest: Manifest) -> str:
+    """Whose port it is; "" where the manifest is of something else."""
+    if manifest.get("producer") != "port":
+        return ""
+    named = str(manifest.get("versions", {}).get(ADAPTER, ""))
+    return named or (UNNAMED if "not_given" in manifest.get("facts", {}) else OWN)
+
+
+def _packages(manifest: Manifest) -> dict[str, Any]:
+    return {name: version for name, version in manifest.get("versions", {}).items()
+            if name != ADAPTER}
 
 
 def _plans(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Cause]:

@@ -8,8 +8,9 @@ differs, what is drawn and read still has to be the same bits, and what is compu
 what other versions may round otherwise: the policies that begin with "history".
 """
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,26 +56,52 @@ IN_TIME = ("initial", "reader", "normalisation", "optimizer/probe", "pointwise",
            "gradient/g", "local/step", "step", ITERATION, "twin", "facts")
 
 
+TITLES = {"facts": "lists of events, hashes and counts",
+          ITERATION: "the training, iteration by iteration: where its bits part"}
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """word: "identical bits", "rounding" or "drifted". first: the first array in time that
-    differs, "" where none does. causes: what may be why, of the two manifests."""
+    """word: "identical bits", "rounding" or "drifted". first: the first array in time that is not
+    as it was allowed to be; of "rounding", the first that differs; "" where none does. causes: what
+    may be why, of the two manifests. how: what is the matter with the first."""
 
     report: Report
     word: str
     first: str
     causes: tuple[Cause, ...]
+    how: str = ""
 
     @property
     def sentence(self) -> str:
         """For the end of a report."""
+        if not self.report.stages:
+            return "Neither holds an array or a fact that can be compared."
         if self.word == "identical bits":
             return "Identical bits."
         why = "; ".join(cause.what for cause in self.causes[:4]) or (
             "the two manifests say the same, so nothing that they know of is why")
-        what = "within rounding" if self.word == "rounding" else "drifted"
-        return (f"{self.word.capitalize()}: the first that differs in time is {self.first}"
-                f"{'' if self.word == 'rounding' else ', ' + what}. Candidate causes: {why}.")
+        if self.word == "rounding":
+            return (f"Rounding: the first that differs in time is {self.first}. "
+                    f"Candidate causes: {why}.")
+        return (f"The first difference in time is {self.first}: {self.how}. Candidate causes: "
+                f"{why}.")
+
+
+@dataclass(frozen=True)
+class _One:
+    """One array or fact, under its whole name."""
+
+    name: str
+    stage: str
+    check: Check
+    differs: bool
+
+    @property
+    def how(self) -> str:
+        if math.isinf(self.check.measured):
+            return self.check.detail  # missing on one side, or of another shape
+        return "drifted"
 
 
 def compare(reference: Capture | Side, other: Capture | Side) -> Report:
@@ -98,34 +125,38 @@ def compared(reference: Capture | Side, other: Capture | Side,
         for role, one in (("reference", ours), ("other", theirs))})
     note = ("the same program, versions and machine: every bit has to repeat" if not found else
             "not the same: " + "; ".join(cause.what for cause in found))
-    by_stage: dict[str, Stage] = {}
-    differing: list[str] = []
-    names = list(dict.fromkeys([*ours, *theirs]))
+    started = time.monotonic()
+    one_by_one: list[_One] = []
+    names = sorted(dict.fromkeys([*ours, *theirs]), key=in_time)
     for done, name in enumerate(names):
         tell(done, len(names))
-        stage = by_stage.setdefault(name.split("/")[0], Stage(
-            name.split("/")[0], f"every array of {name.split('/')[0]}", notes=[note]))
-        check = one_array(name, ours, theirs, repeats=not found)
-        stage.checks.append(check)
-        if check.measured:
-            differing.append(name)
-    facts = Stage("facts", "lists of events, hashes and counts")
+        stage, place = placed(name)
+        check = replace(one_array(name, ours, theirs, repeats=not found), place=place)
+        one_by_one.append(_One(name, stage, check, bool(check.measured)))
+    lost = first_lost(ours, theirs)
+    if lost is not None:
+        one_by_one.append(_One(lost or ITERATION, ITERATION, judgements.within(
+            lost or "twin/state/bits", bool(lost) and not found, RERUN,
+            "the first array of the training that has other bits"), bool(lost)))
     for name in FACTS:
         a, b = (one.manifest["facts"].get(name) for one in (ours, theirs))
         if a is not None or b is not None:
-            facts.checks.append(judgements.within(f"facts/{name}/value", 0 if a == b else 1, LEDGER,
-                                                  f"{name} is not the same on both sides"))
-            if a != b:
-                differing.append(f"facts/{name}")
-    lost = first_lost(ours, theirs)
-    if lost is not None:
-        differing += [lost] if lost else []
-        facts.checks.append(judgements.within(
-            lost or "twin/state/bits", bool(lost) and not found, RERUN,
-            "the first array of the training that has other bits"))
-    report.stages = [stage for stage in (*by_stage.values(), facts) if stage.checks]
-    word = ("drifted" if not report.passed else "rounding" if differing else "identical bits")
-    return Comparison(report, word, min(differing, key=in_time, default=""), found)
+            one_by_one.append(_One(f"facts/{name}", "facts", judgements.within(
+                f"facts/{name}/value", 0 if a == b else 1, LEDGER,
+                f"{name} is not the same on both sides"), a != b))
+    one_by_one.sort(key=lambda one: in_time(one.name))
+    stages: dict[str, Stage] = {}
+    for one in one_by_one:
+        stages.setdefault(one.stage, Stage(one.stage, TITLES.get(
+            one.stage, f"every array of {one.stage}"), notes=[note])).checks.append(one.check)
+    report.stages = list(stages.values())
+    report.seconds = time.monotonic() - started
+    differing = [one for one in one_by_one if one.differs]
+    failed = [one for one in differing if not one.check.passed]
+    first = next(iter(failed or differing), None)
+    return Comparison(
+        report, "drifted" if not report.passed else "rounding" if differing else "identical bits",
+        first.name if first else "", found, first.how if first else "")
 
 
 def first_lost(ours: Side, theirs: Side) -> str | None:
@@ -149,6 +180,13 @@ def in_time(name: str) -> int:
     return max(fitting)[1] if fitting else len(IN_TIME)
 
 
+def placed(name: str) -> tuple[str, str]:
+    """An array's stage, in which all is of one moment of a run, and its place in it."""
+    at = in_time(name)
+    stage = IN_TIME[at] if at < len(IN_TIME) else name.partition("/")[0]
+    return stage, name.partition("/")[2] if stage == ITERATION else name[len(stage) + 1:]
+
+
 def same_plan(ours: Side, theirs: Side) -> None:
     """Raises CaptureError."""
     a, b = ours.manifest["plan"], theirs.manifest["plan"]
@@ -168,7 +206,8 @@ def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
     place = name.partition("/")[2]
     for one, another in ((ours, theirs), (theirs, ours)):
         if name not in another:
-            return judgements.missing(place, f"{another.name} has no {name}, {one.name} has")
+            return judgements.missing(place, f"missing on one side: {another.name} has no {name}, "
+                                             f"{one.name} has")
     if ours.shape(name) != theirs.shape(name):
         return judgements.missing(place, f"{name} is {ours.shape(name)} and {theirs.shape(name)}")
     a, b = ours.array(name), theirs.array(name)

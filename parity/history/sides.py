@@ -12,6 +12,8 @@ from captures.certificate import Certificate, moments, places, sha256_of
 from captures.errors import CaptureError
 from captures.format import MANIFEST, Capture
 
+NONE = "(none is recorded: `bin/parity record NAME`)"
+
 
 class Side(Protocol):
     """name: how it is spoken of. manifest: producer, plan, versions, machine, facts."""
@@ -120,4 +122,4 @@ def side(path: Path, recorded: Path, role: str = "port") -> Side:
     there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []
     raise CaptureError(f"{path} is no capture, no certificate and no recorded run with a capture "
                        f"{role}: give a folder that holds a manifest.json, a .certificate file, or "
-                       f"one of {', '.join(there) or '(none is recorded: `parity record NAME`)'}")
+                       f"one of {', '.join(there) or NONE}")

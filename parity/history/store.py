@@ -32,8 +32,8 @@ def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[P
     captures = [one for one in sorted(run.iterdir()) if (one / MANIFEST).is_file()] \
         if run.is_dir() else []
     if not captures:
-        raise CaptureError(f"there is no capture in {run}: make a run with `parity run`, or name "
-                           "its folder with --run")
+        raise CaptureError(f"there is no capture in {run}: make a run with `bin/parity run`, or "
+                           "name its folder with --run")
     with made_whole(kept) as making:
         made = [_keep(one, Path(making), whole) for one in captures]
         with written_whole(Path(making) / NOTE) as part:

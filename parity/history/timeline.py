@@ -84,8 +84,10 @@ def timeline(folder: Path, role: str, note: Callable[[int, int], None]) -> Timel
     plan = found[-1][2].manifest["plan"] if found else {}
     of_plan = [one for one in found if _what(one[2].manifest["plan"]) == _what(plan)]
     if len(of_plan) < 2:
-        raise CaptureError(f"{len(of_plan)} recorded runs of one plan with a capture {role} are in "
-                           f"{folder}: record at least two with `parity record NAME`")
+        there = "no recorded run with" if not of_plan else (
+            f"only one recorded run, {of_plan[0][1]}, of its plan and with")
+        raise CaptureError(f"there is {there} a capture {role} in {folder}: record "
+                           "at least two with `bin/parity record NAME`")
     runs = []
     for i, (date, name, side) in enumerate(of_plan):
         note(i, len(of_plan))

@@ -408,7 +408,8 @@ def changed(allowances: Mapping[str, float]) -> Iterator[None]:
     for name, value in allowances.items():
         if name not in POLICIES:
             near = difflib.get_close_matches(name, POLICIES, 4, 0.4) or list(POLICIES)[:4]
-            raise PolicyError(f"there is no policy {name!r}: {', '.join(near)} are some")
+            raise PolicyError(f"there is no policy {name!r}: {', '.join(near)} are some; "
+                              "docs/tolerances.md has all of them")
         if not value >= 0:
             raise PolicyError(f"the policy {name} is to allow {value!r}: give a number from 0 on")
     before = _CHANGED.get() or {}

@@ -57,7 +57,8 @@ class Lines:
             news = []
             for task in self.tasks:
                 text = task["description"]
-                if task["total"] and task["total"] > 1:
+                if task["total"] and task["total"] > 1 and not says_its_count(
+                        text, task["total"]):
                     text += f" {task['completed']:.0f}/{task['total']:.0f}"
                 if text != task["told"]:
                     task["told"] = text
@@ -65,6 +66,11 @@ class Lines:
             if news:
                 self.console.print(f"{self.last - self.started:.0f} s  {'; '.join(news)}",
                                    markup=False, highlight=False)
+
+
+def says_its_count(text: str, total: float) -> bool:
+    """Whether a description says itself how far it is: ``iteration 3 of 20``."""
+    return f" of {total:.0f}" in text
 
 
 Shown = Progress | Lines

@@ -5,6 +5,7 @@ No format decides anything here: a check passed or failed in ``parity.results``.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from captures.article import DCGAN
@@ -18,6 +19,18 @@ def spec_of(report: Report) -> Spec:
     """The networks that the report is of: those that a capture's manifest holds."""
     held = [one["network"] for one in report.producers.values() if "network" in one]
     return Spec.of_data(held[0]) if held else DCGAN
+
+
+
+def of_two_captures(report: Report) -> bool:
+    """Whether two captures of one plan were compared (``parity compare``), whoever made them, and
+    not a port with CNTK."""
+    return list(report.producers) == ["reference", "other"]
+
+
+def subject(report: Report) -> str:
+    return "two captures of one plan" if of_two_captures(report) else "CNTK 2.7 against the port"
+
 
 # Metric -> heading, what it means. The order is that of the columns.
 METRICS: dict[str, tuple[str, str]] = {
@@ -70,17 +83,24 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}"
 
 
-def pair(measured: float, allowed: float) -> tuple[str, str]:
+def pair(measured: float, allowed: float, least: int = 3) -> tuple[str, str]:
     """Both with as many digits as it takes to tell them apart: 2.0001 is not shown as 2 of 2."""
-    for digits in range(3, 18):
+    for digits in range(least, 18):
         shown = number(measured, digits), number(allowed, digits)
         if shown[0] != shown[1]:
             return shown
     return shown
 
 
+def upward(value: float, digits: int = 4) -> str:
+    """The smallest number of so many digits that is not below ``value``."""
+    exact = Decimal(value)
+    up = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), ROUND_CEILING)
+    return number(float(up), digits)
+
+
 def exactly(value: Any) -> str:
-    """Every digit, so that the number can be typed in as a tolerance and would pass."""
+    """Every digit, for programs."""
     return number(value) if not math.isfinite(value) else repr(float(value))
 
 
@@ -195,6 +215,13 @@ def verdict(report: Report) -> str:
     return "DIFFER" if report.judged or not report.stages else "NOT JUDGED"
 
 
+def applying(report: Report) -> list[Stage]:
+    """The stages that could be judged at all: where real CNTK made the reference, nothing stood in
+    for it, and the stage of that does not apply."""
+    return [stage for stage in report.stages
+            if not (stage.name == "reference" and stage.not_judged and not report.reference)]
+
+
 def summary(report: Report) -> str:
     """One sentence beside the verdict; before it, what stood in for CNTK where it did not run."""
     return f"{report.reference}. {_summary(report)}" if report.reference else _summary(report)
@@ -204,11 +231,12 @@ def _summary(report: Report) -> str:
     checks = [check for stage in report.stages for check in stage.checks]
     if not report.stages:
         return "No stage ran, so nothing was compared"
-    judged, left = report.judged, len(report.stages) - len(report.judged)
+    judged, count = report.judged, len(applying(report))
+    left = count - len(judged)
     without = f"; {several(left, 'stage')} not judged" if left else ""
     if report.passed:
-        all_of_them = several(len(report.stages), "stage")
-        far = f"Agrees as far as judged, {len(judged)} of {all_of_them}: " if left else ""
+        far = f"Agrees as far as judged, {len(judged)} of {several(count, 'stage')}: " \
+            if left else ""
         return (f"{far}{'all' if far else 'All'} {several(len(checks), 'check')} of "
                 f"{several(len(judged), 'stage')} are within their tolerances")
     if not judged:
@@ -233,7 +261,7 @@ def failure_facts(stage: Stage, check: Check, policies: Policies) -> list[tuple[
     """What a person needs to know about one failed check: label, text."""
     reason = policy_reason(policies, check.policy)
     if math.isfinite(check.measured):
-        tolerance = exactly(check.measured)
+        tolerance = upward(check.measured)
     else:
         tolerance = f"none: the measured value is {number(check.measured)}"
     born_elsewhere = any(other.local and not other.passed for other in stage.checks)
@@ -249,12 +277,13 @@ def failure_facts(stage: Stage, check: Check, policies: Policies) -> list[tuple[
                 "on its way through the layers before")
     else:
         born = "perhaps inherited: it was judged after all the layers before it"
+    measured, allowed = pair(check.measured, check.allowed, 4)
     facts = [
         ("stage", stage.name + (f" ({stage.title})" if stage.title else "")),
         ("place", check.place),
         ("what differs", check.detail),
-        ("measured", quantity(exactly(check.measured), check.unit)),
-        ("allowed", quantity(exactly(check.allowed), check.unit)),
+        ("measured", quantity(measured, check.unit)),
+        ("allowed", quantity(allowed, check.unit)),
         ("tolerance's name", check.policy),
         ("where it came from", reason),
         ("smallest tolerance that would have passed", tolerance),
@@ -286,6 +315,8 @@ def brief(check: Check | None) -> str:
     """Why a stage failed, in one line."""
     if check is None:
         return "nothing was checked, and a stage without a check does not pass"
+    if math.isinf(check.measured) and not check.allowed and check.detail:
+        return f"{check.place}: {check.detail}"  # missing, or of another shape
     measured, allowed = pair(check.measured, check.allowed)
     return f"{check.place}: measured {measured}, allowed {quantity(allowed, check.unit)}"
 
@@ -303,6 +334,13 @@ def versions(manifest: Mapping[str, Any]) -> str:
     if not isinstance(found, Mapping):
         return str(found)
     return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def threads(manifest: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """CNTK's are an input of their own, since its bits depend on them; its manifest has those of
+    the plan's other programs."""
+    told = manifest.get("threads", "")
+    return str(plan.get("cntk_threads", told) if manifest.get("producer") == "cntk" else told)
 
 
 def machine(manifest: Mapping[str, Any]) -> str:

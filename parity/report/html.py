@@ -50,7 +50,8 @@ def _layer_plots(report: Report) -> list[LayerPlots]:
     for i, stage in enumerate(report.stages):
         if not facts.has_layer_errors(stage):
             continue
-        networks = facts.layers(stage)
+        networks = {name: rows for name, rows in facts.layers(stage).items() if any(
+            "port_error" in one.metrics for row in rows for one in (row.chain, row.own) if one)}
         rows = [row for network in networks.values() for row in network]
         errors = plots.decades(plots.layer_errors(rows))
         ratios = plots.decades([0.5, 2.0, *plots.layer_ratios(rows)])
@@ -106,7 +107,7 @@ def _horizon(report: Report) -> Picture | None:
     port = report.curves.get("horizon/port", [])
     reruns = [values for name, values in report.curves.items()
               if name.startswith("horizon/") and name != "horizon/port"]
-    if not port and not reruns:
+    if not reruns:  # there is nothing to hold the port's distance against
         return None
     caption = f"{len(port)} iterations, {facts.several(len(reruns), 'rerun')} of CNTK"
     if port and not any(port):
@@ -209,7 +210,8 @@ def _template() -> Environment:
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(
         number=facts.number, plain=facts.plain, seconds=facts.seconds, data_url=_data_url,
-        versions=facts.versions, machine=facts.machine, failed_first=facts.failed_first,
+        versions=facts.versions, machine=facts.machine, threads=facts.threads,
+        failed_first=facts.failed_first,
         judged_on=facts.judged_on, metric_names=_metric_names, heading=_heading, bar=_bar,
         several=facts.several, diagnosis=facts.diagnosis_facts,
         pair=lambda check: facts.pair(check.measured, check.allowed))
@@ -221,7 +223,8 @@ def as_html(report: Report, pictures: Pictures, policies: Policies) -> str:
     first = next(((stage, check) for stage, check in failing if check is not None), None)
     images = _images(pictures)
     return _template().get_template("report.html.j2").render(
-        report=report, verdict=facts.verdict(report), summary=facts.summary(report),
+        report=report, verdict=facts.verdict(report), subject=facts.subject(report),
+        two=facts.of_two_captures(report), summary=facts.summary(report),
         first_facts=facts.failure_facts(*first, policies) if first else [],
         first_brief=facts.brief(first[1]) if first else "",
         blame=facts.blame(report),

@@ -4,9 +4,10 @@ The badge is what https://shields.io/badges/endpoint-badge reads: schemaVersion,
 color.
 """
 import json
+import math
 from pathlib import Path
 
-from parity.judge.results import Report
+from parity.judge.results import Check, Report
 from parity.report import facts
 from parity.report.facts import Policies
 from parity.report.files import write
@@ -20,7 +21,7 @@ def cell(text: object) -> str:
 
 
 def as_markdown(report: Report, policies: Policies) -> str:
-    lines = [f"## {facts.verdict(report)}: CNTK 2.7 against the port", "",
+    lines = [f"## {facts.verdict(report)}: {facts.subject(report)}", "",
              cell(facts.summary(report)) + ".", "", "| stage | checks | failed | |",
              "| --- | ---: | ---: | --- |"]
     for stage in report.stages:
@@ -32,24 +33,31 @@ def as_markdown(report: Report, policies: Policies) -> str:
     if found is not None:
         stage, check = found
         lines += ["", f"**First difference**: `{cell(stage.name)}`, `{cell(check.place)}`: "
-                      f"{cell(check.detail or check.unit)}", "",
-                  f"Whose: {facts.blame(report)}", ""]
+                      f"{cell(check.detail or check.unit)}", ""]
+        if not facts.of_two_captures(report):
+            lines += [f"Whose: {facts.blame(report)}", ""]
         for one in report.diagnoses:
             lines += [f"**{cell(label)}**: {cell(text)}  " if i == 0 else
                       f"{cell(label)}: {cell(text)}  "
                       for i, (label, text) in enumerate(facts.diagnosis_facts(one))] + [""]
         failures = [(one.name, each) for one in report.stages for each in one.checks
                     if not each.passed]
-        lines += [f"- `{cell(name)}` `{cell(each.place)}`: {facts.exactly(each.measured)} of "
-                  f"{facts.exactly(each.allowed)} {cell(each.unit)}"
+        lines += [f"- `{cell(name)}` `{cell(each.place)}`: {cell(_measured(each))}"
                   for name, each in failures[:MOST]]
         if len(failures) > MOST:
             lines.append(f"- and {len(failures) - MOST} more")
     return "\n".join(lines) + "\n"
 
 
+def _measured(check: Check) -> str:
+    if not math.isfinite(check.measured) and check.detail:
+        return check.detail  # missing, or of another shape: there is no number
+    measured, allowed = facts.pair(check.measured, check.allowed, 4)
+    return f"{facts.quantity(measured, check.unit)}, {allowed} allowed"
+
+
 def as_badge(report: Report) -> dict[str, object]:
-    judged = f"{len(report.judged)} of {len(report.stages)} stages"
+    judged = f"{len(report.judged)} of {len(facts.applying(report))} stages"
     return {"schemaVersion": 1, "label": "CNTK parity",
             "message": f"{'agrees' if report.passed else 'differs'}, {judged}",
             "color": "brightgreen" if report.passed else "red"}

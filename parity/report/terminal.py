@@ -16,6 +16,7 @@ from parity.report.facts import (
     has_layer_errors,
     layers,
     number,
+    of_two_captures,
     plain,
     seconds,
     several,
@@ -81,10 +82,14 @@ def _stages(out: _Printer, report: Report) -> None:
             out.text(count, style), out.text(_margin(check) if check else "-", style),
             out.text(seconds(stage.seconds)))
     out.console.print(table)
-    for line in report.coverage:
-        out.line(out.text(line, "yellow"))
     out.line(out.text("checks: failed / all; margin: measured / allowed, above 1 fails, exact is "
                       "no difference at all; s: seconds", QUIET))
+
+
+def _coverage(out: _Printer, report: Report) -> None:
+    """What was not judged: of a difference, behind it."""
+    for line in report.coverage:
+        out.line(out.text(line, "yellow"))
 
 
 def _layer_row(out: _Printer, table: Table, row: Layer, wide: bool) -> None:
@@ -140,7 +145,8 @@ def _failures(out: _Printer, report: Report, policies: Policies) -> None:
                     "from it)"))
             out.line(out.text("  " + stage.name, "bold"), out.text("  " + brief(check)))
     out.console.print()
-    out.line(out.text("whose it is:     ", QUIET), out.text(blame(report)))
+    if not of_two_captures(report):
+        out.line(out.text("whose it is:     ", QUIET), out.text(blame(report)))
     if report.reproduction:
         out.line(out.text("reproduce with:  ", QUIET), out.text(report.reproduction), whole=True)
     if report.diagnoses:
@@ -166,6 +172,8 @@ def print_report(report: Report, console: Console, policies: Policies | None = N
     console.print()
     if report.stages:
         _stages(out, report)
+    if report.passed:
+        _coverage(out, report)
     forward = [stage for stage in report.stages
                if stage.name.startswith("forward") and has_layer_errors(stage)]
     for stage in forward if layers else []:
@@ -176,3 +184,6 @@ def print_report(report: Report, console: Console, policies: Policies | None = N
                           "margin on CNTK's own inputs to the layer", QUIET))
     if not report.passed:
         _failures(out, report, policies or {})
+        if report.coverage:
+            out.console.print()
+        _coverage(out, report)

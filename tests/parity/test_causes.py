@@ -46,6 +46,21 @@ def test_one_difference_is_named(path, to, said):
     assert found[0].rounds == (path[0] != "plan")
 
 
+def test_another_port_is_a_cause():
+    """A user's port names its adapter among its versions; one without is this project's own."""
+    a, b = (changed("versions", to={**MANIFEST["versions"], "adapter": text}) for text in (
+        "seq/adapter.py, sources aaaa", "seq/adapter.py, sources bbbb"))
+    assert [cause.what for cause in causes(MANIFEST, a)] == [
+        "the port: this project's own and seq/adapter.py, sources aaaa"]
+    assert [cause.what for cause in causes(a, b)] == [
+        "the port: seq/adapter.py, sources aaaa and seq/adapter.py, sources bbbb"]
+    assert causes(a, a) == []
+    old = changed("facts", to={**MANIFEST["facts"], "not_given": {}})  # a user's, of unknown name
+    assert causes(old, a) == []
+    assert [cause.what for cause in causes(MANIFEST, old)] == [
+        "the port: this project's own and a user's"]
+
+
 def test_no_difference_no_cause():
     assert causes(MANIFEST, copy.deepcopy(MANIFEST)) == [] and repeats(MANIFEST, MANIFEST)
 

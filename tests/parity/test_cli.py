@@ -77,7 +77,7 @@ def test_every_command_has_its_help(capsys):
     for command in COMMANDS:
         assert command in overview
         shown = help_of(capsys, command)
-        assert f"Usage: parity {command}" in shown
+        assert f"Usage: bin/parity {command}" in shown
         options = re.split(r"\n  (?=--)", shown.partition("Options:")[2])[1:]
         assert [one for one in options if "[default:" not in one and not one.startswith("--help")
                 ] == []
@@ -91,11 +91,11 @@ def test_a_command_is_one_file_and_one_line():
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    ([], "Missing command: `parity --help`"),
-    (["no-such-command"], "No such command 'no-such-command': `parity --help`"),
+    ([], "Missing command: `bin/parity --help`"),
+    (["no-such-command"], "No such command 'no-such-command': `bin/parity --help`"),
     (["run", "--seed", "x"], "Invalid value for '--seed': "),
-    (["run", "--no-such-option"], "No such option: --no-such-option: `parity run --help`"),
-    (["compare", "a"], "Missing argument 'other': `parity compare --help`")])
+    (["run", "--no-such-option"], "No such option: --no-such-option: `bin/parity run --help`"),
+    (["compare", "a"], "Missing argument 'other': `bin/parity compare --help`")])
 def test_usage(arguments, expected, capsys):
     assert main(arguments) == 2
     said = only_line(capsys.readouterr().err)

@@ -29,6 +29,13 @@ def test_one_line_now_and_then(monkeypatch):
     assert out.getvalue() == "11 s  cntk 3/20; port\n13 s  port: done\n"
 
 
+def test_a_count_is_said_once(monkeypatch):
+    out, lines = lines_of(0, monkeypatch, range(20))
+    task = lines.add_task("cntk")
+    lines.update(task, description="iteration 3 of 20", completed=2, total=20)
+    assert out.getvalue().endswith("  iteration 3 of 20\n")
+
+
 def test_steps_are_added_up(monkeypatch):
     out, lines = lines_of(0, monkeypatch, range(20))
     task = lines.add_task("plans", total=50)

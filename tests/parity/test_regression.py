@@ -194,6 +194,50 @@ def test_the_first_in_time_is_named(tmp_path, plan):
     assert compare.in_time("step/0001/after_d/x/y/z") < compare.in_time("gradient/g/x/y/z")
 
 
+def test_what_is_missing_is_said_to_be_and_every_format_names_the_same_first(
+        tmp_path, plan, capsys):
+    """Behind what is missing something has drifted, which comes first in the captures' order."""
+    local = "local/step/0001/after_d/discriminator/conv1/weight"
+
+    def with_local(arrays, facts):
+        arrays[local] = np.ones(4, np.float32)
+
+    def change(arrays, facts):
+        with_local(arrays, facts)
+        arrays[local] *= np.float32(2)
+        lose(LAYER)(arrays, facts)
+
+    capture(tmp_path, plan, "a", with_local), capture(tmp_path, plan, "b", change)
+    assert app.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
+                     str(tmp_path / "report")]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"The first difference in time is {LAYER}: missing on one side: " in said
+    assert "drifted" not in said
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "**First difference**: `forward/training`, `generator/conv1/output`: missing on" in text
+    assert "CNTK" not in text
+
+
+def test_the_page_of_two_captures_speaks_of_two_captures(tmp_path, plan):
+    capture(tmp_path, plan, "a"), capture(tmp_path, plan, "b", nudge(LAYER, 1e-6))
+    app.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--output",
+              str(tmp_path / "report")])
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "DIFFER: two captures of one plan</title>" in page and "PyTorch port" not in page
+    assert "The oracle is" not in page and "whose it is" not in page
+    report = compare.compare(Capture(tmp_path / "a"), Capture(tmp_path / "b"))
+    assert report.seconds > 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "of 0.0" not in text and " differing values, 0 allowed" in text
+
+
+def test_nothing_to_compare_is_said(tmp_path, plan):
+    first, other = (twin(tmp_path, plan, name, []) for name in "ab")
+    for one in (first, other):
+        del one.facts["state_hashes"]
+    assert "Neither holds an array" in compare.compared(first, other).sentence
+
+
 def test_recording(tmp_path, plan, capsys):
     run = run_of(tmp_path, plan, "run")
     recorded = tmp_path / "recorded"
@@ -354,7 +398,10 @@ def test_one_run_is_no_history(tmp_path, recorded, capsys):
     for _ in range(2):
         assert app.main(["history", "--recorded", str(tmp_path / "recorded"), "--output",
                          str(tmp_path / "history")]) == 2
-        assert "record at least two" in capsys.readouterr().err
+        said = " ".join(capsys.readouterr().err.split())
+        assert "record at least two" in said and (
+            "only one recorded run, one," if (tmp_path / "recorded").exists()
+            else "there is no recorded run with a capture port") in said
         if not (tmp_path / "recorded").exists():
             recorded("one", "2026-01-01")
 

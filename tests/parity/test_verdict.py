@@ -92,7 +92,7 @@ def test_other_allowances_hold_inside_alone():
 
 
 @pytest.mark.parametrize("allowances, words", [
-    ({"outputs": 1.0}, "there is no policy 'outputs': output"),
+    ({"outputs": 1.0}, "there is no policy 'outputs': output.*docs/tolerances.md"),
     ({"output": -1.0}, "a number from 0 on"), ({"output": math.nan}, "a number from 0 on")])
 def test_an_allowance_that_is_none(allowances, words):
     with pytest.raises(policies.PolicyError, match=words), policies.changed(allowances):

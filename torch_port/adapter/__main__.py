@@ -21,6 +21,7 @@ from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import SECONDS
 from torch_port.adapter.load import PARTS, Adapter, load, of_file
 from torch_port.adapter.network import UserNetwork
+from torch_port.adapter.sources import described
 
 
 def explain(adapter: Adapter, mapping: dict[str, str]) -> str:
@@ -31,9 +32,17 @@ def explain(adapter: Adapter, mapping: dict[str, str]) -> str:
                       "in which they run"]
         lines += _explained(network)
     lines += ["", *(f"noticed: {what}" for what in adapter.noticed)]
-    absent = [name for name in PARTS if name not in adapter.given]
-    lines += [f"not judged without `{PARTS[name]}`" for name in absent]
+    lines += [_absent(adapter, name) for name in PARTS if name not in adapter.given]
     return "\n".join(lines).rstrip()
+
+
+def _absent(adapter: Adapter, name: str) -> str:
+    """What the suite does where the adapter has no such line."""
+    instead = {"d_step": "d_loss", "g_step": "g_loss"}.get(name)
+    if instead and adapter.has(instead, "optimizers"):
+        return (f"steps are judged with your {instead} and optimizer; to have them judged as you "
+                f"do them, add `{PARTS[name]}`")
+    return f"not judged without `{PARTS[name]}`"
 
 
 def _explained(network: UserNetwork) -> list[str]:
@@ -75,19 +84,20 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
             return
         if plan is None or reference is None or output is None:
             raise ParityError("a capture needs --plan, --reference and --output")
-        _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output)
+        _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output,
+                 described(loaded, mapping))
 
     raise typer.Exit(ended(run, str(output or "the output folder")))
 
 
 def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: Capture,
-             output: Path) -> None:
+             output: Path, sources: str) -> None:
     started = time.time()
     keep_memory()
     torch.set_num_threads(plan.threads)
 
-    with CaptureWriter(str(output), "port", plan, {"torch": torch.__version__},
-                       plan.threads) as writer:
+    with CaptureWriter(str(output), "port", plan, {
+            "torch": torch.__version__, "adapter": sources}, plan.threads) as writer:
         capture(adapter, plan.spec, plan, reference, writer, progress, mapping)
         writer.fact("seconds", time.time() - started)
 

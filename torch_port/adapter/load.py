@@ -180,6 +180,9 @@ def load(path: Path, time_limit: float = SECONDS, device: str = "cpu") -> Adapte
         raise AdapterError("--device cuda: PyTorch sees no GPU here: run it where there is one and "
                            "where `make setup` found its driver, or leave --device out")
     path = path.resolve()
+    if not path.exists():
+        raise AdapterError(f"there is no {path}: give the adapter of your port, as "
+                           "docs/judge-your-port.md shows one")
     if path.suffix != ".py" or not path.is_file():
         raise AdapterError(f"{path} is no Python file: give the adapter of your port, as "
                            "docs/judge-your-port.md shows one")

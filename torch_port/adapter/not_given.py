@@ -55,6 +55,10 @@ def of_stages(adapter: Adapter, not_given: Mapping[str, str]) -> dict[str, str]:
             made[stage] = PARTS[loss]
     for part, line in not_given.items():
         made.update(dict.fromkeys(STAGES[part], line))
+    line = not_given.get("initial", NO_LINE)
+    if not line.startswith(NO_LINE):
+        made["structure"] = (f"{NO_LINE}layers, shapes and counts are compared where the initial "
+                             f"weights are: add `{line}`")
     return made
 
 

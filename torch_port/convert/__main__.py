@@ -71,7 +71,7 @@ def sample(
 def main(arguments: list[str]) -> int:
     def run() -> int:
         try:
-            return int(app(arguments, prog_name="parity", standalone_mode=False) or 0)
+            return int(app(arguments, prog_name="bin/parity", standalone_mode=False) or 0)
         except typer.Exit as end:
             return end.exit_code
         except TyperException as error:

@@ -151,7 +151,7 @@ def application() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(application()(given, prog_name="python -m torch_port.train",
+        return int(application()(given, prog_name="bin/parity train",
                                  standalone_mode=False) or 0)
     except typer.Exit as end:
         return end.exit_code

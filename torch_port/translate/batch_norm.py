@@ -34,27 +34,40 @@ class StockBatchNorm:
 
 
 class FirstCopied(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose first minibatch is copied into the running statistics, as CNTK's."""
+    """``nn.BatchNorm2d`` whose first minibatch is copied into the running statistics, as CNTK's.
+    time_constant: where there is one, momentum is that of the minibatch that comes, whatever its
+    size."""
+
+    time_constant: float | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or self.num_batches_tracked is None or self.num_batches_tracked > 0:
+        if not self.training:
             return super().forward(input)
-        momentum, self.momentum = self.momentum, 1.0
+        momentum, first = self.momentum, self.num_batches_tracked is not None and bool(
+            self.num_batches_tracked == 0)
+        if first:
+            self.momentum = 1.0
+        elif self.time_constant is not None:
+            self.momentum = to_stock(self.time_constant, len(input)).momentum
         try:
             return super().forward(input)
         finally:
             self.momentum = momentum
 
 
-def as_cntks(network: nn.Module, minibatch_size: int, time_constant: float = 5000) -> nn.Module:
+def as_cntks(network: nn.Module, minibatch_size: int | None = None, time_constant: float = 5000
+             ) -> nn.Module:
     """The network, each nn.BatchNorm2d of it with CNTK's momentum, first update and epsilon.
+    minibatch_size: for which momentum is; where it is left out, of whatever minibatch comes.
 
     Raises TranslationError: as ``to_stock``."""
-    stock = to_stock(time_constant, minibatch_size)
+    stock = to_stock(time_constant, minibatch_size or 1)
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = FirstCopied
             module.momentum, module.eps = stock.momentum, stock.eps
+            assert isinstance(module, FirstCopied)
+            module.time_constant = None if minibatch_size else time_constant
     return network
 
 

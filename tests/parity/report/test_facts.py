@@ -77,8 +77,31 @@ def test_the_smallest_tolerance_would_have_passed():
     said = dict(facts.failure_facts(stage, check, POLICIES))
     tolerance = float(said["smallest tolerance that would have passed"])
     assert replace(check, allowed=tolerance).passed
-    assert not replace(check, allowed=math.nextafter(tolerance, 0)).passed
+    assert tolerance == 52350 and check.measured == 52341.7  # four digits, upwards
     assert "2.6 times" in said["where it came from"]
+
+
+@pytest.mark.parametrize("value, text", [
+    (8147439.91858876, "8148000"), (0.123401, "0.1235"), (0.5, "0.5"), (1.2345e-7, "1.235e-07"),
+    (9999.5, "10000"), (3.0, "3")])
+def test_four_digits_upwards(value, text):
+    assert facts.upward(value) == text and float(text) >= value
+
+
+def test_what_is_missing_is_said_in_words():
+    missing = Check("a/b/c", math.inf, 0, "arrays", "there", detail="only the port has it")
+    assert facts.brief(missing) == "a/b/c: only the port has it"
+    measured = replace(missing, allowed=2.0)
+    assert facts.brief(measured) == "a/b/c: measured infinite, allowed 2 arrays"
+
+
+def test_what_does_not_apply_is_not_counted_as_not_judged():
+    """Real CNTK made the reference: nothing stood in for it."""
+    report = agreeing()
+    report.stages.append(Stage("reference", "", not_judged="real CNTK made the reference itself"))
+    assert facts.summary(report).startswith("All 384 checks of 15 stages")
+    report.reference = "The port stood in for CNTK"
+    assert "Agrees as far as judged, 15 of 16 stages" in facts.summary(report)
 
 
 def test_no_tolerance_passes_where_nothing_was_measured():
@@ -122,6 +145,13 @@ def test_summaries():
     ({"p": "said"}, "said"), ({"p": 3.0}, ""), ({"p": {"value": 1}}, ""), ({}, "")])
 def test_the_reason_of_a_policy(policies, reason):
     assert facts.policy_reason(policies, "p") == reason
+
+
+def test_the_threads_of_each():
+    plan = {"threads": 1, "cntk_threads": 2}
+    assert [facts.threads({"producer": name, "threads": 1}, plan)
+            for name in ("cntk", "port", "stand-in")] == ["2", "1", "1"]
+    assert facts.threads({"producer": "cntk", "threads": 1}, {}) == "1"
 
 
 def test_control_characters_are_shown_not_sent():

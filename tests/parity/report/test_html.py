@@ -72,7 +72,7 @@ def test_a_difference_stands_first_with_its_owner(bad):
     assert "✗ DIFFER" in text and "AGREE" not in text
     assert text.index("First difference: generator/conv3/output: measured 52342, allowed 4") < \
         text.index("What ran")
-    for fact in ("52341.7 times CNTK's error", "smallest tolerance that would have passed 52341.7",
+    for fact in ("52342 times CNTK's error", "smallest tolerance that would have passed 52350",
                  "whose it is the port: from the same inputs", differing().reproduction,
                  "born here: the layer was given CNTK's own inputs",
                  "twin: iteration0005/losses/D_loss: measured infinite"):
@@ -188,6 +188,43 @@ def test_the_horizon_in_words(port, said):
                      "horizon/rerun2": [float("nan")] * 2}
     html = as_html(report, Pictures(), POLICIES)
     assert said in Page(html).text and "Loss of the" not in html
+
+
+def test_without_reruns_there_is_no_figure_of_them():
+    report = agreeing()
+    report.curves = {name: values for name, values in report.curves.items()
+                     if not name.startswith("horizon/rerun")}
+    text = Page(as_html(report, Pictures(), POLICIES)).text
+    assert "How fast the two part" not in text and "band" not in text
+    assert "A port with CNTK's bits keeps them" in text and "Loss of the" in text
+
+
+def test_a_network_without_errors_has_no_chart(good):
+    """What an evaluation changes is counted, and has no distance from float64."""
+    report = agreeing()
+    stage = next(one for one in report.stages if one.name == "forward/evaluation")
+    stage.checks.append(Check("evaluation/changes/nothing", 0, 0, "values", "exact"))
+    assert as_html(report, pictures(), POLICIES).count('<svg role="img"') == good.count(
+        '<svg role="img"')
+
+
+def test_the_oracle_is_nobodys_port(good, strange):
+    assert "The oracle is this project's own model of CNTK's program in float64" in Page(good).text
+    assert "The oracle is" not in Page(strange).text
+
+
+def test_what_was_not_judged_stands_behind_the_difference():
+    for report in (agreeing(), differing()):
+        report.stages.append(Stage("ledger", "", not_judged="the adapter does not say"))
+        text = Page(as_html(report, Pictures(), POLICIES)).text
+        assert text.count("ledger was not judged: the adapter does not say") == 1
+    assert text.index("First difference") < text.index("ledger was not") < text.index("What ran")
+
+
+def test_no_long_word_makes_a_narrow_page_scroll(good):
+    """A note may hold a checksum; tables have boxes of their own that scroll."""
+    assert "p, li, dd, h3, summary { overflow-wrap: anywhere; }" in good
+    assert good.count("<table") == good.count('<div class="scroll"><table')
 
 
 def test_names_are_text(strange):

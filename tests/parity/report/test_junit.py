@@ -48,7 +48,7 @@ def test_a_failure_says_what_was_measured_and_allowed():
     failure = next(read(differing()).iter("failure"))
     assert failure.get("message") == "measured 52341.7 > allowed 4.0 times CNTK's error"
     assert failure.get("type") == "layer_rounding"
-    assert "smallest tolerance that would have passed: 52341.7" in failure.text
+    assert "smallest tolerance that would have passed: 52350" in failure.text
     assert "born here" in failure.text
     assert not list(read(agreeing()).iter("failure"))
 

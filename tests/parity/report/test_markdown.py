@@ -1,5 +1,6 @@
 """The summary for a pull request, and the badge."""
 import json
+import math
 
 from report_samples import POLICIES, agreeing, differing
 
@@ -28,6 +29,16 @@ def test_a_difference_is_named():
     assert [row[3] for row in rows(text)].count("**FAIL**") == sum(
         not one.passed for one in report.judged)
     assert as_badge(report)["message"].startswith("differs")
+
+
+def test_numbers_are_short_and_what_is_missing_has_none():
+    report = differing()
+    report.stages[0].checks += [Check("a/b/c", math.inf, 0, "arrays", "there", detail="only here"),
+                                Check("a/b/d", 186.0, 0.0, "differing values", "exact"),
+                                Check("a/b/e", 8147439.91858876, 4.0, "units", "exact")]
+    text = as_markdown(report, POLICIES)
+    assert "`a/b/c`: only here\n" in text and "186 differing values, 0 allowed\n" in text
+    assert "8147440 units, 4 allowed" in text
 
 
 def test_what_explains_it():

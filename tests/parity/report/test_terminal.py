@@ -44,7 +44,7 @@ def test_no_line_is_wider_than_the_console_but_the_path_to_copy(report, width):
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_failure_has_all_its_facts(width):
     text = flat(printed(differing(), width))
-    for fact in ("generator/conv3/output", "52341.7 times CNTK's error", "4.0 times CNTK's error",
+    for fact in ("generator/conv3/output", "52342 times CNTK's error", "4 times CNTK's error",
                  "layer_rounding", "sums in another order differ by up to 2.6 times",
                  "smallest tolerance", "born here: the layer was given CNTK's own inputs",
                  "whose it is: the port: from the same inputs", differing().reproduction,
@@ -70,6 +70,13 @@ def test_what_explains_it_stands_on_the_last_screen():
                  "no known mistake 3 of 9 values differ"):
         assert said in text
     assert "What explains it" not in printed(differing(), 100)
+
+
+def test_what_was_not_judged_stands_behind_the_difference():
+    report = differing()
+    report.stages.append(Stage("ledger", "", not_judged="the adapter does not say"))
+    text = printed(report)
+    assert text.index("First difference") < text.index("ledger was not judged: the adapter")
 
 
 def test_an_inherited_failure_is_called_so():

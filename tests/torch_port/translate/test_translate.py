@@ -60,6 +60,23 @@ def test_a_networks_normalisations_as_cntks():
     assert torch.allclose(layer.running_var, h.var((0, 2, 3)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_a_normalisation_that_takes_the_minibatch_that_comes(size):
+    """Left out, the size is that of each minibatch, as CNTK counts samples."""
+    left, given = (batch_norm.as_cntks(nn.Sequential(nn.BatchNorm2d(3)), *one).train()
+                   for one in ((), (size,)))
+    random = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        x = torch.randn(size, 3, 4, 4, generator=random)
+        left(x), given(x)
+    assert torch.equal(left[0].running_var, given[0].running_var)
+    assert left[0].momentum == batch_norm.to_stock(5000, 1).momentum  # put back
+    before = left[0].running_mean.clone()
+    left.eval()(torch.ones(1, 3, 4, 4))
+    assert torch.equal(left[0].running_mean, before)
+
+
+
 def test_there_and_back():
     for learner in (CNTKLearner(), CNTKLearner(unit_gain=True, minibatch_size=4)):
         back = adam.from_stock(adam.to_stock(learner), learner.minibatch_size, learner.unit_gain)
