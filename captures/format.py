@@ -22,6 +22,7 @@ import operator
 import os
 import re
 import shutil
+import stat
 import threading
 import zlib
 from pathlib import Path
@@ -220,7 +221,7 @@ class Capture(Mapping[str, np.ndarray]):
         self.folder = str(folder)
         path = os.path.join(self.folder, MANIFEST)
         try:
-            _refuse_link(Path(path))
+            _require_file(Path(path))
             self.manifest: Dict[str, Any] = read_json(path)
         except OSError as error:
             raise CaptureError("there is no whole capture in %s (%s): run the comparison again, "
@@ -303,7 +304,6 @@ class Capture(Mapping[str, np.ndarray]):
         folder = Path(self.folder)
         for name, entry in self.entries.items():
             try:
-                _refuse_link(folder / entry.file)
                 _refuse_size(folder / entry.file, entry)
             except (OSError, ValueError) as error:
                 raise self._damaged(name, error)
@@ -325,7 +325,7 @@ class Capture(Mapping[str, np.ndarray]):
             raise CaptureError("the capture %s has no file %s: make it again"
                                % (self.folder, name))
         try:
-            _refuse_link(path)
+            _require_file(path)
             same = path.stat().st_size == self.attached[name].size \
                 and hashed(path) == self.attached[name]
         except (OSError, ValueError) as error:
@@ -381,6 +381,8 @@ def _attached_entry(name: str, entry: Any) -> AttachedEntry:
 
 def _refuse_size(path: Path, entry: ArrayEntry) -> None:
     """Raises OSError, ValueError: the file is not as large as the array with its header."""
+    _refuse_link(path.parent)
+    _require_file(path)
     size = functools.reduce(operator.mul, entry.shape, np.dtype(entry.dtype).itemsize)
     with open(str(path), "rb") as file:
         begin = file.read(10)  # numpy's format 1.0: the last two bytes are the length of the rest
@@ -393,7 +395,7 @@ def _read_array(folder: Path, entry: ArrayEntry) -> np.ndarray:
     """Raises OSError, ValueError, EOFError, SyntaxError: not the array that the entry describes."""
     path = folder / entry.file
     _refuse_link(path.parent)
-    _refuse_link(path)
+    _require_file(path)
     with open(str(path), "rb") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("not numpy's format 1.0")
@@ -413,6 +415,14 @@ def _read_array(folder: Path, entry: ArrayEntry) -> np.ndarray:
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise ValueError("%s is a link: a capture holds its files itself" % path.name)
+
+
+def _require_file(path: Path) -> None:
+    """Raises OSError, ValueError: not there, a link, or no file: a pipe, say, would be waited for.
+    """
+    _refuse_link(path)
+    if not stat.S_ISREG(os.stat(str(path)).st_mode):
+        raise ValueError("%s is no file" % path.name)
 
 
 def _short(what: object) -> str:

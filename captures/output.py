@@ -118,6 +118,9 @@ def refuse_foreign(folder: AnyPath, writes: Sequence[str]) -> None:
     """Raises OutputError: under one of these names, or patterns, there is what no run made."""
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
+        if os.path.lexists(folder):
+            raise OutputError("%s cannot be written (it is no folder): choose another one with "
+                              "--output" % folder)
         return
     ours = set(made_in(folder))
     for name in sorted(os.listdir(folder)):

@@ -3,10 +3,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from captures.output import replacing
+from captures.output import refuse_foreign, replacing
 from captures.process import AGREE, DIFFER
 from parity.cli.options import RUNS, Output, Quiet, console_of
 from parity.history.store import RECORDED
@@ -25,11 +24,7 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
-    with replacing(output, (PAGE,)):
-        return _compared(recorded, role, output, console)
-
-
-def _compared(recorded: Path, role: str, output: Path, console: Console) -> int:
+    refuse_foreign(output, (PAGE,))  # before the work
     with shown(console) as progress:
         task = progress.add_task("comparing recorded runs")
         found = timeline(recorded, role, lambda done, total: progress.update(
@@ -38,7 +33,8 @@ def _compared(recorded: Path, role: str, output: Path, console: Console) -> int:
     for row in rows(found):
         table.add_row(*row)
     console.print(table)
-    write_page(found, output / PAGE)
+    with replacing(output, (PAGE,)):
+        write_page(found, output / PAGE)
     console.print(str(output / PAGE), soft_wrap=True, highlight=False, markup=False)
     for name in found.others:
         console.print(f"{name} is of another plan, or has no {role}", markup=False,

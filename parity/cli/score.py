@@ -9,7 +9,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from captures.files import written_whole
-from captures.output import replacing
+from captures.output import refuse_foreign, replacing
 from parity.cli.options import RUNS, Quiet, console_of
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
@@ -54,16 +54,17 @@ def command(
         "where score.json and score.html go"))] = RUNS / "score",
     quiet: Quiet = False,
 ) -> int:
+    refuse_foreign(output, FILES)  # before the work
+    pictures = open_source(source, count, seed, threads, broken)
+    chosen = registry.load(classifier, weights, sha256, runtime, cache, offline, threads,
+                           normalisation=normalisation)
+    with tqdm(total=pictures.count, unit="picture", disable=quiet or None) as bar:
+        made = evaluate(pictures, chosen, bar.update, features=reference is not None)
+    found = scored(pictures, made, chosen, splits, seed)
+    if reference is not None:
+        with tqdm(unit="picture of the reference", disable=quiet or None) as bar:
+            add_reference(found, made, reference, chosen, bar.update, broken)
     with replacing(output, FILES):
-        pictures = open_source(source, count, seed, threads, broken)
-        chosen = registry.load(classifier, weights, sha256, runtime, cache, offline, threads,
-                               normalisation=normalisation)
-        with tqdm(total=pictures.count, unit="picture", disable=quiet or None) as bar:
-            made = evaluate(pictures, chosen, bar.update, features=reference is not None)
-        found = scored(pictures, made, chosen, splits, seed)
-        if reference is not None:
-            with tqdm(unit="picture of the reference", disable=quiet or None) as bar:
-                add_reference(found, made, reference, chosen, bar.update, broken)
         with written_whole(output / "score.html") as part:
             part.write_text(page(found, made.shown), encoding="utf-8")
         with written_whole(output / "score.json") as part:

@@ -1,5 +1,6 @@
 """A capture whose manifest or files were changed: one message each, and nothing is read outside."""
 import json
+import os
 import shutil
 import tracemalloc
 
@@ -166,7 +167,13 @@ def changed(path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-HARM = [lost, cut, emptied, a_folder, a_link, changed]
+def a_pipe(path):
+    """Which whoever opens it waits for."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+HARM = [lost, cut, emptied, a_folder, a_link, a_pipe, changed]
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -188,6 +195,15 @@ def test_damage_is_of_its_own_kind_and_stays_known(whole, tmp_path, file, harm):
 
 def read_all_of(capture):
     return [capture[name] for name in capture], [capture.attachment(n) for n in capture.attached]
+
+
+@pytest.mark.parametrize("harm", [a_folder, a_link, a_pipe, emptied])
+def test_a_manifest_that_is_none(whole, tmp_path, harm):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    harm(folder / "manifest.json")
+    with pytest.raises(CaptureError, match="is not a capture's manifest"):
+        Capture(folder)
 
 
 def test_what_is_no_damage(whole):

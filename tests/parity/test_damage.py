@@ -193,6 +193,8 @@ def test_compare_says_before_its_work_that_it_cannot_write(run, tmp_path, capsys
 def test_history_replaces_no_page_of_somebodys(tmp_path, capsys):
     (tmp_path / "history.html").write_text("precious")
     assert "history.html was not made here" in refused(capsys, "history", "--output", tmp_path)
+    refused(capsys, "history", "--recorded", tmp_path / "none", "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(("command", "file"), [("score", "score.html"), ("article", "article.html"),
