@@ -32,6 +32,11 @@ class CaptureError(ParityError):
     """A capture that is not there, not whole, of another plan or format, or was changed."""
 
 
+class DamageError(CaptureError):
+    """A file of a capture that is not as it was written: missing, cut off, changed, a link. Never
+    the mistake of what the capture is of."""
+
+
 class ReaderError(DataError):
     """What the reader cannot go on with."""
 

@@ -16,10 +16,13 @@ of arrays. Plain Python 3.6 and numpy.
 """
 import collections
 import collections.abc
+import functools
 import hashlib
+import operator
 import os
 import re
 import shutil
+import stat
 import threading
 import zlib
 from pathlib import Path
@@ -27,11 +30,11 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 
 import numpy as np
 
-from captures.errors import CaptureError, SpecError
+from captures.errors import CaptureError, DamageError, SpecError
 from captures.facts import FACTS, matches, written_by
 from captures.files import AnyPath, folder_whole, read_json, save_array, write_json
 from captures.machine import described
-from captures.plan import Plan
+from captures.plan import Plan, hash_of
 from captures.spec import Spec
 
 MANIFEST = "manifest.json"
@@ -208,15 +211,17 @@ class Capture(Mapping[str, np.ndarray]):
     """Name to array, read when asked for. ``facts``, ``producer``, ``spec``, ...: of the manifest.
 
     Raises CaptureError: no capture there, not finished, of another format, a manifest that was cut
-    off or edited; an array or attached file that is missing, a link, of another size or content, or
-    an array with NaN.
+    off or edited; an array with NaN. DamageError: an array or attached file that is missing, a
+    link, of another size or content; the first stays in ``damage``, whoever caught it.
     """
+
+    damage: Optional[DamageError] = None
 
     def __init__(self, folder: AnyPath) -> None:
         self.folder = str(folder)
         path = os.path.join(self.folder, MANIFEST)
         try:
-            _refuse_link(Path(path))
+            _require_file(Path(path))
             self.manifest: Dict[str, Any] = read_json(path)
         except OSError as error:
             raise CaptureError("there is no whole capture in %s (%s): run the comparison again, "
@@ -247,6 +252,8 @@ class Capture(Mapping[str, np.ndarray]):
         self.spec = Spec.of_data(self.manifest["network"])
         if self.manifest["plan"].get("network_sha256") != self.spec.sha256:
             raise ValueError("its networks are not those of its plan")
+        if self.plan_hash != hash_of(self.manifest["plan"]):
+            raise ValueError("its plan_hash is not its plan's")
         for name, value in self.facts.items():
             if name not in FACTS or not matches(value, FACTS[name].form):
                 raise ValueError("the fact %s is unknown or of another form" % name)
@@ -282,8 +289,26 @@ class Capture(Mapping[str, np.ndarray]):
         try:
             return _read_array(Path(self.folder), entry)
         except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
-            raise CaptureError("%s of the capture %s cannot be read (%s): make the capture again"
-                               % (name, self.folder, _short(error)))
+            raise self._damaged(name, error)
+
+    def _damaged(self, name: str, error: object = None) -> DamageError:
+        made = DamageError("%s of the capture %s %s: make the capture again" % (
+            name, self.folder, "is not what it was when the capture was made" if error is None
+            else "cannot be read (%s)" % _short(error)))
+        self.damage = self.damage or made
+        return made
+
+    def require_whole(self) -> None:
+        """Raises DamageError: an attached file is not what it was, or an array's file is not there
+        or not as large as its shape. (What an array holds is compared when it is read.)"""
+        folder = Path(self.folder)
+        for name, entry in self.entries.items():
+            try:
+                _refuse_size(folder / entry.file, entry)
+            except (OSError, ValueError) as error:
+                raise self._damaged(name, error)
+        for name in self.attached:
+            self.attachment(name)
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self.as_it_is(name)
@@ -300,15 +325,13 @@ class Capture(Mapping[str, np.ndarray]):
             raise CaptureError("the capture %s has no file %s: make it again"
                                % (self.folder, name))
         try:
-            _refuse_link(path)
+            _require_file(path)
             same = path.stat().st_size == self.attached[name].size \
                 and hashed(path) == self.attached[name]
         except (OSError, ValueError) as error:
-            raise CaptureError("%s of the capture %s cannot be read (%s): make the capture again"
-                               % (name, self.folder, _short(error)))
+            raise self._damaged(name, error)
         if not same:
-            raise CaptureError("%s of the capture %s is not what it was when the capture was made: "
-                               "make the capture again" % (name, self.folder))
+            raise self._damaged(name)
         return path
 
     def checksum(self, name: str) -> str:
@@ -325,7 +348,7 @@ class Capture(Mapping[str, np.ndarray]):
 
 def _array_entry(name: str, entry: Any) -> ArrayEntry:
     """Raises ValueError, KeyError, TypeError: edited by hand."""
-    made = ArrayEntry(**entry)
+    made = ArrayEntry(**_fields(name, entry, ArrayEntry._fields))
     shape = made.shape
     if not _NAME.fullmatch(name) or not isinstance(made.file, str) \
             or not _ARRAY.fullmatch(made.file):
@@ -339,8 +362,15 @@ def _array_entry(name: str, entry: Any) -> ArrayEntry:
     return made._replace(shape=tuple(shape))
 
 
+def _fields(name: str, entry: Any, wanted: Tuple[str, ...]) -> Dict[str, Any]:
+    """Raises ValueError: not a dictionary of just these."""
+    if not isinstance(entry, dict) or set(entry) != set(wanted):
+        raise ValueError("%.80r is not described by %s" % (name, ", ".join(wanted)))
+    return entry
+
+
 def _attached_entry(name: str, entry: Any) -> AttachedEntry:
-    made = AttachedEntry(**entry)
+    made = AttachedEntry(**_fields(name, entry, AttachedEntry._fields))
     if not _ATTACHED.fullmatch(name):
         raise ValueError("the file %.80r is no place inside the capture" % name)
     if type(made.size) is not int or not isinstance(made.sha256, str) \
@@ -349,11 +379,23 @@ def _attached_entry(name: str, entry: Any) -> AttachedEntry:
     return made
 
 
+def _refuse_size(path: Path, entry: ArrayEntry) -> None:
+    """Raises OSError, ValueError: the file is not as large as the array with its header."""
+    _refuse_link(path.parent)
+    _require_file(path)
+    size = functools.reduce(operator.mul, entry.shape, np.dtype(entry.dtype).itemsize)
+    with open(str(path), "rb") as file:
+        begin = file.read(10)  # numpy's format 1.0: the last two bytes are the length of the rest
+        held = os.fstat(file.fileno()).st_size
+    if len(begin) < 10 or held != 10 + int.from_bytes(begin[8:], "little") + size:
+        raise ValueError("it is cut off, or more than its manifest says")
+
+
 def _read_array(folder: Path, entry: ArrayEntry) -> np.ndarray:
     """Raises OSError, ValueError, EOFError, SyntaxError: not the array that the entry describes."""
     path = folder / entry.file
     _refuse_link(path.parent)
-    _refuse_link(path)
+    _require_file(path)
     with open(str(path), "rb") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("not numpy's format 1.0")
@@ -373,6 +415,14 @@ def _read_array(folder: Path, entry: ArrayEntry) -> np.ndarray:
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise ValueError("%s is a link: a capture holds its files itself" % path.name)
+
+
+def _require_file(path: Path) -> None:
+    """Raises OSError, ValueError: not there, a link, or no file: a pipe, say, would be waited for.
+    """
+    _refuse_link(path)
+    if not stat.S_ISREG(os.stat(str(path)).st_mode):
+        raise ValueError("%s is no file" % path.name)
 
 
 def _short(what: object) -> str:

@@ -9,7 +9,7 @@ import collections
 import hashlib
 import json
 import os
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -55,6 +55,11 @@ FIELDS: Tuple[Tuple[str, int, int, int, str], ...] = (
     ("onednn", 0, 0, 1, "1: the port's convolutions by oneDNN, as PyTorch does by itself"),
     ("weight_scale_exponent", 0, -4, 4, "the weights after warm-up are multiplied by 2 to this"),
 )
+
+
+def hash_of(inputs: Mapping[str, Any]) -> str:
+    """Of a plan's ``inputs``."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode("ascii")).hexdigest()
 
 
 class _Plan(NamedTuple):
@@ -112,16 +117,28 @@ class Plan(_Plan):
     def inputs(self) -> Dict[str, Any]:
         """What the plan is, as JSON holds it. The map file by its images: a folder may move. The
         networks by their name and hash: a capture has them whole in another place."""
+        return self._inputs(self._asdict(), self.spec)
+
+    @classmethod
+    def _inputs(cls, values: Mapping[str, Any], spec: Spec) -> Dict[str, Any]:
         made: Dict[str, Any] = collections.OrderedDict(
-            (name, getattr(self, name)) for name in self._fields
-            if name not in ("map_file", "spec"))
-        made.update(network=self.spec.name, network_sha256=self.spec.sha256)
+            (name, values[name]) for name in cls._fields if name not in ("map_file", "spec"))
+        made.update(network=spec.name, network_sha256=spec.sha256)
         return made
+
+    @classmethod
+    def inputs_in(cls, path: AnyPath) -> Dict[str, Any]:
+        """The ``inputs`` of a plan's file, whose images need not be here. Raises PlanError."""
+        try:
+            values = read_json(path)
+            return cls._inputs(values, Spec.of_data(values["spec"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PlanError("%s is not a plan (%s): restore it, or remove it" % (path, error))
 
     @property
     def hash(self) -> str:
         """SHA-256 of ``inputs``: two captures are of one plan when their hashes are equal."""
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode("ascii")).hexdigest()
+        return hash_of(self.inputs)
 
     def save(self, path: AnyPath) -> None:
         values: Dict[str, Any] = collections.OrderedDict(zip(self._fields, self))

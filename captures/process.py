@@ -3,21 +3,61 @@
     0    agree, or done
     1    differ
     2    could not run: bad input, a full disk, a process that died, a mistake of this program
-    130  interrupted by Ctrl-C
+    130  interrupted by Ctrl-C; 129 and 143: ended by SIGHUP and SIGTERM
 
 Python itself exits 1 where an exception is not caught, which would say "differ": here that is 2.
 Plain Python 3.6, for both sides of a process boundary: ``parity`` reads the line that a program
 which makes a capture ends with.
 """
+import contextlib
 import functools
+import os
+import signal
 import sys
+import threading
 import traceback
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 from captures.errors import ParityError
+from captures.training.signals import ENDING
 
 AGREE, DIFFER, ERROR, INTERRUPTED = 0, 1, 2, 130
 PREFIX = "error: "
+
+
+class Ended(BaseException):
+    """A signal asked the process to end. left: what is said of what it leaves; "" for nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.name, self.status, self.left = signal.Signals(number).name, 128 + number, ""
+
+
+@contextlib.contextmanager
+def ending_signals() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP are raised as ``Ended``, once: what comes while it ends is not
+    heard. What has a handler keeps it, as Ctrl-C has Python's, and what the caller ignores, as
+    nohup does SIGHUP, stays ignored. In a process that is forked inside, a signal does what it does
+    to any process. In the main thread alone.
+    """
+    process, heard = os.getpid(), []  # type: ignore[var-annotated]
+
+    def came(number: int, frame: Any) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not heard:
+            heard.append(number)
+            raise Ended(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, came) for number in ENDING
+              if signal.getsignal(number) == signal.SIG_DFL} if main else {}  # not Ctrl-C, nohup
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def say(error: object) -> None:
@@ -50,6 +90,9 @@ def ended(run: Callable[[], Optional[int]], output: object = "the output folder"
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
+    except Ended as end:
+        sys.stderr.write("ended by %s%s\n" % (end.name, ": " + end.left if end.left else ""))
+        return end.status
     except Exception:  # a mistake of this program's
         traceback.print_exc()
     return ERROR

@@ -11,6 +11,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from captures.errors import DataError
+from captures.given import checked
 from captures.process import AGREE, INTERRUPTED, ended
 from datasets import dataset, photos
 from datasets.contact_sheet import PICTURES, contact_sheet
@@ -104,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> int:
         try:
             name = PROGRAMS.get(next(iter(given), ""), "python -m datasets")
-            code = int(app(given, prog_name=name, standalone_mode=False) or AGREE)
+            command = checked(typer.main.get_command(app), typer.BadParameter)
+            code = int(command(given, prog_name=name, standalone_mode=False) or AGREE)
         except typer.Exit as end:
             code = end.exit_code
         except TyperException as error:  # what is wrong with the words of the command

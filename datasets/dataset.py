@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -152,6 +152,22 @@ def _refuse_foreign(faces: Path) -> None:
                            "is not replaced: move it away, or choose another folder with --output")
 
 
+def _refuse_foreign_lists(output: Path) -> None:
+    """Raises where there are no faces yet, and a file in the way that this program did not write.
+    """
+    faces, map_file, record = output / FACES, output / MAP_FILE, output / RECORD
+    if faces.exists():
+        return
+    entry = re.escape(map_entry(faces, map_file)) + r"[/\\]\d{4,}\.bmp\t0"
+    ours: dict[Path, Callable[[str], bool]] = {
+        map_file: lambda text: all(re.fullmatch(entry, one) for one in text.splitlines()),
+        record: lambda text: '"generator"' in text}
+    for path, is_ours in ours.items():
+        if path.exists() and not is_ours(path.read_text(encoding="utf-8", errors="replace")):
+            raise DatasetError(f"{path} was not written by this program, so it is not replaced: "
+                               "move it away, or choose another folder with --output")
+
+
 def make(output: Path, count: int = COUNT, seed: int = 0, workers: int | None = None,
          quiet: bool = False) -> bool:
     """Makes the data set in ``output``, unless it is there already, whole and from the same seed.
@@ -181,6 +197,7 @@ def make(output: Path, count: int = COUNT, seed: int = 0, workers: int | None = 
         complete = is_complete(output, count, seed)
         if not complete:
             _refuse_foreign(faces)
+            _refuse_foreign_lists(output)
             part = Path(tempfile.mkdtemp(prefix="faces-", suffix=".part", dir=output))
             try:
                 part.chmod(0o755)

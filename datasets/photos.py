@@ -43,6 +43,7 @@ from datasets.progress import shown
 
 FACES, MAP_FILE, RECORD = "faces", "train_dcgan_map.txt", "prepared.jsonl"
 SKIPPED, SHEET = "skipped.csv", "contact_sheet.png"
+WRITTEN = (MAP_FILE, SKIPPED, SHEET)
 VERSION = 1  # raise it whenever a change here changes a pixel
 
 Image = NDArray[np.uint8]
@@ -173,6 +174,10 @@ class _Record:
         if not lines and faces.is_dir() and any(faces.iterdir()):
             raise DataError(f"{faces} holds files that this program did not write: give another "
                             "--output, or move them away")
+        for path in (settings.output / name for name in WRITTEN if not lines):
+            if path.exists():
+                raise DataError(f"{path} was not written by this program: give another --output, "
+                                "or move it away")
         for one in kept[1:]:
             result = Result(**one)
             if all((faces / image).is_file() for image in result.images):

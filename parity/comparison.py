@@ -9,6 +9,7 @@ A folder holds ``plan.json`` and one folder for each capture: ``cntk``, ``port``
 ``onnx-cntk``, ``onnx-port``, ``classifier``, ``twin-cntk``, ``twin-port``, ``twin-rerun1`` and so
 on. What is not there is not judged, and the report says so.
 """
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,17 @@ from parity.producers.second_plan import second_plan
 from parity.report import Pictures
 from parity.report.gather import curves, manifest_of, pictures_of
 from parity.stages import registry
-from parity.stages.common import CLASSIFIER, RUNTIME, TWIN, WHO, Captures, Lack, Nothing, Shown
+from parity.stages.common import (
+    CLASSIFIER,
+    MADE_BY,
+    RUNTIME,
+    TWIN,
+    WHO,
+    Captures,
+    Lack,
+    Nothing,
+    Shown,
+)
 from parity.stages.definition import Definition
 from parity.stages.export import ONNX
 from parity.stages.reference import REFERENCE
@@ -72,16 +83,18 @@ def _made(plan: Plan, folder: Path, console: Console, sources: Sources,
 def load(folder: Path) -> Captures:
     """Every capture that is in the folder; why the others are not.
 
-    Raises CaptureError: none is there, or two are of different plans.
+    Raises CaptureError: none is there, one was changed, or two are of different plans. PlanError:
+    the plan's file is there and is none.
     """
+    require_captures(folder)
     found: dict[str, Capture] = {}
     absent: dict[str, Lack] = {}
     for role in WHO:
         failure = folder / f"{role}.failed"
         try:
-            found[role] = Capture(folder / role)
+            found[role] = _whole(folder / role, MADE_BY[role])
         except CaptureError as error:
-            if (folder / role / MANIFEST).exists():
+            if os.path.lexists(folder / role / MANIFEST):
                 raise
             absent[role] = Lack(role, failure.read_text().strip() if failure.exists()
                                 else str(error), failure.exists())
@@ -91,14 +104,12 @@ def load(folder: Path) -> Captures:
                 facts.setdefault("stopped", failure.read_text().strip())
             if facts.get("unfinished"):
                 facts.setdefault("stopped", "it was ended before it had done everything")
-    if not found:
-        raise CaptureError(f"there is no capture in {folder}: give a folder that `bin/parity run` "
-                           "has filled")
-    reruns = {path.name.removeprefix(TWIN): Capture(path)
+    reruns = {path.name.removeprefix(TWIN): _whole(path, MADE_BY["cntk"])
               for path in sorted(folder.glob(f"{TWIN}rerun*")) if (path / MANIFEST).exists()}
     twins = {role.removeprefix(TWIN): one for role, one in found.items() if role.startswith(TWIN)}
     require_same_plan(*found.values(), *reruns.values())
     any_of_them = next(iter(found.values()))
+    _require_its_plan(folder, any_of_them)
     if not any_of_them.manifest["plan"]["twin_iterations"]:
         absent.update({role: Lack(role, "the plan has no twin run: give --iterations")
                        for role in WHO if role.startswith(TWIN)})
@@ -110,7 +121,42 @@ def load(folder: Path) -> Captures:
             if role.startswith(RUNTIME) or role == CLASSIFIER}
     second = folder / SECOND.name
     return Captures(cntk, port, oracle, twins={**twins, **reruns}, absent=absent, made=made,
-                    second=load(second) if plan_file(second).exists() else None)
+                    second=load(second) if plan_file(second).exists() or _roles(second) else None)
+
+
+def require_captures(folder: Path) -> None:
+    """Raises CaptureError: none is there."""
+    if not _roles(folder):
+        raise CaptureError(f"there is no capture in {folder}: give a folder that `parity run` has "
+                           "filled")
+
+
+def _roles(folder: Path) -> list[str]:
+    return [role for role in WHO if os.path.lexists(folder / role / MANIFEST)]
+
+
+def _whole(folder: Path, producers: Sequence[str]) -> Capture:
+    """The capture, whose files are all there. Raises CaptureError; DamageError: they are not."""
+    capture = Capture(folder)
+    if capture.producer not in producers:
+        raise CaptureError(f"{folder / MANIFEST} says that {capture.producer!r:.80} made it, and "
+                           f"what lies there is made by {' or '.join(producers)}: put the right "
+                           "capture there, or make it again")
+    capture.require_whole()
+    return capture
+
+
+def _require_its_plan(folder: Path, capture: Capture) -> None:
+    """Raises PlanError, CaptureError: the plan's file, if it is there, is not the captures'."""
+    path = plan_file(folder)
+    if not os.path.lexists(path):
+        return
+    ours, theirs = Plan.inputs_in(path), capture.manifest["plan"]
+    if ours != theirs:
+        differing = ", ".join(f"{name} {ours.get(name)} and {theirs.get(name)}"
+                              for name in ours if ours.get(name) != theirs.get(name))
+        raise CaptureError(f"{path} is not the plan of the captures beside it ({differing}): "
+                           "restore it, or remove it")
 
 
 def judge(folder: Path, stages: Sequence[str] | None = None,
@@ -135,8 +181,12 @@ def judge(folder: Path, stages: Sequence[str] | None = None,
                 if report.first_failure[0].name == ONNX.name else None
             report.blame = exports.word or PORT if exports else PORT
             report.reproduction = reproduction(report, captures, exports, folder / REPRODUCTION)
+    shown = pictures_of(captures) if pictures else Pictures()
+    for one in captures.everything():
+        if one.damage is not None:  # whoever caught it: a damaged file is no side's mistake
+            raise one.damage
     report.seconds = time.monotonic() - started
-    return report, pictures_of(captures) if pictures else Pictures()
+    return report, shown
 
 
 def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:

@@ -93,7 +93,13 @@ def refuse_a_run(folder: Path, program: str) -> None:
 
 
 def delete_run(folder: Path) -> None:
-    for path in [path for name in WRITTEN for path in folder.glob(name)]:
+    """Raises TrainingError where what lies under a run's names is of no run: it has no record, no
+    log and no checkpoint."""
+    there = [path for name in WRITTEN for path in folder.glob(name)]
+    if there and not any((folder / name).exists() for name in (RUN, LOG, checkpoint.FOLDER)):
+        raise TrainingError("%s is there, and no run that it is of, so it is not deleted: move it "
+                            "away, or choose another folder with --output-dir" % there[0])
+    for path in there:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(str(path))
         elif path.exists() or path.is_symlink():

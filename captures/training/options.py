@@ -108,11 +108,14 @@ OF_THE_CALL = ("output_dir", "resume", "accept", "overwrite")
 
 
 def check(option: Option, value: Any) -> None:
-    """Raises TrainingError: out of the option's range."""
+    """Raises TrainingError: out of the option's range; a path that is empty."""
+    if option.kind is str and value == "":
+        raise TrainingError("%s is empty: give a path, \".\" for the folder that you are in"
+                            % option.flag)
     if option.kind not in (int, float):
         return
     if isinstance(value, bool) or not isinstance(value, (int, option.kind)) \
-            or math.isnan(value):
+            or not math.isfinite(value):
         raise TrainingError("%s is %r: give a number" % (option.flag, value))
     low, high = option.lowest, option.highest
     if (low is not None and value < low) or (high is not None and value > high):

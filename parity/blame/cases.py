@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from parity.blame.exports import Exports
 from parity.blame.reproduction import (
     OnItsOwn,
@@ -21,7 +21,7 @@ from parity.stages.registry import STAGES
 def reproduction(report: Report, captures: common.Captures, exports: Exports | None, folder: Path
                  ) -> str:
     """Where the folder is; "" where there is nothing to show. exports: where one of these failed.
-    """
+    Raises DamageError."""
     found = report.first_failure
     if found is None:
         return ""
@@ -31,6 +31,8 @@ def reproduction(report: Report, captures: common.Captures, exports: Exports | N
         return ""
     try:
         return str(_written(definition.case(check), check, captures, exports, folder) or "")
+    except DamageError:
+        raise
     except (CaptureError, GraphError, ValueError, KeyError, OSError) as error:
         return f"(no folder: {error})"
 

@@ -13,7 +13,8 @@ import typer
 from typer.exceptions import TyperException
 
 from captures.errors import ParityError
-from captures.process import ended, ending
+from captures.given import checked
+from captures.process import ended, ending, ending_signals
 
 PROGRAM = "bin/parity"
 COMMANDS = {
@@ -76,8 +77,9 @@ def application(wanted: str) -> typer.Typer:
     """wanted: the command whose options are needed; of the others only the names are."""
     made = typer.Typer(
         add_completion=False, rich_markup_mode=None, no_args_is_help=False,
-        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ "
-             "or not judged, 2 could not run, 130 interrupted.", epilog=_tools())
+        help="Is the PyTorch port the same model as CNTK's? Exit codes: 0 agree, 1 differ or not "
+             "judged, 2 could not run, 130 interrupted, 129 and 143 ended by a signal.",
+        epilog=_tools())
     made.callback()(_not_loaded)
     for name, what in COMMANDS.items():
         stop = "" if what.endswith("?") else "."
@@ -89,14 +91,16 @@ def application(wanted: str) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return ended(lambda: _run(given))
+    with ending_signals():
+        return ended(lambda: _run(given))
 
 
 def _run(given: Sequence[str]) -> int:
     wanted = next((one for one in given if not one.startswith("-")), "")
-    app = application(wanted if wanted in COMMANDS else "")
+    app = typer.main.get_command(application(wanted if wanted in COMMANDS else ""))
     try:
-        return int(app(given, prog_name=PROGRAM, standalone_mode=False) or 0)
+        return int(checked(app, typer.BadParameter)(
+            given, prog_name=PROGRAM, standalone_mode=False) or 0)
     except typer.Exit as end:
         return end.exit_code
     except TyperException as error:  # what is wrong with the words of the command

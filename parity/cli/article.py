@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from captures.errors import ParityError
 from captures.files import written_whole
+from captures.output import replacing
 from captures.training.folder import read_run
 from parity.cli.options import RUNS, Quiet, console_of
 from parity.producers.jobs import ROOT
@@ -15,6 +17,7 @@ from parity.producers.training import in_the_port
 from parity.report import article
 
 SCORED = 64
+PROGRAMS = ("cntk", "port")  # as their runs call them, and as the folders of their pictures
 
 
 class TrainingFailedError(ParityError):
@@ -35,6 +38,14 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
+    with replacing(output, (article.PAGE, *PROGRAMS)):
+        console.print(str(_page(cntk, port, iterations, minibatch_size, score, output, console)),
+                      markup=False, soft_wrap=True)
+    return 0
+
+
+def _page(cntk: Path, port: Path, iterations: int, minibatch_size: int, score: bool, output: Path,
+          console: Console) -> Path:
     for program, folder in (("train-cntk", cntk), ("train", port)):
         if read_run(folder) is None:
             console.print(f"there is no run in {folder}: {iterations} iterations of `bin/parity "
@@ -43,8 +54,7 @@ def command(
     runs = [article.shown(cntk), article.shown(port)]
     for run in runs if score else ():
         run.score = _score(run.folder, output / run.record["program"])
-    console.print(str(article.write(runs, output)), markup=False, soft_wrap=True)
-    return 0
+    return article.write(runs, output)
 
 
 def _train(program: str, folder: Path, iterations: int, minibatch_size: int) -> None:

@@ -3,8 +3,18 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
-from parity.cli.options import IMAGES, RUNS, MapFile, Only, Output, Quiet, console_of, listed
+from captures.output import resumed
+from parity.cli.options import (
+    EVIDENCE,
+    IMAGES,
+    RUNS,
+    MapFile,
+    Only,
+    Output,
+    Quiet,
+    console_of,
+    listed,
+)
 from parity.evidence import certified
 
 Each = Annotated[int, typer.Option(metavar="N", min=1, help="how many mistakes of each kind")]
@@ -12,5 +22,5 @@ Each = Annotated[int, typer.Option(metavar="N", min=1, help="how many mistakes o
 
 def command(output: Output = RUNS / "certified-defects", map_file: MapFile = IMAGES,
             only: Only = "", each: Each = 2, quiet: Quiet = False) -> int:
-    with alone(output):
+    with resumed(output, EVIDENCE):
         return certified.main(map_file, output.resolve(), listed(only), each, console_of(quiet))

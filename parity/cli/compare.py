@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
+from captures.output import replacing
 from captures.process import AGREE, DIFFER
-from parity.cli.options import RUNS, Output, Quiet, console_of
+from parity.cli.options import REPORTS, RUNS, Output, Quiet, console_of
 from parity.history import compare as history
 from parity.history.sides import side
 from parity.history.store import RECORDED
@@ -26,11 +26,12 @@ def command(
 ) -> int:
     console = console_of(quiet)
     ours, theirs = (side(one, RECORDED, role) for one in (reference, other))
-    with shown(console) as progress:
-        task = progress.add_task("comparing")
-        found = history.compared(ours, theirs, lambda done, total: progress.update(
-            task, completed=done, total=total))
-    with alone(output):
+    history.same_plan(ours, theirs)
+    with replacing(output, REPORTS):
+        with shown(console) as progress:
+            task = progress.add_task("comparing")
+            found = history.compared(ours, theirs, lambda done, total: progress.update(
+                task, completed=done, total=total))
         write_all(found.report, Pictures(), policies(), output, console, layers=False,
                   closing=found.sentence)
     return AGREE if found.report.passed else DIFFER

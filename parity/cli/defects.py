@@ -3,8 +3,9 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
+from captures.output import resumed
 from parity.cli.options import (
+    EVIDENCE,
     IMAGES,
     RUNS,
     MapFile,
@@ -32,5 +33,5 @@ def command(output: Output = RUNS / "defects", map_file: MapFile = IMAGES, only:
             whole: Whole = False, restart: Restart = False, quiet: Quiet = False) -> int:
     wanted = defects.Wanted(listed(only), listed(bases), Shard.parse(shard), tuple(merge or ()),
                             restart, whole)
-    with alone(output):
+    with resumed(output, EVIDENCE):
         return defects.main(map_file, output, wanted, console_of(quiet))

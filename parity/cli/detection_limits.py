@@ -3,9 +3,10 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
+from captures.output import resumed
 from parity.cli.defects import ALL_BASES, Bases
 from parity.cli.options import (
+    EVIDENCE,
     IMAGES,
     RUNS,
     MapFile,
@@ -24,6 +25,6 @@ Kinds = Annotated[str, typer.Option("--only", metavar="A,B", show_default="all",
 def command(output: Output = RUNS / "detection-limits", map_file: MapFile = IMAGES,
             only: Kinds = "", bases: Bases = ALL_BASES, restart: Restart = False,
             quiet: Quiet = False) -> int:
-    with alone(output):
+    with resumed(output, EVIDENCE):
         return detection_limits.main(map_file, output, listed(only), listed(bases), restart,
                                      console_of(quiet))

@@ -3,8 +3,9 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
+from captures.output import resumed
 from parity.cli.options import (
+    EVIDENCE,
     IMAGES,
     RUNS,
     MapFile,
@@ -22,8 +23,8 @@ def command(output: Output = RUNS / "diagnoses", map_file: MapFile = IMAGES, onl
             base: Annotated[str, typer.Option(metavar="PORT", help=(
                 "the correct port that they are planted into: ordinary, channels-last or ours"
             ))] = "ordinary",
-            pairs: Annotated[int, typer.Option(metavar="N", help="pairs of mistakes")] = 20,
+            pairs: Annotated[int, typer.Option(metavar="N", min=0, help="pairs of mistakes")] = 20,
             restart: Restart = False, quiet: Quiet = False) -> int:
-    with alone(output):
+    with resumed(output, EVIDENCE):
         return diagnoses.main(map_file, output, listed(only), base, pairs, restart,
                               console_of(quiet))

@@ -17,7 +17,7 @@ def command(
         "score.json of each run of one side, as `bin/parity score` wrote them"))] = "",
     second: Annotated[str, typer.Argument(metavar="C,D,...", show_default=False, help=(
         "score.json of each run of the other side"))] = "",
-    margin: Annotated[float, typer.Option(help=(
+    margin: Annotated[float, typer.Option(min=0, help=(
         "the difference that still counts as the same, as a part of the score"))
         ] = agreement.MARGIN,
     rates: Annotated[bool, typer.Option("--rates", show_default="off", help=(

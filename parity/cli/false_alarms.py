@@ -3,8 +3,9 @@ from typing import Annotated
 
 import typer
 
-from captures.output import alone
+from captures.output import resumed
 from parity.cli.options import (
+    EVIDENCE,
     IMAGES,
     RUNS,
     MapFile,
@@ -29,5 +30,5 @@ def command(output: Output = RUNS / "false-alarms", map_file: MapFile = IMAGES, 
             quiet: Quiet = False) -> int:
     wanted = false_alarms.Wanted(listed(only), listed(ports), Shard.parse(shard),
                                  tuple(merge or ()), restart)
-    with alone(output):
+    with resumed(output, EVIDENCE):
         return false_alarms.main(map_file, output, wanted, console_of(quiet))

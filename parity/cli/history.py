@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from captures.output import alone
+from captures.output import refuse_foreign, replacing
 from captures.process import AGREE, DIFFER
 from parity.cli.options import RUNS, Output, Quiet, console_of
 from parity.history.store import RECORDED
 from parity.history.timeline import rows, timeline, write_page
 from parity.producers.progress import shown
+
+PAGE = "history.html"
 
 
 def command(
@@ -22,6 +24,7 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
+    refuse_foreign(output, (PAGE,))  # before the work
     with shown(console) as progress:
         task = progress.add_task("comparing recorded runs")
         found = timeline(recorded, role, lambda done, total: progress.update(
@@ -30,9 +33,9 @@ def command(
     for row in rows(found):
         table.add_row(*row)
     console.print(table)
-    with alone(output):
-        write_page(found, output / "history.html")
-    console.print(str(output / "history.html"), soft_wrap=True, highlight=False, markup=False)
+    with replacing(output, (PAGE,)):
+        write_page(found, output / PAGE)
+    console.print(str(output / PAGE), soft_wrap=True, highlight=False, markup=False)
     for name in found.others:
         console.print(f"{name} is of another plan, or has no {role}", markup=False,
                       highlight=False)

@@ -13,7 +13,7 @@ from captures.format import Capture
 from captures.output import made_whole
 from captures.plan import Plan
 from captures.process import AGREE, DIFFER
-from parity.cli.options import RUNS, Output, Quiet, console_of, with_plan
+from parity.cli.options import RUNS, WRITTEN, Output, Quiet, console_of, with_plan
 from parity.judge.policies import policies
 from parity.judge.results import Report
 from parity.producers import jobs, recipes
@@ -29,7 +29,7 @@ def command(plan: Plan, output: Output = RUNS / "horizon", quiet: Quiet = False)
         raise PlanError("a horizon needs iterations and reruns: give --iterations and --reruns of "
                         "at least 1")
     console = console_of(quiet)
-    with made_whole(output) as making:
+    with made_whole(output, WRITTEN) as making:
         folder = Path(making)
         jobs.run_jobs(recipes.twin_jobs(plan, folder, reruns=True), plan, folder, console)
         report, closing = judged(plan, folder)

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from captures.errors import CaptureError
-from captures.output import alone
+from captures.output import alone, note_made, refuse_foreign
 from captures.process import AGREE, DIFFER
 from parity import comparison
-from parity.cli.options import NoLayers, Quiet, Stages, console_of, listed
+from parity.cli.options import REPORTS, NoLayers, Quiet, Stages, console_of, listed
 from parity.judge import policies
 from parity.report import write_all
 
@@ -26,12 +26,21 @@ def command(
     allowances = dict(map(allowance, allow or ()))
     if not folder.is_dir():
         raise CaptureError(f"{folder} is no folder: give one that `bin/parity run` has filled")
+    comparison.require_captures(folder)
     console = console_of(quiet)
     with alone(folder), policies.changed(allowances):
+        _refuse_foreign_case(folder)
         with console.status("comparing"):
             report, pictures = comparison.judge(folder, listed(stages) or None, allowances)
         write_all(report, pictures, policies.policies(), folder, console, layers=not no_layers)
+        note_made(folder, (*REPORTS, comparison.REPRODUCTION))
     return AGREE if report.passed else DIFFER
+
+
+def _refuse_foreign_case(folder: Path) -> None:
+    """Raises OutputError: where a failure's case goes lies something else."""
+    if not (folder / comparison.REPRODUCTION / "reproduce.py").is_file():
+        refuse_foreign(folder, (comparison.REPRODUCTION,))
 
 
 def allowance(text: str) -> tuple[str, float]:

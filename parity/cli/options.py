@@ -11,9 +11,17 @@ from rich.console import Console
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
 from parity.stages import registry
+from parity.stages.common import TWIN, WHO
 
 IMAGES = ROOT / "data" / "train_dcgan_map.txt"
 RUNS = ROOT / "runs"
+# What a command may write into its output folder, or patterns of it: never over somebody's own.
+REPORTS = ("report.json", "report.html", "report.md", "junit.xml", "badge.json")
+WRITTEN = (*REPORTS, "reproduction", "plan.json", "classifier.json", "second", "twin-meeting", *WHO,
+           *(f"{role}.failed" for role in WHO), f"{TWIN}rerun[0-9]*")
+EVIDENCE = ("results", "scratch", "correct", "reference", "reference-*", "images.txt", "cntk",
+            "certificate", "certified-defects.md", "matrix.json", "false-alarms.json",
+            "detection-limits.json", "diagnoses.json")
 NAMES = {"twin_iterations": "--iterations"}  # of options that are not called as the plan's value
 
 Output = Annotated[Path, typer.Option(metavar="FOLDER", resolve_path=True,

@@ -9,6 +9,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from captures.files import written_whole
+from captures.output import refuse_foreign, replacing
 from parity.cli.options import RUNS, Quiet, console_of
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
@@ -17,6 +18,7 @@ from scores.generators import open_source
 from scores.inception_score import SPLITS
 from scores.page import page
 
+FILES = ("score.json", "score.html")
 Classes = Annotated[str, typer.Option(
     metavar="NAME|FILE", help=f"{', '.join(registry.REGISTRY)}, or an ONNX classifier's file")]
 
@@ -52,6 +54,7 @@ def command(
         "where score.json and score.html go"))] = RUNS / "score",
     quiet: Quiet = False,
 ) -> int:
+    refuse_foreign(output, FILES)  # before the work
     pictures = open_source(source, count, seed, threads, broken)
     chosen = registry.load(classifier, weights, sha256, runtime, cache, offline, threads,
                            normalisation=normalisation)
@@ -61,10 +64,11 @@ def command(
     if reference is not None:
         with tqdm(unit="picture of the reference", disable=quiet or None) as bar:
             add_reference(found, made, reference, chosen, bar.update, broken)
-    with written_whole(output / "score.html") as part:
-        part.write_text(page(found, made.shown), encoding="utf-8")
-    with written_whole(output / "score.json") as part:
-        part.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+    with replacing(output, FILES):
+        with written_whole(output / "score.html") as part:
+            part.write_text(page(found, made.shown), encoding="utf-8")
+        with written_whole(output / "score.json") as part:
+            part.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
     show(found, console_of(quiet), output)
     return 0
 

@@ -8,11 +8,14 @@ from rich.table import Table
 from tqdm import tqdm
 
 from captures.files import written_whole
+from captures.output import refuse_foreign, replacing
 from parity.cli.options import RUNS, Quiet, console_of, listed
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
 from scores.generators import open_source
 from scores.sensitivity import sensitivity
+
+FILE = "sensitivity.json"
 
 
 def command(
@@ -33,6 +36,7 @@ def command(
         "where sensitivity.json goes"))] = RUNS / "sensitivity",
     quiet: Quiet = False,
 ) -> int:
+    refuse_foreign(output, (FILE,))  # before the work
     names = listed(classifiers) or (registry.DEFAULT,)
     files = [Path(file) if file else None for file in weights.split(",")]
     files += [None] * (len(names) - len(files))
@@ -41,10 +45,10 @@ def command(
     pictures = open_source(source, count, seed, threads, eight_bits=False)
     with tqdm(unit="picture", disable=quiet or None) as bar:
         rows = sensitivity(pictures, chosen, seed, bar.update)
+    with replacing(output, (FILE,)), written_whole(output / FILE) as part:
+        part.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
     table = Table("what", "choice", "score", "moved by", title=f"{source}")
     for row in rows:
         table.add_row(row.what, row.choice, f"{row.value:.5g}", f"{row.moved:+.2%}")
     console_of(quiet).print(table)
-    with written_whole(output / "sensitivity.json") as part:
-        part.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
     return 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.format import Capture
 from captures.movement import UNIT
 from parity.diagnosis.arithmetic import Floats, wide
@@ -50,11 +50,13 @@ Family = Callable[[], Iterable[Hypothesis]]
 
 def read(capture: Capture, name: str) -> Floats | None:
     """An array in float64; None where there is none; NaN where it holds some, which a capture does
-    not show."""
+    not show. Raises DamageError."""
     if name not in capture:
         return None
     try:
         return wide(capture[name])
+    except DamageError:
+        raise
     except CaptureError:
         return np.full(capture.shape(name), np.nan)
 

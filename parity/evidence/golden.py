@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def record(map_file: Path, folder: Path, scratch: Path, console: Console,
         if name not in names:
             raise PlanError(f"there is no golden plan {name!r}: give some of {', '.join(names)}")
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_foreign([folder / (name + store.SUFFIX) for name in only or names])
     differing = []
     for golden in TABLE:
         path = folder / (golden.name + store.SUFFIX)
@@ -67,6 +69,14 @@ def record(map_file: Path, folder: Path, scratch: Path, console: Console,
             part.write_bytes(made)
         console.print(f"{golden.name}: {len(made):,} bytes")
     return differing
+
+
+def refuse_foreign(paths: Sequence[Path]) -> None:
+    """Raises PlanError: something lies there that is no certificate, not even a damaged one."""
+    for path in paths:
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise PlanError(f"{path} is no certificate, and would be replaced: move it away, or "
+                            "choose another --folder")
 
 
 def plan_of(golden: Golden, map_file: Path, scratch: Path) -> Plan:

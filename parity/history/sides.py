@@ -67,6 +67,13 @@ class OfCapture:
         return np.ravel(array)[places(name, array.size, seed, values)], moments(array)
 
 
+def of_folder(folder: Path) -> OfCapture:
+    """Raises CaptureError: it is damaged."""
+    capture = Capture(folder)
+    capture.require_whole()
+    return OfCapture(capture)
+
+
 class OfCertificate:
     """A certificate's file. values: how many it keeps of a larger array."""
 
@@ -105,7 +112,7 @@ def of_run(folder: Path, role: str) -> Side | None:
     if (folder / f"{role}.certificate").is_file():
         return OfCertificate(Certificate(str(folder / f"{role}.certificate")))
     if (folder / role / MANIFEST).is_file():
-        return OfCapture(Capture(folder / role))
+        return of_folder(folder / role)
     return None
 
 
@@ -116,7 +123,7 @@ def side(path: Path, recorded: Path, role: str = "port") -> Side:
     if path.is_file():
         return OfCertificate(Certificate(str(path)))
     if (path / MANIFEST).is_file():
-        return OfCapture(Capture(path))
+        return of_folder(path)
     if len(path.parts) == 1 and (found := of_run(recorded / path, role)) is not None:
         return found
     there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []

@@ -43,9 +43,10 @@ def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[P
 
 
 def _keep(folder: Path, making: Path, whole: bool) -> Path:
+    capture = Capture(folder)
+    capture.require_whole()
     if whole:
         return Path(shutil.copytree(folder, making / folder.name))
-    capture = Capture(folder)
     made_by = {name: capture.manifest[name] for name in KEPT if name in capture.manifest}
     facts = {name: value for name, value in capture.facts.items() if name != "seconds"}
     path = making / f"{folder.name}.certificate"

@@ -6,6 +6,7 @@ other allowances: ``with changed({"onnx": 1e-5}): ...``.
 """
 import contextlib
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -410,7 +411,7 @@ def changed(allowances: Mapping[str, float]) -> Iterator[None]:
             near = difflib.get_close_matches(name, POLICIES, 4, 0.4) or list(POLICIES)[:4]
             raise PolicyError(f"there is no policy {name!r}: {', '.join(near)} are some; "
                               "docs/tolerances.md has all of them")
-        if not value >= 0:
+        if not 0 <= value < math.inf:
             raise PolicyError(f"the policy {name} is to allow {value!r}: give a number from 0 on")
     before = _CHANGED.get() or {}
     token = _CHANGED.set({**before, **allowances})

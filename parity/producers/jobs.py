@@ -33,6 +33,7 @@ from parity.producers.progress import Shown, shown
 ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 4
 LONGEST, LAST_LINES = 600, 400  # characters and lines that are kept of what a process says
+PATIENCE = 10.0  # seconds that a process may take to end when it is asked to
 ERROR = 2  # exit status of what cannot go on: its message says why
 
 
@@ -141,8 +142,15 @@ class _Processes:
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            for process in self._alive:
-                process.terminate()
+            alive = list(self._alive)
+        for process in alive:
+            process.terminate()
+        until = time.monotonic() + PATIENCE
+        for process in alive:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _run(job: Job, progress: Shown, processes: _Processes) -> None:

@@ -1,5 +1,6 @@
 """The jobs of a run: which process makes which capture, after or beside which other."""
 import os
+import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -8,10 +9,11 @@ from pathlib import Path
 from captures.files import plan_file
 from captures.lockstep import FOLLOWER, LEADER
 from captures.plan import Plan
+from captures.process import pinned
 from environment import find_python, processors
 from parity.golden.store import certificate_of
 from parity.producers.for_score import CACHE, NOTHING, ForScore
-from parity.producers.jobs import ROOT, Job, ProducerError
+from parity.producers.jobs import ROOT, Job, ProducerError, explanation
 
 # CNTK's batch normalisation is MKL's, which has other code, with other roundings, for each make of
 # processor. This asks for the code that the port reproduces, which every processor can run.
@@ -132,6 +134,20 @@ def adapter_job(plan: Plan, folder: Path, sources: Sources, reference: str = "cn
     return Job("port", command, folder / "port", after=(reference,),
                environment={"OMP_NUM_THREADS": str(plan.threads)}, slots=plan.threads,
                may_fail=True, refuses=True)
+
+
+def check_adapter(adapter: Path, mapping: Path | None, device: str) -> None:
+    """Looks at an adapter's options as its process will. Raises ProducerError."""
+    if mapping is None and device == "cpu":
+        return  # nothing to look at, and PyTorch takes seconds to load
+    command = [sys.executable, "-m", "torch_port.adapter", "--adapter", os.fspath(adapter),
+               "--device", device, "--check"]
+    if mapping is not None:
+        command += ["--mapping", os.fspath(mapping.resolve())]
+    done = subprocess.run(command, cwd=ROOT, env=pinned(os.environ), check=False, text=True,
+                          errors="replace", capture_output=True)
+    if done.returncode:
+        raise ProducerError(explanation("port", done.returncode, done.stderr.splitlines()))
 
 
 def oracle_job(plan: Plan, folder: Path, reference: str | Path = "cntk", parts: str = "") -> Job:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from captures.article import DCGAN
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.format import Capture
 from captures.spec import Spec
 from parity.judge import judgements
@@ -22,6 +22,11 @@ WHO = {"cntk": "CNTK", "port": "the port", "oracle": "the float64 oracle",
        f"{RUNTIME}port": "onnxruntime on the port's export",
        CLASSIFIER: "the classifier",
        f"{TWIN}cntk": "CNTK's twin run", f"{TWIN}port": "the port's twin run"}
+# Role to the producers of its capture.
+MADE_BY = {"cntk": ("cntk", "stand-in"), "port": ("port",), "oracle": ("oracle",),
+           f"{RUNTIME}cntk": ("onnxruntime",), f"{RUNTIME}port": ("onnxruntime",),
+           CLASSIFIER: (CLASSIFIER,),
+           f"{TWIN}cntk": ("cntk", "stand-in"), f"{TWIN}port": ("port",)}
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,13 @@ class Captures:
                     return f"{name} of {WHO.get(source, source)}"
         return ""
 
+    def everything(self) -> Iterator[Capture]:
+        """Every capture, those of the second plan too."""
+        yield from (self.cntk, self.all_of_cntk, self.port, self.oracle, *self.twins.values(),
+                    *self.made.values())
+        if self.second is not None:
+            yield from self.second.everything()
+
     def nudge(self, place: str) -> dict[str, float]:
         """How far CNTK's layer in evaluation mode moves with its inputs moved by one ULP: "error",
         a part of its size, and "largest", absolute. place: ``branch/layer/output``."""
@@ -145,9 +157,11 @@ def has_file(capture: Capture, name: str) -> bool:
 
 
 def array_or_failure(capture: Capture, name: str, finite: bool = True) -> np.ndarray | Check:
-    """finite: NaN and infinity are a failure too."""
+    """finite: NaN and infinity are a failure too. Raises DamageError, which is nobody's failure."""
     try:
         return capture[name] if finite else capture.as_it_is(name)
+    except DamageError:
+        raise
     except CaptureError as error:
         return judgements.missing(name, str(error))
 

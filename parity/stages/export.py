@@ -7,7 +7,7 @@ Whose a difference is, ``parity/blame`` says.
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.format import Capture
 from parity.judge import judgements, metrics
 from parity.judge.policies import EXACT, ONNX_LAYER
@@ -88,6 +88,8 @@ def native(capture: Capture, network: str) -> dict[str, np.ndarray]:
     for name in capture.names(prefix):
         try:
             made[name.split("/")[0]] = capture[f"{prefix}/{name}"]
+        except DamageError:
+            raise
         except CaptureError:
             continue  # the forward stage names it
     return made

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.format import Capture
 from parity.judge import judgements
 from parity.judge.policies import (
@@ -66,6 +66,8 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
     for who, capture in (("cntk", captures.cntk), ("port", captures.port)):
         try:
             sides[who] = side_of(capture, source)
+        except DamageError:
+            raise
         except CaptureError as error:
             made.checks.append(judgements.missing(f"{source}/images/{who}", str(error)))
     if len(sides) < 2:
@@ -80,6 +82,8 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
             raise ScoreError(by.facts["refused"][source])
         links, likely, values = judged(sides, {who: look_of(by, source, who) for who in sides},
                                        about["name"], about["kernel"])
+    except DamageError:
+        raise
     except (CaptureError, ScoreError) as error:  # NaN, say
         made.checks.append(judgements.missing(f"{source}/images/score", str(error)))
         return

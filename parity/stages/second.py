@@ -33,8 +33,8 @@ SECOND_STAGES = (
 def judge(stage: Stage, captures: Captures) -> None:
     second = captures.second
     if second is None:
-        stage.not_judged = "no second plan was run: `parity run` runs one for networks of this " \
-                           "project's kind, with enough images"
+        stage.not_judged = "no second plan was run: `bin/parity run` runs one for networks of " \
+                           "this project's kind, with enough images"
         return
     stood_in = reference.REFERENCE(second)
     if stood_in.not_judged == reference.UNCERTIFIED:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.files import AnyPath
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
@@ -46,6 +46,8 @@ def write(folder: AnyPath, plan: Plan, sides: Mapping[str, Capture], classifier:
             try:
                 looks = looked({who: side_of(one, source) for who, one in sides.items()},
                                classifier.spec, classifier.of_prepared, truth.of_prepared, CHECKED)
+            except DamageError:
+                raise
             except (CaptureError, ScoreError) as error:  # NaN, say
                 refused[source] = str(error)
                 continue

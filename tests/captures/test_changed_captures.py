@@ -1,12 +1,13 @@
 """A capture whose manifest or files were changed: one message each, and nothing is read outside."""
 import json
+import os
 import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, DamageError
 from captures.files import LARGEST_JSON
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
@@ -117,3 +118,114 @@ def test_the_largest_manifest_is_read(whole, tmp_path):
     with (folder / "manifest.json").open("ab") as file:
         file.write(b" " * (LARGEST_JSON - file.tell()))
     assert len(Capture(folder)) == 1
+
+
+def edited(whole, folder, change):
+    """A copy, whose manifest ``change`` was called with."""
+    shutil.copytree(whole, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize("shape", [[10 ** 12], [2 ** 39, 2 ** 39], [2 ** 16], [0]])
+def test_a_shape_has_to_fit_its_file(whole, tmp_path, shape):
+    """Before anything is made as large as it says."""
+    folder = edited(whole, tmp_path / "c", lambda manifest: manifest["arrays"][NAME].update(
+        shape=shape))
+    with pytest.raises(DamageError, match="cannot be read"):
+        Capture(folder)[NAME]
+    with pytest.raises(DamageError, match="cut off, or more than its manifest says"):
+        Capture(folder).require_whole()
+
+
+def lost(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_link(path):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def changed(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def a_pipe(path):
+    """Which whoever opens it waits for."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+HARM = [lost, cut, emptied, a_folder, a_link, a_pipe, changed]
+
+
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("file", ["arrays/000000.npy", "x.onnx"])
+def test_damage_is_of_its_own_kind_and_stays_known(whole, tmp_path, file, harm):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    harm(folder / file)
+    capture = Capture(folder)
+    with pytest.raises(DamageError, match="make the capture again") as caught:
+        read_all_of(capture)
+    assert capture.damage is caught.value
+    if harm is changed and file != "x.onnx":
+        Capture(folder).require_whole()  # what an array holds is compared when it is read
+    else:
+        with pytest.raises(DamageError):
+            Capture(folder).require_whole()
+
+
+def read_all_of(capture):
+    return [capture[name] for name in capture], [capture.attachment(n) for n in capture.attached]
+
+
+@pytest.mark.parametrize("harm", [a_folder, a_link, a_pipe, emptied])
+def test_a_manifest_that_is_none(whole, tmp_path, harm):
+    folder = tmp_path / "c"
+    shutil.copytree(whole, folder)
+    harm(folder / "manifest.json")
+    with pytest.raises(CaptureError, match="is not a capture's manifest"):
+        Capture(folder)
+
+
+def test_what_is_no_damage(whole):
+    capture = Capture(whole)
+    capture.require_whole()
+    for ask in (capture.as_it_is, capture.attachment):
+        with pytest.raises(CaptureError) as caught:
+            ask("state/not/there")
+        assert not isinstance(caught.value, DamageError)
+    assert capture.damage is None
+
+
+@pytest.mark.parametrize("entry", ["a text", 7, None, [], {}, {"size": 1},
+                                   {"file": "x", "shape": [], "dtype": "f", "crc32": 0, "more": 1}])
+@pytest.mark.parametrize(("kind", "name"), [("arrays", NAME), ("attached", "x.onnx")])
+def test_an_entry_of_another_form(whole, tmp_path, kind, name, entry):
+    folder = edited(whole, tmp_path / "c", lambda manifest: manifest[kind].update({name: entry}))
+    with pytest.raises(CaptureError, match=f"'{name}' is not described by (file, shape|size, sha)"):
+        Capture(folder)
+
+
+def test_a_plan_hash_that_is_not_the_plans(whole, tmp_path):
+    folder = edited(whole, tmp_path / "c", lambda manifest: manifest.update(plan_hash="0" * 64))
+    with pytest.raises(CaptureError, match="its plan_hash is not its plan's"):
+        Capture(folder)

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from captures.output import OutputError, alone, made_whole
+from captures import output
+from captures.output import OutputError, alone, made_whole, replacing
 from tests.conftest import ROOT
 
 
@@ -123,3 +124,86 @@ def test_a_list_of_what_was_made_cannot_lead_out(tmp_path):
     (folder / ".made").write_text("../outside.txt\nreport.json\n")
     run(folder, **{"report.json": "second"})
     assert outside.read_text() == "not mine" and shown(folder) == {"report.json": "second"}
+
+
+WRITES = ("cntk", "report.json", "twin-rerun[0-9]*")
+
+
+@pytest.mark.parametrize("theirs", ["cntk/thesis.txt", "report.json", "twin-rerun2/a.npy"])
+def test_what_somebody_put_where_a_run_writes_is_refused_before_the_work(tmp_path, theirs):
+    folder = tmp_path / "mine"
+    put(folder, **{theirs: "precious", "notes.txt": "mine"})
+    before, name = shown(folder), theirs.split("/")[0]
+    with pytest.raises(OutputError, match=rf"^{folder}/{name} was not made here by a run before, "
+                                          "and would be replaced: choose another folder with "
+                                          "--output"), made_whole(folder, WRITES):
+        raise AssertionError("the work began")
+    assert shown(folder) == before and not (folder / ".lock").exists()
+
+
+def test_a_name_that_was_not_known_before_is_refused_after_the_work_and_nothing_is_moved(tmp_path):
+    run(tmp_path, **{"report.json": "first"})
+    put(tmp_path, **{"a[1].txt/thesis": "precious"})
+    before = shown(tmp_path)
+    with pytest.raises(OutputError, match=r"a\[1\].txt was not made here"):
+        run(tmp_path, **{"report.json": "second", "a[1].txt": "2"})
+    assert shown(tmp_path) == before and not (tmp_path / ".making").exists()
+
+
+def test_somebodys_file_beside_last_times_run_is_refused_too(tmp_path):
+    run(tmp_path, **{"report.json": "first"})
+    put(tmp_path, **{"cntk/thesis.txt": "precious"})
+    with pytest.raises(OutputError, match="cntk was not made"), made_whole(tmp_path, WRITES):
+        raise AssertionError("the work began")
+
+
+@pytest.mark.parametrize("name", [".old/backup", ".making/plan", ".lock"])
+def test_what_is_called_as_a_run_calls_its_own(tmp_path, name):
+    put(tmp_path, **{name: "my own"})
+    with pytest.raises(OutputError, match=rf"\{name.split('/')[0]} was not made here"):
+        run(tmp_path, **{"report.json": "first"})
+    assert (tmp_path / name).read_text() == "my own"
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_move_that_does_not_come_to_its_end_is_undone(tmp_path, monkeypatch, at, killed):
+    """By the same run, or, where that was killed, by the next. Five renames are between the two."""
+    first = {"cntk/a.npy": "1", "report.json": "first", "gone.txt": "1"}
+    run(tmp_path, **first)
+    before, count = shown(tmp_path), iter(range(100))
+
+    def stopping(real):
+        def move(*names):
+            if os.path.dirname(names[1]) in (str(tmp_path), str(tmp_path / ".old")) \
+                    and next(count) == at:
+                raise RuntimeError
+            real(*names)
+        return move
+
+    with monkeypatch.context() as patched:
+        for name in ("rename", "replace"):
+            patched.setattr(output.os, name, stopping(getattr(os, name)))
+        if killed:
+            patched.setattr(output, "_cleared", lambda folder: None)
+        with pytest.raises(RuntimeError):
+            run(tmp_path, **{"cntk/b.npy": "2", "report.json": "second", "new.txt": "2"})
+    if killed:
+        with pytest.raises(KeyboardInterrupt), made_whole(tmp_path):
+            raise KeyboardInterrupt
+    assert shown(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
+        ".lock", ".made"}
+
+
+def test_a_program_that_writes_straight_into_a_folder(tmp_path):
+    put(tmp_path, **{"notes.txt": "mine"})
+    for text in ("first", "second"):
+        with replacing(tmp_path, ("score.json", "score.html")):
+            put(tmp_path, **{"score.json": text})
+    put(tmp_path, **{"score.html": "precious"})
+    with pytest.raises(OutputError, match=r"score\.html was not made here"), \
+            replacing(tmp_path, ("score.json", "score.html")):
+        raise AssertionError("the work began")
+    assert shown(tmp_path) == {"notes.txt": "mine", "score.json": "second",
+                               "score.html": "precious"}

@@ -342,6 +342,21 @@ def test_other_peoples_pictures_are_not_replaced(tmp_path):
     assert contents(tmp_path) == {f"{FACES}/holiday.bmp": b"BM"}
 
 
+@pytest.mark.parametrize("name", [MAP_FILE, RECORD])
+def test_other_peoples_lists_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("holiday.bmp\t0\n")
+    with pytest.raises(DatasetError, match=f"{name} was not written by this program"):
+        make(tmp_path, 2, quiet=True)
+    assert contents(tmp_path) == {name: b"holiday.bmp\t0\n"}
+
+
+def test_a_map_file_that_a_killed_run_left_is_its_own(made):
+    """Killed between the old faces' end and the new ones' place."""
+    shutil.rmtree(made / FACES)
+    (made / RECORD).unlink()
+    assert make(made, 2, 0, quiet=True)
+
+
 # ---- the command line
 
 

@@ -386,6 +386,13 @@ def test_an_output_of_another_kind(folder, tmp_path, made):
     assert "did not write" in refusal(Settings(folder, tmp_path / "set", whole=True))
     (tmp_path / "set" / RECORD).write_text("something else\n")
     assert "in another way" in refusal(Settings(folder, tmp_path / "set", whole=True))
+    for name in (MAP_FILE, SHEET):
+        theirs = tmp_path / name / name
+        theirs.parent.mkdir()
+        theirs.write_text("precious")
+        assert f"{theirs} was not written by this program" in refusal(
+            Settings(folder, theirs.parent, whole=True))
+        assert theirs.read_text() == "precious"
     with alone(made[1]):
         assert "is in use by another run" in refusal(Settings(folder, made[1], whole=True))
 

@@ -13,15 +13,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+import typer
 
+from captures import given
 from captures.errors import CaptureError
 from captures.plan import FIELDS
 from parity.cli import app
 from parity.cli import run as run_command
-from parity.cli.app import COMMANDS, loaded, main
+from parity.cli.app import COMMANDS, application, loaded, main
 from parity.cli.options import option_of
+from parity.judge import policies
 from parity.producers.jobs import ProducerError
 from tests.conftest import ROOT, cntk_environment_or_fail
+
+ADAPTER = ROOT / "examples" / "sequential" / "adapter.py"
 
 
 @pytest.fixture
@@ -144,6 +150,69 @@ def test_options(refused, tmp_path, options, expected):
     assert not (tmp_path / "run").exists()
 
 
+def paths_of(command):
+    """How each of its parameters that is a path is given, one at a time."""
+    app = typer.main.get_command(application(command))
+    return [(command, one.opts[0] if one.opts[0].startswith("-") else "") for one in
+            app.commands[command].params if given.is_of(one, Path)]
+
+
+@pytest.mark.parametrize(("command", "option"), [
+    one for name in COMMANDS for one in paths_of(name)])
+def test_an_empty_path_is_refused_by_every_command(tmp_path, monkeypatch, capsys, command, option):
+    monkeypatch.chdir(tmp_path)
+    arguments = [option, ""] if option else [""]
+    assert main([command, *arguments]) == 2
+    said = only_line(capsys.readouterr().err)
+    assert said.startswith("Invalid value for '") and "it is empty: give a path" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-5", "1e300", "0"])
+def test_a_time_limit_that_is_none(refused, images, value):
+    assert "--time-limit" in refused("--time-limit", value, "--port", ADAPTER)
+    assert "--time-limit" in refused(f"--time-limit={value}", "--port", ADAPTER)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["equivalent", "a", "b", "--margin", "inf"], "'--margin': inf is not a finite number"),
+    (["equivalent", "a", "b", "--margin", "nan"], "'--margin'"),
+    (["equivalent", "a", "b", "--margin", "-1"], "'--margin'"),
+    (["diagnoses", "--pairs", "-1"], "'--pairs'"),
+    (["judge", "/", "--allow", "chain=inf"], "there is no capture in /"),
+])
+def test_other_numbers(capsys, arguments, expected):
+    assert main(arguments) == 2
+    assert expected in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_an_allowance_that_is_no_number(value):
+    with pytest.raises(policies.PolicyError, match="give a number from 0 on"), \
+            policies.changed({"chain": value}):
+        pass
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    (["--port", ADAPTER, "--device", "tpu"], "the device is 'tpu': give cpu or cuda"),
+    (["--port", ADAPTER, "--mapping", "/nonexist"], "/nonexist is no mapping file"),
+    (["--port", ADAPTER, "--mapping", ADAPTER], "adapter.py is no mapping file"),
+    (["--device", "tpu"], "--device is of an adapter"),
+    (["--device", "cuda"], "--device is of an adapter"),
+    (["--mapping", "/nonexist"], "--mapping is of an adapter"),
+    (["--time-limit", 5], "--time-limit is of an adapter"),
+])
+def test_the_options_of_an_adapter(refused, tmp_path, options, expected):
+    assert expected in refused(*options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_here(refused, tmp_path):
+    assert "PyTorch sees no GPU here" in refused("--port", ADAPTER, "--device", "cuda")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("text, expected", [
     (None, "map file {} cannot be read"),
     ("", "map file {} is empty"),
@@ -229,6 +298,26 @@ def test_cntks_process_is_killed(tmp_path, images):
     assert process.returncode == 2 and len(cntk) == 1
     assert only_line(err).startswith("the process of cntk was ended by SIGKILL: most likely memory")
     assert not (tmp_path / "run" / "cntk" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_run_that_is_asked_to_end(tmp_path, images, number, status):
+    """It ends its processes, leaves the folder as it was, and says so in a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "parity", "run", "--map-file", images, "--stages", "state",
+         "--reference", "certificate", "--output", tmp_path / "run"], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        until, made = time.monotonic() + 60, {}
+        while not made and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+            made = children(process.pid)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert made and process.returncode == status
+    assert err == f"ended by {signal.Signals(number).name}: {tmp_path / 'run'} is as it was\n"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in made)
 
 
 @pytest.mark.parametrize(("reference", "fitted"), [("cntk", True), ("certificate", False)])

@@ -245,6 +245,18 @@ def test_ctrl_c_ends_them_too(run, tmp_path):
     assert not alive(tmp_path / "pid")
 
 
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor runs one job")
+def test_one_that_does_not_end_when_it_is_asked_to_is_killed(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE", 0.5)
+    begun = time.monotonic()
+    assert refused(sleeper=STUBBORN, failing=FAILS) == "no"
+    assert time.monotonic() - begun < 30  # not the sleeper's 60
+    assert not alive(tmp_path / "pid")
+
+
 def test_a_folder_that_cannot_be_written(plan, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ProducerError, match=r"file/run cannot be written \(Not a directory\)"):

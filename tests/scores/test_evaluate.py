@@ -52,7 +52,7 @@ def test_a_folder_is_scored(folder, small, tmp_path, capfd):
     page = (tmp_path / "out" / "score.html").read_text()
     assert f"{by_hand.value:.4f}" in page and "data:image/png;base64" in page
     assert "http" not in page.replace("http-equiv", "")  # opens without a network
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["score.html", "score.json"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["score.html", "score.json"]
 
 
 def test_an_array_file_scores_as_the_folder(folder, small, tmp_path, capfd):

@@ -2,6 +2,7 @@
 
     python -m torch_port.adapter --adapter FILE.py --plan PLAN.json --reference CAPTURE --output F
     python -m torch_port.adapter --adapter FILE.py --explain
+    python -m torch_port.adapter --adapter FILE.py --check --device cuda --mapping FILE.json
 """
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from captures.system import keep_memory
 from torch_port.adapter.capture import capture
 from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import SECONDS
-from torch_port.adapter.load import PARTS, Adapter, load, of_file
+from torch_port.adapter.load import PARTS, Adapter, load, of_file, require_device
 from torch_port.adapter.network import UserNetwork
 from torch_port.adapter.sources import described
 
@@ -72,13 +73,18 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
          device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
          time_limit: Annotated[float, typer.Option(
              help="seconds that each call of the port's code may take")] = SECONDS,
-         show: Annotated[bool, typer.Option("--explain", help="only show the matching")] = False
+         show: Annotated[bool, typer.Option("--explain", help="only show the matching")] = False,
+         check: Annotated[bool, typer.Option("--check", help=(
+             "only look at --device and --mapping, and run nothing of the port"))] = False
          ) -> None:
     """Captures somebody's port of the article's networks."""
     def run() -> None:
+        named = of_file(mapping) if mapping else {}
+        if check:
+            require_device(device)
+            return
         torch.compiler.set_stance("force_eager")  # compiled code hides its calls
         loaded = load(adapter, time_limit, device)
-        named = of_file(mapping) if mapping else {}
         if show:
             print(explain(loaded, named))
             return

@@ -169,16 +169,21 @@ def _described(made: Any) -> str:
     return f"a {type(made).__name__}"
 
 
-def load(path: Path, time_limit: float = SECONDS, device: str = "cpu") -> Adapter:
-    """Runs the user's file. time_limit: seconds that each call of their code may take. device:
-    "cpu" or "cuda", where their networks are put.
-
-    Raises AdapterError."""
+def require_device(device: str) -> None:
+    """Raises AdapterError: it is not here, or none."""
     if device not in ("cpu", "cuda"):
         raise AdapterError(f"the device is {device!r}: give cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise AdapterError("--device cuda: PyTorch sees no GPU here: run it where there is one and "
                            "where `make setup` found its driver, or leave --device out")
+
+
+def load(path: Path, time_limit: float = SECONDS, device: str = "cpu") -> Adapter:
+    """Runs the user's file. time_limit: seconds that each call of their code may take. device:
+    "cpu" or "cuda", where their networks are put.
+
+    Raises AdapterError."""
+    require_device(device)
     path = path.resolve()
     if not path.exists():
         raise AdapterError(f"there is no {path}: give the adapter of your port, as "
@@ -236,7 +241,7 @@ def _settings(made: Adapter) -> Adapter:
 def of_file(path: Path) -> dict[str, str]:
     """A mapping file: JSON, capture's array to tensor's path. Raises AdapterError."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AdapterError(f"{path} is no mapping file ({error}): write {{\"network/layer/quantity"
                            "\": \"path.of.the.tensor\", ...}") from error

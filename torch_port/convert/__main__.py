@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from captures.given import checked
 from captures.plan import LARGEST_SEED
 from captures.process import ERROR, ended, say
 from captures.training.options import ROOT
@@ -71,7 +72,8 @@ def sample(
 def main(arguments: list[str]) -> int:
     def run() -> int:
         try:
-            return int(app(arguments, prog_name="bin/parity", standalone_mode=False) or 0)
+            command = checked(typer.main.get_command(app), typer.BadParameter)
+            return int(command(arguments, prog_name="bin/parity", standalone_mode=False) or 0)
         except typer.Exit as end:
             return end.exit_code
         except TyperException as error:

@@ -14,6 +14,7 @@ import torch
 
 from captures.article import DCGAN
 from captures.files import written_whole
+from captures.output import replacing
 from captures.plan import Latents
 from captures.training.pictures import grid, pixels
 from torch_port.convert.sources import Source
@@ -21,6 +22,7 @@ from torch_port.convert.targets import ConversionError
 from torch_port.dcgan import Generator, empty_networks
 from torch_port.train.outputs import encode
 
+OF_ALL = ("grid.png", "interpolation.png")
 STEPS, AT_ONCE, COLUMNS = 8, 16, 8
 
 
@@ -60,11 +62,16 @@ def between(first: np.ndarray, last: np.ndarray, steps: int = STEPS) -> np.ndarr
 def write(source: Source, where: str, output: Path, count: int, seed: int) -> list[Path]:
     """The files. Raises ConversionError."""
     generator = generator_of(source, where)
+    with replacing(output, [f"sample{i:03d}.png" for i in range(count)] + [*OF_ALL]):
+        return _written(generator, output, count, seed)
+
+
+def _written(generator: Generator, output: Path, count: int, seed: int) -> list[Path]:
     z = Latents(seed).next(max(count, 2))
     images = generate(generator, z[:count])
     pictures = {f"sample{i:03d}.png": pixels(image) for i, image in enumerate(images)}
-    pictures["grid.png"] = grid(images, min(count, COLUMNS))
-    pictures["interpolation.png"] = grid(generate(generator, between(z[0], z[1])), STEPS)
+    pictures[OF_ALL[0]] = grid(images, min(count, COLUMNS))
+    pictures[OF_ALL[1]] = grid(generate(generator, between(z[0], z[1])), STEPS)
     for name, picture in pictures.items():
         with written_whole(output / name) as part:
             part.write_bytes(encode(picture))

@@ -17,7 +17,7 @@ import torch
 from captures.article import DCGAN
 from captures.errors import ParityError
 from captures.files import written_whole
-from captures.output import alone
+from captures.output import alone, replacing
 from captures.plan import Latents
 from captures.training import checkpoint as checkpoints
 from captures.training import folder as run_folder
@@ -29,6 +29,8 @@ from torch_port.train.run import Run
 from torch_port.train.steps import create_optimizers
 
 PROGRAMS = ("port", "cntk")
+FILES = {"pytorch": ("checkpoint.pt",), "safetensors": ("model.safetensors",),
+         "onnx": tuple(f"{network.name}.onnx" for network in DCGAN.networks)}
 TARGETS = ("pytorch", "safetensors", "onnx", *PROGRAMS)
 
 
@@ -46,7 +48,8 @@ def write(source: Source, target: str, output: Path, path: Path) -> list[Path]:
                               "under the same name with the other network's word in it")
     makers: dict[str, Callable[[Source, Path], list[Path]]] = {
         "pytorch": _pytorch, "safetensors": _safetensors, "onnx": _onnx}
-    return makers[target](source, output)
+    with replacing(output, FILES[target]):
+        return makers[target](source, output)
 
 
 def networks_of(source: Source) -> Networks:

@@ -19,6 +19,7 @@ from captures.errors import DataError, ParityError, TrainingError
 from captures.training import folder as run_folder
 from captures.training.checkpoint import found, read_checkpoint, read_newest, weights_sha256
 from captures.training.log import read_log
+from captures.training.options import Settings
 from tests.captures.training import toy
 from tests.conftest import ROOT
 
@@ -174,6 +175,22 @@ def test_a_run_is_not_overwritten_silently(map_file, folder):
     assert read_newest(folder).iteration == 2 and len(found(folder)) == 1
 
 
+def test_what_is_of_no_run_is_not_deleted(map_file, folder):
+    theirs = folder / "samples" / "mine.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    assert "samples is there, and no run that it is of" in refused(
+        map_file, folder, 2, overwrite=True)
+    assert theirs.read_text() == "precious"
+
+
+@pytest.mark.parametrize("option", ["output_dir", "map_file"])
+def test_an_empty_path(option, map_file, folder):
+    given = {"iterations": 1, "map_file": str(map_file), "output_dir": str(folder), option: ""}
+    with pytest.raises(TrainingError, match="is empty: give a path"):
+        Settings.make(**given)
+
+
 def test_a_folder_in_use(map_file, folder):
     with run_folder.locked(folder):
         said = refused(map_file, folder, 2)
@@ -226,6 +243,7 @@ def test_fewer_images_than_a_minibatch(map_file, folder):
 @pytest.mark.parametrize("given, expected", [
     ({"iterations": 0}, "--iterations is 0: give at least 1"),
     ({"seed": 2 ** 32}, "--seed is 4294967296: give at least 0 and at most 4294967295"),
+    ({"checkpoint_minutes": float("inf")}, "--checkpoint-minutes is inf: give a number"),
     ({"minibatch_size": "x"}, "--minibatch-size is 'x': give a number"),
     ({"accept": ("data",)}, "give it with --resume"),
     ({"resume": True, "overwrite": True}, "contradict each other"),

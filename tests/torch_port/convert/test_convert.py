@@ -158,3 +158,24 @@ def test_one_network_alone(forms, tmp_path, capsys):
     assert "holds no generator: put that network's file beside it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert DCGAN.critic.name in sources.read(tmp_path / "d.onnx").networks
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    (["convert", "--to", "pytorch"], "checkpoint.pt"),
+    (["convert", "--to", "onnx"], "generator.onnx"),
+    (["sample", "--count", "2"], "sample001.png"), (["sample", "--count", "2"], "grid.png")])
+def test_what_lies_there_is_not_replaced_but_what_was_written_before(forms, tmp_path, capsys,
+                                                                     command, name):
+    given = [command[0], str(forms["checkpoint"]), *command[1:], "--output"]
+    (tmp_path / name).write_text("precious")
+    assert main([*given, str(tmp_path)]) == 2
+    assert f"{tmp_path / name} was not made here" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "precious"
+    for _ in range(2):
+        assert main([*given, str(tmp_path / "new")]) == 0
+
+
+def test_an_empty_output_is_refused(forms, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", str(forms["checkpoint"]), "--output", ""]) == 2
+    assert "it is empty: give a path" in capsys.readouterr().err and not list(tmp_path.iterdir())
