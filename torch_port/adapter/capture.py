@@ -98,7 +98,7 @@ class UserCapture(Updates, Files):
                 fake, chain.branch(spec.fake))
             if self.adapter.has("d_loss"):
                 with self.adapter.theirs("d_loss"):
-                    loss = self._summed(self.adapter.call("d_loss", real, fake))
+                    loss = self.adapter.call("d_loss", real, fake)
                 self._backward("d", self.critic, loss, chain)
         self.add(self.stage, chain.arrays())
         self.load()
@@ -118,7 +118,7 @@ class UserCapture(Updates, Files):
         judged = self._judged(fake, chain.branch(spec.fake))
         if self.adapter.has("g_loss"):
             with self.adapter.theirs("g_loss"):
-                loss = self._summed(self.adapter.call("g_loss", judged))
+                loss = self.adapter.call("g_loss", judged)
             self._backward("g", self.maker, loss, chain)
         self.add(self.stage, chain.arrays())
         if self.adapter.has("g_loss"):
@@ -126,11 +126,16 @@ class UserCapture(Updates, Files):
             self._local_gradients("gradient/g")
 
     def _backward(self, step: str, learns: UserNetwork, loss: Tensor, chain: Recorder) -> None:
+        """From the user's own loss, as their step takes it. A mean's gradients are multiplied by N
+        behind the pass: in front of it they would be rounded otherwise than in the step, where N is
+        no power of two."""
         learns.module.zero_grad(set_to_none=True)
-        loss.backward(inputs=[*learns.module.parameters(),
-                              *(h for h in chain.outputs.values() if h.requires_grad)])
-        self.add(f"gradient/{step}", chain.gradients())
-        self.add(f"gradient/{step}", learns.gradients())
+        (loss.sum() if loss.dim() else loss).backward(inputs=[
+            *learns.module.parameters(),
+            *(h for h in chain.outputs.values() if h.requires_grad)])
+        n = np.float32(self.plan.minibatch_size if self.adapter.reduction == "mean" else 1)
+        for made in (chain.gradients(), learns.gradients()):
+            self.add(f"gradient/{step}", {name: value * n for name, value in made.items()})
 
     def _judged(self, x: Tensor, each: Each) -> Tensor:
         """What the user's own discriminator gives, as its losses take it: perhaps logits."""
