@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 NARROWER = 32
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/adapter.py"))
 STATISTICS, ADAM = {"first-update", "momentum"}, {"variance-momentum", "adams-epsilon", "clipping"}
-# CNTK's lr / N of a momentum without unit gain is the stock lr where N is 2 alone; of 3, another. And
-# a mean over 3 is no multiplication by a power of two.
+# CNTK's lr / N of a momentum without unit gain is the stock lr where N is 2 alone; of 3, another.
+# And a mean over 3 is no multiplication by a power of two.
 NAMED = {"sequential": STATISTICS | ADAM | {"learning-rate"},
          "functional": STATISTICS | ADAM | {"learning-rate"},
          "compiled": {"first-update", "momentum"},
