@@ -191,8 +191,8 @@ PREPARED = Policy(
     "3.4e-7 on noise of 64 to 512 pixels. Another kernel is off by 0.1 and more")
 
 WRITTEN = Policy(
-    "written", 0.501, "steps of a byte, a written pixel from (x + 1) * 127.5 of its image",
-    "to the nearest is half a step, and float32 computes up to 255 to 3e-5. One that is truncated "
+    "written", 1e-3, "steps of a byte more than the half step to the nearest, a written pixel from "
+    "(x + 1) * 127.5 of its image", "float32 computes up to 255 to 3e-5. One that is truncated "
     "is a whole step off, x * 127 half a step more, another order of the channels tens of steps")
 
 LOGITS = Policy(

@@ -114,8 +114,8 @@ def _written(captures: Captures, what: str, name: str,
         return judgements.other_shape(place, written, wanted)
     off = float(np.abs(written - wanted).max())
     return judgements.within(
-        place, off, WRITTEN, f"a pixel of the written {what} is {off:.3g} steps of its 255 from "
-        "what it was made of")
+        place, max(0.0, off - 0.5), WRITTEN, f"a pixel of the written {what} is {off:.3g} steps of "
+        "its 255 from what it was made of")
 
 
 def log(captures: Captures, cntk: Capture | None) -> Iterator[Check]:
