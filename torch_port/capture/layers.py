@@ -122,12 +122,14 @@ class Layers:
         networks.train()
         modes = {name: one.training for name, one in networks.named_modules()}
         before = values(networks)
-        paths = export(networks, self.writer.folder, self.plan.minibatch_size)
-        self.writer.fact("export_moved", [
-            *observe.changed(before, values(networks)),
-            *(f"{name}, in another mode" for name, one in networks.named_modules()
-              if name and one.training != modes[name])])
-        networks.eval()
+        try:
+            paths = export(networks, self.writer.folder, self.plan.minibatch_size)
+            self.writer.fact("export_moved", [
+                *observe.changed(before, values(networks)),
+                *(f"{name}, in another mode" for name, one in networks.named_modules()
+                  if name and one.training != modes[name])])
+        finally:
+            networks.eval()
         return paths
 
     def on_their_own(self, run: Callable[[], None]) -> None:
