@@ -17,10 +17,10 @@ from parity.cli.options import (
 )
 from parity.evidence import certified
 
-Each = Annotated[int, typer.Option(metavar="N", min=1, help="how many mistakes of each kind")]
+Each = Annotated[int, typer.Option(metavar="N", min=0, help="mistakes of each kind; 0: all")]
 
 
 def command(output: Output = RUNS / "certified-defects", map_file: MapFile = IMAGES,
-            only: Only = "", each: Each = 2, quiet: Quiet = False) -> int:
+            only: Only = "", each: Each = 0, quiet: Quiet = False) -> int:
     with resumed(output, EVIDENCE):
         return certified.main(map_file, output.resolve(), listed(only), each, console_of(quiet))

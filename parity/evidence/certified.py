@@ -14,11 +14,12 @@ from rich.console import Console
 from captures.certificate import Certificate
 from captures.files import write_text
 from captures.format import Capture
+from captures.plan import Plan
 from parity.evidence import defects
 from parity.evidence.defect import OURS, Defect, catalogue
 from parity.evidence.examine import Result
 from parity.evidence.plans import plan_of
-from parity.evidence.reference import make_reference, some_images, stand_in_reference
+from parity.evidence.reference import some_images, stand_in_reference
 from parity.producers.jobs import ROOT
 
 DOCS = ROOT / "docs" / "certified-defects.md"
@@ -40,11 +41,9 @@ class Both:
 
 
 def chosen(only: Sequence[str], each: int) -> list[Defect]:
-    """The first ``each`` of every kind, in our port; or those of the names. Of those that need a
-    plan of their own none."""
-    wanted = defects.Wanted(only, (OURS,))
-    found = [one for one in wanted.chosen() if not one.plan]
-    if only:
+    """Every mistake in our port, or those of the names; with ``each`` so many of a kind."""
+    found = defects.Wanted(only, (OURS,)).chosen()
+    if only or not each:
         return found
     return [one for kind in catalogue().kinds
             for one in [one for one in found if one.kind == kind][:each]]
@@ -54,16 +53,18 @@ def main(map_file: Path, output: Path, only: Sequence[str], each: int, console: 
     """0: every one is found at the same place with both. 1: not so."""
     wanted = chosen(only, each)
     plan = plan_of(some_images(map_file, output))
-    sides = {name: output / name for name in ("cntk", "certificate")}
-    real = make_reference(plan, sides["cntk"] / "reference", console)
-    stood_in = stand_in_reference(plan, real, sides["certificate"] / "reference", console)
-    bits = with_bits(stood_in)
-    found = {name: defects.run(wanted, plan, folder, console) for name, folder in sides.items()}
-    lines = [Both(one, found["cntk"][one.title], found["certificate"][one.title])
-             for one in wanted]
-    text = documentation(lines, bits, len(catalogue().defects))
+    real, certified = output / "cntk", output / "certificate"
+
+    def stand_in(plan: Plan, folder: Path, console: Console) -> Path:
+        return stand_in_reference(plan, real / folder.name, folder, console)
+
+    with_cntk = defects.run(wanted, plan, real, console)
+    without = defects.run(wanted, plan, certified, console, stand_in)
+    bits = with_bits(certified)
+    lines = [Both(one, with_cntk[one.title], without[one.title]) for one in wanted]
+    text = documentation(lines, bits, len(chosen((), 0)))
     write_text(output / DOCS.name, text)
-    if not only:
+    if not only and not each:
         write_text(DOCS, text)
     for line in lines:
         if not line.same:
@@ -78,11 +79,13 @@ def main(map_file: Path, output: Path, only: Sequence[str], each: int, console: 
 
 
 def with_bits(folder: Path) -> tuple[int, int]:
-    """Of the arrays that were recorded of CNTK: how many the stand-in made bit for bit, of how
-    many."""
-    kept, made = Certificate(str(folder / "cntk.certificate")), Capture(folder / "cntk")
-    same = [name in made and (one := kept.compare(name, made.as_it_is(name))) is not None
-            and one.bits for name in kept]
+    """Of the arrays that were recorded of CNTK, for every plan: how many the stand-in made bit for
+    bit, of how many."""
+    same: list[bool] = []
+    for path in sorted(folder.glob("reference*/cntk.certificate")):
+        kept, made = Certificate(str(path)), Capture(path.parent / "cntk")
+        same += [name in made and (one := kept.compare(name, made.as_it_is(name))) is not None
+                 and one.bits for name in kept]
     return sum(same), len(same)
 
 
@@ -90,9 +93,9 @@ def documentation(lines: Sequence[Both], bits: tuple[int, int], of: int) -> str:
     same = sum(line.same for line in lines)
     text = ["# Planted defects, found with certificates", "",
             "Made by `bin/parity certified-defects`; not written by hand. Narrow networks, our own "
-            f"port: {len(lines)} of the {of} planted mistakes, the first of each kind. With real "
-            "CNTK as the reference, and with this project's port in its place, whose capture was "
-            f"held against a certificate of CNTK's: {bits[0]} of {bits[1]} arrays have its bits. "
+            f"port: {len(lines)} of its {of} planted mistakes. With real CNTK as the reference, "
+            "and with this project's port in its place, whose capture was held against a "
+            f"certificate of CNTK's: {bits[0]} of {bits[1]} arrays have its bits. "
             f"{same} of {len(lines)} are found at the same place, by the same margin.", "",
             "| defect | with real CNTK | with a certificate | same |",
             "| --- | --- | --- | --- |"]

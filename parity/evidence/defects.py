@@ -16,7 +16,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from parity.producers.jobs import ROOT
 
 DOCS = ROOT / "docs" / "defects.md"
 MATRIX = "matrix.json"
+Make = Callable[[Plan, Path, Console], Path]
 NAMED_RIGHT = 0.95  # at least so many of the defects at the right place
 
 
@@ -145,15 +146,17 @@ def passed(correct: Mapping[str, Result], lines: Sequence[tuple[Defect, Result]]
     return True
 
 
-def run(chosen: Sequence[Defect], plan: Plan, output: Path, console: Console) -> dict[str, Result]:
+def run(chosen: Sequence[Defect], plan: Plan, output: Path, console: Console,
+        make: Make = make_reference) -> dict[str, Result]:
     """The results of the correct ports and of every chosen defect; those that are there are kept.
+    make: how the captures that they are held against are made.
 
     The processes are forked from one that has loaded the sources: who goes on editing them
     meanwhile disturbs nothing."""
     scratch, results, correct = output / "scratch", output / RESULTS, output / "correct"
     results.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
-    references = References(plan, output)
+    references = References(plan, output, make)
     allowances = {name: policy.value for name, policy in policies.POLICIES.items()}
 
     def task(base: str, defect: Defect | None = None) -> Task:
@@ -190,8 +193,8 @@ class References:
     """CNTK's and the oracle's captures of the ordinary plan and of those that some mistakes need;
     made when something is left to be judged by them."""
 
-    def __init__(self, plan: Plan, output: Path) -> None:
-        self.ordinary, self.output = plan, output
+    def __init__(self, plan: Plan, output: Path, make: Make = make_reference) -> None:
+        self.ordinary, self.output, self.made = plan, output, make
 
     def plan(self, defect: Defect | None) -> Plan:
         values = dict(defect.plan) if defect else {}
@@ -205,7 +208,7 @@ class References:
     def make(self, left: Sequence[Defect | None], console: Console) -> None:
         """Raises ProducerError."""
         for folder, plan in {self.folder(one): self.plan(one) for one in left}.items():
-            make_reference(plan, folder, console)
+            self.made(plan, folder, console)
 
 
 def _captures_kept(correct: Path) -> bool:
