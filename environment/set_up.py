@@ -47,6 +47,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HERE = os.path.join(ROOT, "environment")
 STAMP = "set_up.json"
 LOG = "pip.log"
+COMPILER = "requirements-compiler.txt"
 PATH_FILE = "cntk_dcgan_parity.pth"
 
 Stamp = Dict[str, str]
@@ -206,19 +207,12 @@ def build(root: str, kind: Kind, python: find_python.Python, chosen: str, say: S
         raise SetUpError("{0} could not make {1}: {2}".format(
             python.path, folder, (output.strip().splitlines() or ["it said nothing"])[-1]))
 
-    listed = requirements(kind, chosen)
-    say("installing {0}".format(listed))
-    log = os.path.join(folder, LOG)
-    command = [inside, "-m", "pip", "install", "--disable-pip-version-check",
-               "-r", os.path.join(root, listed)]
-    if os.environ.get("PIP_NO_CACHE_DIR"):
-        # Usual in containers, and pip 18, which Python 3.6 brings, fails on the variable's 1.
-        command.append("--no-cache-dir")
-    status, output = run(command, log=log)
-    if status:
-        line, advice = explain(output)
-        raise SetUpError("pip could not install {0}: {1}\n{2}; then run make setup again. All that "
-                         "pip said is in {3}".format(listed, line, advice, log))
+    listed = [requirements(kind, chosen)]
+    if kind.name == "torch" and shutil.which("cc") is None:
+        say("no C compiler here (cc): one is installed beside PyTorch")
+        listed.append(COMPILER)
+    for name in listed:
+        install(root, folder, name, say, run)
 
     if kind.name == "cntk":
         say("building the libraries that CNTK's wheel expects")
@@ -235,6 +229,22 @@ def build(root: str, kind: Kind, python: find_python.Python, chosen: str, say: S
     status, output = run([inside, "-c", kind.check])
     if status:
         raise SetUpError(unusable(kind, chosen, status, output))
+
+
+def install(root: str, folder: str, listed: str, say: Say, run: Run) -> None:
+    """Raises SetUpError."""
+    say("installing {0}".format(listed))
+    log = os.path.join(folder, LOG)
+    command = [python_of(folder), "-m", "pip", "install", "--disable-pip-version-check",
+               "-r", os.path.join(root, listed)]
+    if os.environ.get("PIP_NO_CACHE_DIR"):
+        # Usual in containers, and pip 18, which Python 3.6 brings, fails on the variable's 1.
+        command.append("--no-cache-dir")
+    status, output = run(command, log=log)
+    if status:
+        line, advice = explain(output)
+        raise SetUpError("pip could not install {0}: {1}\n{2}; then run make setup again. All that "
+                         "pip said is in {3}".format(listed, line, advice, log))
 
 
 def unusable(kind: Kind, chosen: str, status: int, output: str) -> str:

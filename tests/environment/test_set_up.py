@@ -381,7 +381,8 @@ def test_the_driver_is_asked(monkeypatch, driver, said):
 def test_the_file_for_each_accelerator():
     names = {set_up.requirements(kind, chosen) for kind in KINDS.values()
              for chosen in ("cpu", "cuda")}
-    by_hand = {"requirements-triton.txt"}          # what no environment needs
+    by_hand = {"requirements-triton.txt",          # what no environment needs
+               set_up.COMPILER}                    # what one without cc needs besides
     assert names | by_hand == {path.name for path in ROOT.glob("requirements-*.txt")}
 
 
@@ -465,6 +466,16 @@ def test_the_steps_of_the_ports_environment(tmp_path):
         f"-m pip install --disable-pip-version-check -r {tmp_path}/requirements-torch.txt",
         "-c import torch, onnxruntime",
     ]
+
+
+def test_without_a_compiler_one_is_installed_beside_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setattr(set_up.shutil, "which", lambda name: None)
+    run = Runner()
+    steps = build(tmp_path, TORCH, run)
+    assert [command.rpartition("/")[2] for command in run.commands if " pip " in command] == [
+        "requirements-torch-cpu.txt", set_up.COMPILER]
+    assert any("no C compiler here" in step for step in steps)
+    assert (Path(set_up.ROOT) / set_up.COMPILER).exists()
 
 
 @pytest.mark.parametrize("failing, output, chosen, said", [

@@ -5,10 +5,12 @@ another library, and two processes that compile at once write the same file twic
 """
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -114,23 +116,35 @@ def edges_library() -> ctypes.CDLL:
     return compiled(EDGES.read_text(encoding="ascii"), of=EDGES)
 
 
+def command_of(compiler: str) -> list[str]:
+    """How it is called; [] where it is not there. Where there is no ``cc``, the clang of Zig's
+    wheel (``zig``), which the set-up puts into this environment then."""
+    program = shutil.which(compiler) if compiler != "zig" else None
+    if program is not None:
+        return [program]
+    if compiler in ("cc", "zig") and importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc"]
+    return []
+
+
 def _compile(source: str, library: Path, compiler: str, name: str, flags: tuple[str, ...]
              ) -> None:
-    program = shutil.which(compiler)
-    if program is None:
+    command = command_of(compiler)
+    if not command:
         raise CompilerError(
             f"no C compiler: `{compiler}` is not on the PATH, and CNTK's arithmetic needs "
             f"{name} compiled once. Install one (Debian, Ubuntu: apt-get install gcc "
-            "libc6-dev) and run this again.")
+            f"libc6-dev; or anywhere `{sys.executable} -m pip install -r "
+            "requirements-compiler.txt`) and run this again.")
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as folder, \
             written_whole(library) as new:
         text = Path(folder) / name
         text.write_text(source, encoding="ascii")
-        done = subprocess.run([program, *FLAGS, *flags, "-o", new, text, "-lm"],
+        done = subprocess.run([*command, *FLAGS, *flags, "-o", new, text, "-lm"],
                               capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompilerError(
-                f"`{program}` could not compile {name} (exit {done.returncode}):\n"
+                f"`{' '.join(command)}` could not compile {name} (exit {done.returncode}):\n"
                 f"{done.stderr.strip()}\nThe C library's headers may be missing (Debian, Ubuntu: "
                 "apt-get install libc6-dev).")

@@ -2,9 +2,10 @@
 
     python -m torch_port.native.elsewhere
 
-elsewhere.c is built by each compiler that is there (gcc, clang, the cross compiler for aarch64) in
-each width, run here or in qemu-user, and prints a hash; so does a convolution's training step in
-PyTorch with each branch of MKL in the environment. What could not be tried is said, and why.
+elsewhere.c is built by each compiler that is there (gcc, clang, that of Zig's wheel, the cross
+compiler for aarch64) in each width, run here or in qemu-user, and prints a hash; so does a
+convolution's training step in PyTorch with each branch of MKL in the environment. What could not be
+tried is said, and why.
 """
 import os
 import shutil
@@ -16,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captures.system import cpuinfo
-from torch_port.native import FLAGS
+from torch_port.native import FLAGS, command_of
 from torch_port.native.products import VARIANTS, variant
 
 SOURCE = Path(__file__).with_name("elsewhere.c")
 NEEDS = {"plain": "", "narrow": "", "avx": "avx", "avx2": "avx2", "avx512": "avx512f"}
+COMPILERS = ("gcc", "clang", "zig")
 ARM, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 BRANCHES = ("", "COMPATIBLE", "AVX2", "AVX512")
 STEP = """
@@ -53,7 +55,7 @@ def built(compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
     """Raises CalledProcessError: the compiler refused."""
     program = folder / "elsewhere"
     shared = tuple(flag for flag in FLAGS if flag not in ("-shared", "-fPIC"))
-    subprocess.run([compiler, *shared, *flags, "-o", program, SOURCE], check=True,
+    subprocess.run([*command_of(compiler), *shared, *flags, "-o", program, SOURCE], check=True,
                    capture_output=True, text=True)
     return program
 
@@ -74,7 +76,7 @@ def runs_here(name: str) -> bool:
 def compiled_here(compiler: str, flags: tuple[str, ...] = ()) -> Iterator[Tried]:
     for name, wide in VARIANTS.items():
         what = f"{compiler}, {name}"
-        if shutil.which(compiler) is None:
+        if not command_of(compiler):
             yield Tried("kernels", what, why=f"{compiler} is not on the PATH")
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +113,7 @@ def in_pytorch() -> Iterator[Tried]:
 
 
 def everything() -> Iterator[Tried]:
-    for compiler in ("gcc", "clang"):
+    for compiler in COMPILERS:
         yield from compiled_here(compiler)
     yield compiled_for_arm()
     yield from in_pytorch()
