@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 #ifndef WIDTH
 #define WIDTH 4
@@ -44,16 +47,34 @@ typedef struct {
 
 size_t lanes(void) { return LANES; }
 
-/* What is fastest on this processor. The first Zen makes two halves of every vector of AVX2. */
-const char *fastest(void) {
-#if defined(__GNUC__) && defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) return "avx512";
-    if (__builtin_cpu_is("znver1")) return "avx";
-    if (__builtin_cpu_supports("avx2")) return "avx2";
-    if (__builtin_cpu_supports("avx")) return "avx";
+#ifdef __x86_64__
+/* By CPUID itself: __builtin_cpu_supports says no to everything where Zig's library answers it. */
+static unsigned saved_registers(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 27)) return 0; /* OSXSAVE */
+    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return a;
+}
+
+static const char *fastest_of_x86(void) {
+    const unsigned ymm = 0x06, zmm = 0xe6, saved = saved_registers();
+    unsigned a = 0, b = 0, c = 0, d = 0, wide = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) wide = b;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 28) || (saved & ymm) != ymm) return "narrow";
+    if (wide & 1u << 16 && (saved & zmm) == zmm) return "avx512";
+    const unsigned family = (a >> 8 & 15) + (a >> 20 & 255), model = (a >> 4 & 15) | (a >> 12 & 240);
+    if (family == 0x17 && model < 0x30) return "avx"; /* Zen makes two halves of AVX2's vectors */
+    return wide & 1u << 5 ? "avx2" : "avx";
+}
 #endif
+
+/* What is fastest on this processor. */
+const char *fastest(void) {
+#ifdef __x86_64__
+    return fastest_of_x86();
+#else
     return "narrow";
+#endif
 }
 
 #define EACH_VECTOR for (int v = 0; v < VECTORS; v++)
