@@ -2,7 +2,7 @@
 
 Each takes the captures and a failed stage and yields (place, what was found there).
 """
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -119,38 +119,34 @@ def optimizer(captures: Captures, stage: Stage) -> Places:
 
 
 def normalisation(captures: Captures, stage: Stage) -> Places:
-    """A layer's statistics from its first minibatch on: the probe's, or the user's own layers'."""
-    port, spec = captures.port, captures.spec
-    batches = inputs.normalisation_probe(plan_of(captures))
+    """Statistics from the first minibatch on: of the probe's layer, or of the user's own."""
+    port, constant = captures.port, captures.spec.time_constant
     if port.names("normalisation/probe"):
-        after: list[Mapping[str, Floats]] = []
-        for i in range(len(batches)):
-            at = f"normalisation/probe/minibatch{i:02d}"
-            after.append({name: wide(port[f"{at}/{name}"]) for name in port.names(at)})
-        for one in statistics.from_the_first([wide(x) for x in batches], after,
-                                             spec.time_constant):
+        batches = [statistics.Minibatch.of(wide(x))
+                   for x in inputs.normalisation_probe(plan_of(captures))]
+        after = [_held(captures, f"normalisation/probe/minibatch{i:02d}")
+                 for i in range(len(batches))]
+        for one in statistics.from_the_first(batches, after, constant):
             yield next(iter(failed(stage))), one
+        return
+    samples, numbers = int(captures.plan["minibatch_size"]), list(dict.fromkeys(
+        name.split("/")[0] for name in port.names("normalisation/networks")))
+    first: dict[str, str] = {}  # layer to the first of its places
     for place in failed(stage):
-        kind, _, rest = place.partition("/")
-        layer, _, quantity = rest.rpartition("/")
-        if kind != "first" or quantity != "running_variance":
-            continue
-        x = first_input(captures, layer)
-        if x is not None:
-            kept = {name: wide(port[f"normalisation/first/{layer}/{name}"])
-                    for name in statistics.QUANTITIES}
-            for one in statistics.from_the_first([x], [kept], spec.time_constant):
+        first.setdefault(place.partition("/")[2].rpartition("/")[0], place)
+    for layer, place in first.items():
+        network, name = layer.split("/")
+        _, height, width = captures.spec.network(network).layer(name).output
+        after = [_held(captures, f"normalisation/networks/{number}/{layer}") for number in numbers]
+        if all({"mean", "variance", *statistics.QUANTITIES} <= set(one) for one in after):
+            batches = [statistics.Minibatch(one["mean"], one["variance"], samples,
+                                            samples * height * width) for one in after]
+            for one in statistics.from_the_first(batches, after, constant):
                 yield place, one
 
 
-def first_input(captures: Captures, layer: str) -> Floats | None:
-    """What went into a normalisation of the user's in its first minibatch: what the convolution
-    before it gave, from the same weights, in the forward pass of training."""
-    spec = captures.spec
-    network, _, name = layer.partition("/")
-    branch = spec.branch_of(network)
-    place = f"forward/training/{branch}/{spec.network(network).before(name)}/output"
-    return wide(captures.port[place]) if place in captures.port else None
+def _held(captures: Captures, at: str) -> dict[str, Floats]:
+    return {name: wide(captures.port[f"{at}/{name}"]) for name in captures.port.names(at)}
 
 
 def pointwise(captures: Captures, stage: Stage) -> Places:

@@ -38,10 +38,25 @@ class Kept:
         return -math.expm1(-self.samples / self.time_constant) if self.count else 1.0
 
 
-def batch(x: Floats, quantity: str, biased: bool = False) -> Floats:
-    mean, variance = moments(x)
-    n = x.size // x.shape[1]
-    return mean if quantity == MEAN else variance * (1 if biased else n / max(n - 1, 1))
+@dataclass(frozen=True)
+class Minibatch:
+    """What goes into a normalisation. variance: the unbiased one. values: of each channel."""
+
+    mean: Floats
+    variance: Floats
+    samples: int
+    values: int
+
+    @classmethod
+    def of(cls, x: Floats) -> "Minibatch":
+        mean, variance = moments(x)
+        n = x.size // x.shape[1]
+        return cls(mean, variance * (n / max(n - 1, 1)), len(x), n)
+
+    def entering(self, quantity: str, biased: bool = False) -> Floats:
+        if quantity == MEAN:
+            return self.mean
+        return self.variance * ((self.values - 1) / self.values if biased else 1)
 
 
 def blended(r: Floats, entering: Sequence[Floats], factor: float) -> Floats:
@@ -55,7 +70,7 @@ def predicted(kept: Kept, quantity: str, names: Sequence[str], factor: float,
     made = []
     for name in names:
         x = np.concatenate(list(kept.passes.values())) if name == TOGETHER else kept.passes[name]
-        made.append(batch(x, quantity, biased))
+        made.append(Minibatch.of(x).entering(quantity, biased))
     return blended(kept.before[quantity], made, factor)
 
 
@@ -132,7 +147,9 @@ def _tried(kept: Kept, left: list[str], sequence: tuple[str, str, str, list[str]
                 continue
             left[:] = [quantity for quantity in left if quantity not in hold]
             return [*([Found(name, what, mend, PAGE)] if name else []),
-                    *([_of_factor(kept, factor)] if factor != kept.factor else []),
+                    *([_of_factor(factor, kept.factor, Minibatch.of(next(iter(
+                        kept.passes.values()))), kept.time_constant, kept.count)]
+                      if factor != kept.factor else []),
                     *([_biased()] if biased else [])]
     return []
 
@@ -142,20 +159,20 @@ def _biased() -> Found:
                  "the unbiased one, as nn.BatchNorm2d keeps it", PAGE)
 
 
-def _of_factor(kept: Kept, factor: float) -> Found:
-    n, constant = kept.samples, kept.time_constant
-    pixels = n * next(iter(kept.passes.values()))[0, 0].size
+def _of_factor(factor: float, cntks: float, x: Minibatch, constant: float, count: int) -> Found:
+    """count: the samples that came before."""
+    n = x.samples
     known = {f"1 - exp(-N H W / {constant:g}), of the values, not of the samples":
-             -math.expm1(-pixels / constant),
+             -math.expm1(-x.values / constant),
              f"N / {constant:g}, the first term of 1 - exp(-N / {constant:g})": n / constant,
              "that of 48 samples, which CNTK's exporter writes": 1 - 0.99044591,
              "that of 16 samples": -math.expm1(-16 / constant),
              "nn.BatchNorm2d's own": 0.1,
-             "N / (N + samples so far), the mean of all minibatches": n / (n + kept.count)}
+             "N / (N + samples so far), the mean of all minibatches": n / (n + count)}
     said = next((what for what, value in known.items()
                  if abs(value - factor) <= 1e-4 * factor), "")
     return Found("momentum", f"momentum is {nice(factor)}" + (f" ({said})" if said else "")
-                 + f", CNTK's {kept.factor:.7g} = 1 - exp(-{n} / {constant:g})",
+                 + f", CNTK's {cntks:.7g} = 1 - exp(-{n} / {constant:g})",
                  f"nn.BatchNorm2d(channels, momentum={-math.expm1(-n / constant):.7g}) for "
                  f"minibatches of {n}, or torch_port.translate.batch_norm.as_cntks(network, {n})",
                  PAGE)
@@ -200,17 +217,14 @@ def _part(kept: Kept, quantity: str) -> Found | None:
 # ---------------------------------------------------------------------- from the first minibatch on
 
 
-def from_the_first(batches: Sequence[Floats], after: Sequence[Mapping[str, Floats]],
-                   time_constant: float, start: Mapping[str, float] | None = None
-                   ) -> list[Found]:
+def from_the_first(batches: Sequence[Minibatch], after: Sequence[Mapping[str, Floats]],
+                   time_constant: float) -> list[Found]:
     """A fresh layer: after[i], its statistics behind minibatch i. Each rule that is another is
     found by itself: the first update, the factor later, the variance, the count."""
     made: list[Found] = []
-    x = batches[0]
-    n = len(x)
-    usual = -math.expm1(-n / time_constant)
+    x, n = batches[0], batches[0].samples
     biased = _is_biased(batches, after)
-    first = {quantity: batch(x, quantity, biased) for quantity in QUANTITIES}
+    first = {quantity: x.entering(quantity, biased) for quantity in QUANTITIES}
     copied = all(_close(after[0][quantity], first[quantity], first) for quantity in QUANTITIES)
     if not copied:
         for at in ((0.0, 0.0), (0.0, 1.0)):
@@ -220,30 +234,23 @@ def from_the_first(batches: Sequence[Floats], after: Sequence[Mapping[str, Float
                     "first-update", f"the first minibatch is blended into {at[0]:g} and {at[1]:g} "
                     f"by {nice(factor)}; CNTK copies it", "torch_port.translate.batch_norm."
                     f"as_cntks(network, {n}), or FirstCopied in place of nn.BatchNorm2d", PAGE))
-                if abs(factor - usual) > 1e-4 * usual and len(after) == 1:
-                    made.append(_later(factor, n, 0, x, time_constant))
                 break
     if len(after) > 1:
         fitted = _later_factor(batches[1], after[0], after[1], biased)
         if fitted is not None:
             later, within = fitted
-            wanted = -math.expm1(-len(batches[1]) / time_constant)
+            wanted = -math.expm1(-batches[1].samples / time_constant)
             if abs(later - wanted) > within:
-                made.append(_later(later, len(batches[1]), n, batches[1], time_constant))
+                made.append(_of_factor(later, wanted, batches[1], time_constant, n))
     if biased:
         made.append(_biased())
     counts = [float(np.ravel(one["sample_count"])[0]) for one in after if "sample_count" in one]
     if counts and counts[0] != n:
-        said = "counts values, N H W" if counts[0] == x.size // x.shape[1] else \
+        said = "counts values, N H W" if counts[0] == x.values else \
             f"is {counts[0]:g} behind {n} samples"
         made.append(Found("sample-count", f"the count {said}; CNTK counts samples",
                           "sample_count += len(x)", PAGE))
     return made
-
-
-def _later(factor: float, n: int, count: int, x: Floats, time_constant: float) -> Found:
-    zeros = {MEAN: np.zeros(1), VARIANCE: np.zeros(1)}
-    return _of_factor(Kept(zeros, zeros, {"": x}, n, time_constant, count or 1), factor)
 
 
 def _close(port: Floats, wanted: Floats, first: Mapping[str, Floats]) -> bool:
@@ -251,12 +258,11 @@ def _close(port: Floats, wanted: Floats, first: Mapping[str, Floats]) -> bool:
     return bool(np.all(np.abs(port - wanted) <= 64 * UNIT * (np.abs(wanted) + spread)))
 
 
-def _is_biased(batches: Sequence[Floats], after: Sequence[Mapping[str, Floats]]) -> bool:
+def _is_biased(batches: Sequence[Minibatch], after: Sequence[Mapping[str, Floats]]) -> bool:
     """From the ratio of what entered the variance to what entered the mean."""
-    x = batches[0]
-    n = x.size // x.shape[1]
-    got, unbiased = after[0][VARIANCE], batch(x, VARIANCE)
-    means = np.dot(after[0][MEAN], batch(x, MEAN)) / np.square(batch(x, MEAN)).sum()
+    x, n = batches[0], batches[0].values
+    got, unbiased = after[0][VARIANCE], x.variance
+    means = np.dot(after[0][MEAN], x.mean) / np.square(x.mean).sum()
     for start in (0.0, 1.0):
         entered = float(np.median((got - (1 - means) * start) / unbiased))
         if abs(entered / means - (n - 1) / n) < 0.05 / n:
@@ -280,12 +286,12 @@ def _blend(after: Mapping[str, Floats], first: Mapping[str, Floats], start: tupl
         else None
 
 
-def _later_factor(x: Floats, before: Mapping[str, Floats], after: Mapping[str, Floats],
+def _later_factor(x: Minibatch, before: Mapping[str, Floats], after: Mapping[str, Floats],
                   biased: bool) -> tuple[float, float] | None:
     """The factor of a later minibatch, and how exactly float32 says it."""
     factors = []
     for quantity in QUANTITIES:
-        s = batch(x, quantity, biased)
+        s = x.entering(quantity, biased)
         towards, moved = s - before[quantity], after[quantity] - before[quantity]
         of = float(np.square(towards).sum())
         by = float((moved * towards).sum()) / of if of else 0.0

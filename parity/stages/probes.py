@@ -1,5 +1,6 @@
 """What is computed on inputs made for the edges: Adam, running statistics, pointwise functions; and
 the weights as they came in from CNTK's files."""
+import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -62,9 +63,9 @@ def _updates(plan: Mapping[str, Any]) -> dict[str, tuple[int, np.ndarray, np.nda
 
 def normalisation(stage: Stage, captures: Captures) -> None:
     """Bits, or a few roundings of the statistics, of which the mean's scale is the deviation. A
-    user's own layers have no probe: their first minibatch is judged, which CNTK copies."""
-    if captures.port.names("normalisation/first"):
-        _first_minibatch(stage, captures)
+    user's own layers have no probe: they are judged in their networks."""
+    if captures.port.names("normalisation/networks"):
+        _of_networks(stage, captures)
         return
     for pair in pairs(captures.cntk, captures.port, "normalisation/probe"):
         if isinstance(pair, Check):
@@ -83,26 +84,33 @@ def normalisation(stage: Stage, captures: Captures) -> None:
         stage.checks.append(check)
 
 
-def _first_minibatch(stage: Stage, captures: Captures) -> None:
-    """Behind it, running statistics are those of what went in: the port's own, in float64."""
-    spec, port = captures.spec, captures.port
-    for name in port.names("normalisation/first"):
-        network, layer, quantity = name.split("/")
-        before = spec.network(network).before(layer)
+def _of_networks(stage: Stage, captures: Captures) -> None:
+    """Running statistics behind each minibatch: the first is copied, a later one comes in by
+    1 - exp(-N / T). In float64, of what went in, and of what the port's statistics were before."""
+    port, samples = captures.port, int(captures.plan["minibatch_size"])
+    for name in port.names("normalisation/networks"):
+        minibatch, network, normalisation, quantity = name.split("/")
+        if not quantity.startswith("running_"):
+            continue
+        number = int(minibatch.removeprefix("minibatch"))
+        at, before = (f"normalisation/networks/minibatch{i:02d}/{network}/{normalisation}"
+                      for i in (number, number - 1))
         found = arrays_or_failure(
-            f"first/{name}", (port, f"normalisation/first/{name}"),
-            (port, f"forward/training/{spec.branch_of(network)}/{before}/output"))
+            name, (port, f"{at}/{quantity}"), (port, f"{at}/mean"), (port, f"{at}/variance"),
+            *([(port, f"{before}/{quantity}")] if number else []))
         if isinstance(found, Check):
             stage.checks.append(found)
             continue
-        ours, x = found[0], found[1].astype(np.float64)
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), ddof=1)
-        wanted = mean if quantity == "running_mean" else variance
-        terms = np.abs(mean) + np.sqrt(variance) if quantity == "running_mean" else variance
+        ours, mean, variance, *held = (array.astype(np.float64) for array in found)
+        entered = mean if quantity == "running_mean" else variance
+        factor = -math.expm1(-samples / captures.spec.time_constant) if held else 1.0
+        wanted = (1 - factor) * held[0] + factor * entered if held else entered
+        terms = np.abs(wanted) + (np.sqrt(variance) if quantity == "running_mean" else 0)
+        apart = float(np.max(np.abs(ours - wanted) / terms))
         stage.checks.append(judgements.rounded_few_times(
-            f"first/{name}", ours, wanted, terms, "the first minibatch is copied in CNTK; here it "
-            f"is {float(np.max(np.abs(ours - wanted) / terms)):.3g} of the statistic away",
-            local=True))
+            name, found[0], wanted, terms, ("the first minibatch is copied in CNTK" if not held
+            else f"a later minibatch comes in by {factor:.7g} in CNTK")
+            + f"; here it is {apart:.3g} of the statistic away", local=True))
 
 
 # Function to the policies of its output and of its gradient.

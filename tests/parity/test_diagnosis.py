@@ -319,7 +319,8 @@ def behind(momentum: float, copied: bool, samples: int = 3) -> list[Found]:
         one(x)
         after.append({"running_mean": one.running_mean.double().numpy().copy(),
                       "running_variance": one.running_var.double().numpy().copy()})
-    return statistics.from_the_first([x.double().numpy() for x in batches], after, 5000)
+    return statistics.from_the_first(
+        [statistics.Minibatch.of(x.double().numpy()) for x in batches], after, 5000)
 
 
 RIGHT_MOMENTUM = -np.expm1(-3 / 5000)

@@ -9,6 +9,7 @@ from captures.article import DCGAN
 from captures.errors import CaptureError
 from captures.format import Capture
 from captures.spec import Spec
+from parity.diagnosis import carried
 from parity.stages import common, layers, probes
 from parity.stages.definition import NO_LINE, Definition, Needs
 
@@ -38,24 +39,46 @@ def captures(port: dict[str, np.ndarray], facts: dict | None = None,
     return common.Captures(Made(cntk or {}), Made(port, facts), Made({}))
 
 
-@pytest.mark.parametrize("blend, passes", [(1.0, True), (0.1, False)])
-def test_the_first_minibatch_is_copied(blend, passes):
-    x = np.random.RandomState(0).standard_normal((2, 5, 4, 4)).astype(np.float32) + 1
-    place = f"normalisation/first/{NETWORK.name}/{BN}"
-    stage = probes.NORMALISATION.made()
-    probes.normalisation(stage, captures({
-        f"forward/training/{NETWORK.name}/{CONV}/output": x,
-        f"{place}/running_mean": np.float32(blend * x.mean((0, 2, 3))),
-        f"{place}/running_variance": np.float32(
-            blend * x.var((0, 2, 3), ddof=1) + 1 - blend)}))
-    assert len(stage.checks) == 2 and stage.passed == passes
+def behind(copied: bool, momentum: float, samples: int = 2) -> common.Captures:
+    """A normalisation's statistics behind two minibatches."""
+    arrays: dict[str, np.ndarray] = {}
+    channels = NETWORK.layer(BN).output[0]
+    held = {"running_mean": np.zeros(channels), "running_variance": np.ones(channels)}
+    for i in range(2):
+        x = np.random.RandomState(i).standard_normal((samples, channels, 4, 4)) * (i + 1) + 1
+        place = f"normalisation/networks/minibatch{i:02d}/{NETWORK.name}/{BN}"
+        entered = {"mean": x.mean((0, 2, 3)), "variance": x.var((0, 2, 3), ddof=1)}
+        factor = 1.0 if copied and i == 0 else momentum
+        for quantity, value in entered.items():
+            arrays[f"{place}/{quantity}"] = value
+            held[f"running_{quantity}"] = np.float32(
+                (1 - factor) * held[f"running_{quantity}"] + factor * value)
+            arrays[f"{place}/running_{quantity}"] = held[f"running_{quantity}"]
+    return captures(arrays)
 
 
-def test_a_first_minibatch_without_what_went_in_fails():
-    stage = probes.NORMALISATION.made()
-    probes.normalisation(stage, captures({
-        f"normalisation/first/{NETWORK.name}/{BN}/running_mean": np.zeros(5, np.float32)}))
-    assert not stage.passed
+RIGHT = -np.expm1(-2 / DCGAN.time_constant)
+
+
+@pytest.mark.parametrize("copied, momentum, named", [
+    (True, RIGHT, []), (False, RIGHT, ["first-update"]), (True, 0.1, ["momentum"]),
+    (False, 0.1, ["first-update", "momentum"]), (True, RIGHT * 1.05, ["momentum"]),
+    (True, 0.0, ["momentum"])])
+def test_the_first_minibatch_is_copied_and_later_ones_come_in_at_cntks_pace(copied, momentum,
+                                                                             named):
+    stage, there = probes.NORMALISATION.made(), behind(copied, momentum)
+    probes.normalisation(stage, there)
+    assert len(stage.checks) == 4 and stage.passed == (not named)
+    assert [one.name for _, one in carried.normalisation(there, stage)] == named
+
+
+def test_statistics_without_what_went_in_fail():
+    stage, there = probes.NORMALISATION.made(), behind(True, RIGHT)
+    for name in list(there.port.arrays):
+        if name.endswith("/mean"):
+            del there.port.arrays[name]
+    probes.normalisation(stage, there)
+    assert not stage.passed and list(carried.normalisation(there, stage)) == []
 
 
 def test_images_in_another_range_are_rounded():

@@ -15,7 +15,7 @@ from torch import Tensor
 from captures import observe
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
-from captures.spec import Spec
+from captures.spec import NORMALISATION, Network, Spec
 from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.files import Files
 from torch_port.adapter.load import Adapter
@@ -66,20 +66,35 @@ class UserCapture(Updates, Files):
 
     @torch.no_grad()
     def normalisation(self) -> None:
-        """The running statistics of new networks behind their first minibatch, with CNTK's
-        weights: what CNTK copies there."""
-        fresh = user_networks(self.adapter, self.spec, self.mapping)
-        for network in fresh.values():
+        """The running statistics of new networks with CNTK's weights behind each of a few
+        minibatches, and what entered them: CNTK copies the first, the others come in at its pace.
+        """
+        made = self.given(f"forward/training/{self.spec.maker.name}/{self.spec.maker.last}/output")
+        for network in user_networks(self.adapter, self.spec, self.mapping).values():
             learnt = set(network.network.parameters)
             network.load({name: self.reference[f"state/{name}"] for name in network.matched.held},
                          learnt)
             network.train()
             latents = network.network.name == self.spec.maker.name
-            network(self.z_d if latents else self.x)
-            for name, tensor in network.arrays().items():
-                if "/running_" in name:
-                    self.writer.add(f"normalisation/first/{name}",
-                                    np.array(numbers(tensor), order="C"))
+            first, second = (self.z_d, self.z_g) if latents else (self.x, made)
+            for i, minibatch in enumerate((first, second, -first)):
+                at = f"normalisation/networks/minibatch{i:02d}"
+                network(minibatch, self._entering(at, network.network))
+                self.add(at, {name: np.array(numbers(tensor), order="C")
+                              for name, tensor in network.arrays().items() if "/running_" in name})
+
+    def _entering(self, at: str, network: Network) -> Each:
+        """Writes mean and unbiased variance of what goes into each normalisation, in float64."""
+        into = {network.before(layer.name): layer.name for layer in network.layers
+                if layer.kind == NORMALISATION}
+
+        def each(name: str, h: Tensor) -> Tensor:
+            if name in into:
+                variance, mean = torch.var_mean(h.double(), (0, 2, 3))
+                self.add(f"{at}/{network.name}/{into[name]}",
+                         {"mean": numbers(mean), "variance": numbers(variance)})
+            return h
+        return each
 
     # ------------------------------------------------------------------------------ training
 

@@ -19,6 +19,7 @@ Everything is optional but one network; what is there widens what is judged. Imp
 reads nothing; ``load`` runs the user's file.
 """
 import contextlib
+import copy
 import importlib.util
 import inspect
 import json
@@ -97,6 +98,7 @@ class Adapter:
     noticed: list[str] = field(default_factory=list)
     time_limit: float = SECONDS
     device: str = "cpu"
+    first: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # what was made, and a copy
 
     @property
     def running_on(self) -> str:
@@ -129,21 +131,30 @@ class Adapter:
         if isinstance(what, str | Path):
             return from_file(self.path, name, what)
         with self.theirs(name):
-            if isinstance(what, tuple) and len(what) == 2 and callable(what[0]):
-                made: Any = Functional(what[0], dict(what[1]() if callable(what[1]) else what[1]))
-            elif isinstance(what, nn.Module):
-                made = what
-            elif callable(what):
-                made = what()
-            else:
-                made = what
-        if isinstance(made, tuple) and len(made) == 2 and callable(made[0]):
-            made = Functional(made[0], dict(made[1]))
+            made = what() if callable(what) and not isinstance(what, nn.Module) else what
+            if isinstance(made, tuple) and len(made) == 2 and callable(made[0]):
+                weights = made[1]() if callable(made[1]) else made[1]
+                return Functional(made[0], dict(self._new(name, weights)))
         if not isinstance(made, nn.Module):
             raise AdapterError(f"{self.path}: `{name}` gives a {type(made).__name__}, not an "
                                "nn.Module: name a class or function that makes one, or "
                                "(function, weights)")
-        return made
+        new: nn.Module = self._new(name, made)
+        return new
+
+    def _new(self, name: str, made: Any) -> Any:
+        """What was made; where it is the same module, or dictionary, again, a copy of it as it was
+        before it ran. Raises AdapterError: it cannot be copied."""
+        if name not in self.first:
+            self.first[name] = made, _copied(made)
+            return made
+        given, before = self.first[name]
+        if made is not given:
+            return made
+        if before is None:
+            raise AdapterError(f"{self.path}: `{name}` gives the same module each time, which "
+                               "cannot be copied: name a class or function that makes a new one")
+        return copy.deepcopy(before)
 
     def theirs(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Around every call of the user's code. Raises AdapterError for whatever it raises, and
@@ -161,6 +172,14 @@ class Adapter:
             raise AdapterError(f"{self.path}: `optimizers` gives {_described(made)}: return two "
                                "optimizers, the generator's and the discriminator's")
         return made
+
+
+def _copied(made: Any) -> Any:
+    """None where it cannot be."""
+    try:
+        return copy.deepcopy(made)
+    except Exception:  # whatever a user's class does there
+        return None
 
 
 def _described(made: Any) -> str:

@@ -135,3 +135,25 @@ def test_an_import_is_called_an_import(tmp_path):
     with pytest.raises(AdapterError, match="it does not import: ValueError: no"), isolated(
             IMPORT, tmp_path / "adapter.py", []):
         raise ValueError("no")
+
+
+@pytest.mark.parametrize("given", [
+    "generator = torch.nn.BatchNorm2d(1)", "one = torch.nn.BatchNorm2d(1)\ngenerator = lambda: one",
+    "generator = (lambda w, x: w['n'].add_(len(x)), {'n': torch.zeros(1)})",
+    "generator = torch.nn.BatchNorm2d"])
+def test_a_network_is_new_each_time(tmp_path, given):
+    """One that ran has other statistics, and what its first minibatch does was done."""
+    made = load(adapter(tmp_path, f"import torch\n{given}\n"))
+    before = made.network("generator")
+    before(torch.ones(2, 1, 3, 3))
+    after = made.network("generator")
+    assert [b.max().item() for b in before.buffers()] != [b.max().item() for b in after.buffers()]
+    assert all(b.max() in (0, 1) for b in after.buffers())
+
+
+def test_a_network_that_is_the_same_each_time_and_cannot_be_copied(tmp_path):
+    made = load(adapter(tmp_path, "import torch\nclass G(torch.nn.Module):\n"
+                        "    def __deepcopy__(self, memo): raise TypeError\ngenerator = G()\n"))
+    made.network("generator")
+    with pytest.raises(AdapterError, match="gives the same module each time"):
+        made.network("generator")
