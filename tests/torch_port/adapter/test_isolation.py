@@ -140,7 +140,7 @@ def test_an_import_is_called_an_import(tmp_path):
 @pytest.mark.parametrize("given", [
     "generator = torch.nn.BatchNorm2d(1)", "one = torch.nn.BatchNorm2d(1)\ngenerator = lambda: one",
     "generator = (lambda w, x: w['n'].add_(len(x)), {'n': torch.zeros(1)})",
-    "generator = torch.nn.BatchNorm2d"])
+    "generator = lambda: torch.nn.BatchNorm2d(1)"])
 def test_a_network_is_new_each_time(tmp_path, given):
     """One that ran has other statistics, and what its first minibatch does was done."""
     made = load(adapter(tmp_path, f"import torch\n{given}\n"))
