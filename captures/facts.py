@@ -83,6 +83,8 @@ FACTS: Dict[str, Fact] = {
     "noticed": Fact([str], ("port/layers",), "what a user's adapter sets for the whole process"),
     "input_rounding": Fact(float, ("port/layers",), "what an image is rounded to where a user's "
                            "port takes it in another range, in CNTK's range"),
+    "output_rounding": Fact(float, ("port/layers",), "the same of the images that it gives, where "
+                            "they are seen in its range alone: a sigmoid of 2 x, not a tanh"),
     "device": Fact(str, ("port/layers",), "where a user's port ran, and with which precision"),
     "not_given": Fact({str: str}, ("port/layers",), "stage to the line that an adapter lacks"),
     "absent": Fact({str: str}, ("port/layers",), "pattern of arrays that a user's port cannot "

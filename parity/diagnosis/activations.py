@@ -15,7 +15,8 @@ def activation(given: Given, case: Case) -> Iterator[Hypothesis]:
     if port.shape != x.shape:
         return
     below = x < 0
-    code = {RELU: "F.relu", LEAKY_RELU: f"F.leaky_relu(x, {given.slope:g})", TANH: "torch.tanh",
+    code = {RELU: "F.relu", LEAKY_RELU: f"F.leaky_relu(x, {given.slope:g})",
+            TANH: "torch.tanh (torch.sigmoid(2 * x) for images in 0 .. 1)",
             SIGMOID: "torch.sigmoid"}[kind]
     if kind in (RELU, LEAKY_RELU) and below.any():
         slope = float((port[below] * x[below]).sum() / np.square(x[below]).sum())
@@ -27,7 +28,8 @@ def activation(given: Given, case: Case) -> Iterator[Hypothesis]:
     with np.errstate(all="ignore"):
         functions = {
             "no activation": x, "tanh": np.tanh(x), "a sigmoid": sigmoid(x),
-            "(tanh + 1) / 2": (np.tanh(x) + 1) / 2, "2 sigmoid - 1": 2 * sigmoid(x) - 1,
+            "(tanh + 1) / 2": (np.tanh(x) + 1) / 2,
+            "2 sigmoid(x) - 1 (a sigmoid, of images in 0 .. 1)": 2 * sigmoid(x) - 1,
             "ReLU6": np.clip(x, 0, 6), "ELU": np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
             "softplus": np.logaddexp(0, x), "SiLU": x * sigmoid(x),
             "a hard sigmoid": np.clip(x / 6 + 0.5, 0, 1), "a hard tanh": np.clip(x, -1, 1),

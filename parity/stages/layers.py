@@ -118,10 +118,13 @@ def near(captures: Captures, prefix: str, kinks: int, loose: float = 1.0
 
 def of_images(captures: Captures, prefix: str, name: str) -> NDArray[np.floating] | float:
     """What the rounding of an image makes of the first layer that takes it, where a user's port
-    takes images in another range: as many terms as a window has, of random signs."""
+    takes images in another range: as many terms as a window has, of random signs; and of the layer
+    that gives it."""
     rounding = captures.port.facts.get("input_rounding", 0.0)
-    critic = captures.spec.critic
+    critic, maker = captures.spec.critic, captures.spec.maker
     branch, layer, _ = name.split("/")
+    if prefix.startswith("forward/") and (branch, layer) == (maker.name, maker.last):
+        return float(captures.port.facts.get("output_rounding", 0.0))
     if not rounding or not prefix.startswith("forward/") or layer != critic.layers[0].name \
             or captures.spec.network(branch) != critic:
         return 0.0

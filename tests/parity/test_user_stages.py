@@ -93,6 +93,10 @@ def test_images_in_another_range_are_rounded():
     assert layers.of_images(there, "gradient/d", place) == 0
     assert layers.of_images(there, "forward/training", f"{DCGAN.real}/{second}/output") == 0
     assert layers.of_images(captures({}, {}, cntk), "forward/training", place) == 0
+    last = f"{NETWORK.name}/{NETWORK.last}/output"
+    assert layers.of_images(there, "forward/training", last) == 0
+    there = captures({}, {"output_rounding": 1e-7}, cntk)
+    assert layers.of_images(there, "forward/training", last) == 1e-7
 
 
 def test_what_no_line_can_name_is_said_plainly():

@@ -246,7 +246,10 @@ class UserCapture(Updates, Files):
                                    for path in network.matched.extra])
         low, high = self.adapter.range
         if (low, high) != (-1, 1):  # half a last place of the larger numbers, taken back to -1 .. 1
-            self.writer.fact("input_rounding", float(np.spacing(np.float32(high))) / (high - low))
+            rounding = float(np.spacing(np.float32(high))) / (high - low)
+            self.writer.fact("input_rounding", rounding)
+            if self.maker is not None and not self.maker.matched.names[-1].activation:
+                self.writer.fact("output_rounding", 2 * rounding)  # of a function, and taken back
         self.writer.fact("device", self.adapter.running_on)
 
 

@@ -42,6 +42,9 @@ CALLED = {
 }
 
 
+ARGUMENTS = {"running_mean": "running_mean", "running_variance": "running_var", "scale": "weight",
+             "bias": "bias"}  # quantity to what functions of PyTorch call it
+
 PathOf = Callable[[Tensor | None], str | None]
 
 
@@ -126,9 +129,11 @@ def match(module: nn.Module, network: Network, example: Tensor,
         late = "bias" in convolution.arrays and group.bias is None  # it is added by another call
         if late and not seen:
             unseen.append(convolution.name)
+        shown = activation is not None and seen and not (
+            activation is network.layers[-1] and group.activation != activation.kind)
         names.append(Names("" if late else convolution.name,
                            convolution.name if late else normalisation.name if normalisation
-                           else "", activation.name if activation and seen else ""))
+                           else "", activation.name if activation and shown else ""))
         if normalisation and not (group.normalised or group.activation not in ("", "own")):
             unseen.append(normalisation.name)
         held.update(_weights(network.name, convolution, group, watcher.path_of, taken, paths))
@@ -243,10 +248,13 @@ def _weights(network: str, layer: Layer, group: Group, path_of: PathOf, taken: s
 
 def _statistics(network: str, layer: Layer, group: Group, paths: Mapping[str, Tensor],
                 taken: set[str], mapping: Mapping[str, str]) -> dict[str, Held]:
-    """A normalisation's arrays among the tensors that its group used."""
+    """A normalisation's arrays: what a batch normalisation's function took, else by their names
+    among the tensors that the group used."""
     channels = layer.output[0]
+    told = {quantity: group.statistics[argument] for quantity, argument in ARGUMENTS.items()
+            if group.statistics.get(argument) in paths.keys() - taken}
     free = [path for path in group.tensors if path not in taken and path in paths
-            and paths[path].numel() in (channels, 1)]
+            and path not in told.values() and paths[path].numel() in (channels, 1)]
     made: dict[str, Held] = {}
     for quantity, pattern in CALLED.items():
         place = f"{network}/{layer.name}/{quantity}"
@@ -255,12 +263,13 @@ def _statistics(network: str, layer: Layer, group: Group, paths: Mapping[str, Te
         size = 1 if quantity == "sample_count" else channels
         candidates = [path for path in free if paths[path].numel() == size
                       and re.search(pattern, path.rsplit(".", 1)[-1], re.IGNORECASE)]
+        candidates = [told[quantity]] if quantity in told else candidates
         if len(candidates) > 1:
             raise MatchingError(f"{place} may be {' or '.join(candidates)}: say which in a mapping "
                                 "file")
         if candidates:
             made[place] = Held(candidates[0])
-            free.remove(candidates[0])
+            free = [path for path in free if path != candidates[0]]
             taken.add(candidates[0])
     return made
 
@@ -341,8 +350,8 @@ class UserNetwork:
         if self.matched.logits:
             return each(last.name, torch.sigmoid(out).reshape(len(x), *last.output))
         out = self.out_of(out).reshape(len(x), *last.output)
-        if watcher.waiting and last.kind in ACTIVATIONS:  # its formula is no function of PyTorch
-            out = each(last.name, out)
+        if last.kind in ACTIVATIONS and not self.matched.names[-1].activation:
+            out = each(last.name, out)  # tanh(x) may be 2 sigmoid(2 x) - 1, or no function at all
         return out
 
     def _canonical(self, each: Each) -> Each:

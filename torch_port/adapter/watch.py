@@ -53,6 +53,12 @@ ACTIVATIONS: dict[Function, tuple[str, Function]] = {
 NORMALISATIONS = (F.batch_norm, torch.batch_norm, torch.native_batch_norm, F.instance_norm,
                   F.group_norm, F.layer_norm, ATEN.batch_norm.default,
                   ATEN._native_batch_norm_legit_no_training.default)
+# What a batch normalisation takes, in the order of its arguments.
+OF_MODULES = ("running_mean", "running_var", "weight", "bias")
+OF_TENSORS = ("weight", "bias", "running_mean", "running_var")
+TAKEN = {F.batch_norm: OF_MODULES, **dict.fromkeys(
+    (torch.batch_norm, torch.native_batch_norm, ATEN.batch_norm.default,
+     ATEN._native_batch_norm_legit_no_training.default), OF_TENSORS)}
 PADDINGS = (F.pad, torch.constant_pad_nd, ATEN.pad.default, ATEN.constant_pad_nd.default)
 # Modules that change no value: never an activation.
 PASSIVE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d,
@@ -67,7 +73,8 @@ class Group:
     output: the shape that came out. module: the dotted path of the module it happened in.
     activation: its kind, "own" for one that is no function of PyTorch, "" for none.
     tensors: the network's own parameters and statistics that were used in the group, by path.
-    normalised: a function of normalisation was called.
+    normalised: a function of normalisation was called; statistics: its arguments' paths, by their
+    names in PyTorch.
     """
 
     kind: str
@@ -79,6 +86,7 @@ class Group:
     activation: str = ""
     normalised: bool = False
     tensors: list[str] = field(default_factory=list)
+    statistics: dict[str, str] = field(default_factory=dict)
     eps: float | None = None
 
 
@@ -134,6 +142,11 @@ class _Watcher(TorchFunctionMode):
             eps = kwargs.get("eps", next((value for value in reversed(args)
                                           if isinstance(value, float)), None))
             self.groups[-1].eps = None if eps is None else float(eps)
+            given = dict(zip(TAKEN.get(func, ()), args[1:], strict=False))
+            for name, tensor in {**given, **kwargs}.items():
+                path = self.path_of(tensor) if isinstance(tensor, Tensor) else None
+                if path is not None and name in OF_TENSORS:
+                    self.groups[-1].statistics.setdefault(name, path)
         if func in PADDINGS:
             args = self._before(args, kwargs)
         return func(*args, **kwargs)

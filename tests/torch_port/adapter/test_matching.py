@@ -71,6 +71,20 @@ class Reordered(nn.Module):
         return self.d(x).sigmoid().view(-1)
 
 
+class Called(nn.Module):
+    """F.batch_norm of tensors with names that say nothing, or another thing."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.var, self.weight = (nn.Parameter(torch.full((channels,), v)) for v in (1.0, 0.0))
+        self.register_buffer("a", torch.zeros(channels))
+        self.register_buffer("b", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.a, self.b, weight=self.var, bias=self.weight,
+                            training=self.training)
+
+
 class Block(nn.Module):
     def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
@@ -190,6 +204,8 @@ MATCHED = {
     "flattened": lambda: nn.Sequential(sequential(Block(), Block()), nn.Flatten(0)),
     "a bias too many": lambda: sequential(
         nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2), Block()),
+    "the functions of a normalisation, whatever its tensors are called": lambda: sequential(
+        Block(Called), Block(Called)),
     "batch normalisation without tracking of minibatches": lambda: _untracked(),
 }
 
@@ -336,6 +352,28 @@ def test_a_maker_and_the_order_of_its_channels(bgr):
             shown["network", order] = user(z, each)
     for name in ("up1", "norm1", "act1", "up2", "act2", "network"):
         assert torch.allclose(shown[name, True], shown[name, bgr], atol=1e-6), name
+
+
+@pytest.mark.parametrize("ends", ["tanh", "sigmoid"])
+def test_a_maker_of_images_in_another_range(ends):
+    """A sigmoid of 2 x is a tanh, taken to 0 .. 1: what is compared is the image, taken back."""
+    class Ends(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (torch.tanh(x) + 1) / 2 if ends == "tanh" else torch.sigmoid(2 * x)
+
+    module = nn.Sequential(nn.Unflatten(1, (5, 1, 1)), nn.ConvTranspose2d(5, 6, 4, bias=False),
+                           nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 3, 5, 2, 2, 1),
+                           Ends())
+    z, shown = torch.randn(2, 5), {}
+    user = UserNetwork(match(module, MAKER, z), lambda t: t, lambda t: 2 * t - 1)
+
+    def each(name: str, h: Tensor) -> Tensor:
+        shown[name] = h.detach()
+        return h
+
+    out = user(z, each)
+    assert torch.allclose(shown["act2"], torch.tanh(shown["up2"]), atol=1e-6)
+    assert torch.allclose(shown["act2"], out, atol=1e-6)
 
 
 def test_gradients_in_cntks_layout():
