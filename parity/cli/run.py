@@ -90,4 +90,4 @@ def _check_port(port: Path, mapping: Path | None, device: str, time_limit: float
     if not time_limit:
         raise PlanError("--time-limit is 0: give the seconds that a call may take")
     if adapter:
-        recipes.check_adapter(port, mapping, device)
+        recipes.check_adapter(port, mapping, device, time_limit)

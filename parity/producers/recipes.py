@@ -136,12 +136,13 @@ def adapter_job(plan: Plan, folder: Path, sources: Sources, reference: str = "cn
                may_fail=True, refuses=True)
 
 
-def check_adapter(adapter: Path, mapping: Path | None, device: str) -> None:
-    """Looks at an adapter's options as its process will. Raises ProducerError."""
-    if mapping is None and device == "cpu":
-        return  # nothing to look at, and PyTorch takes seconds to load
-    command = [sys.executable, "-m", "torch_port.adapter", "--adapter", os.fspath(adapter),
-               "--device", device, "--check"]
+def check_adapter(adapter: Path, mapping: Path | None, device: str,
+                  time_limit: float = Sources.time_limit) -> None:
+    """Loads and matches an adapter's networks, before the reference takes minutes. Raises
+    ProducerError."""
+    command = [sys.executable, "-m", "torch_port.adapter", "--adapter",
+               os.fspath(adapter.resolve()), "--device", device, "--check", "--time-limit",
+               str(time_limit)]
     if mapping is not None:
         command += ["--mapping", os.fspath(mapping.resolve())]
     done = subprocess.run(command, cwd=ROOT, env=pinned(os.environ), check=False, text=True,

@@ -4,6 +4,9 @@
     python -m torch_port.adapter --adapter FILE.py --explain
     python -m torch_port.adapter --adapter FILE.py --check --device cuda --mapping FILE.json
 """
+import os
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +23,7 @@ from captures.system import keep_memory
 from torch_port.adapter.capture import capture
 from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import SECONDS
-from torch_port.adapter.load import PARTS, Adapter, load, of_file, require_device
+from torch_port.adapter.load import PARTS, Adapter, load, of_file
 from torch_port.adapter.network import UserNetwork
 from torch_port.adapter.sources import described
 
@@ -75,16 +78,16 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
              help="seconds that each call of the port's code may take")] = SECONDS,
          show: Annotated[bool, typer.Option("--explain", help="only show the matching")] = False,
          check: Annotated[bool, typer.Option("--check", help=(
-             "only look at --device and --mapping, and run nothing of the port"))] = False
+             "load the port, match it and say nothing"))] = False
          ) -> None:
     """Captures somebody's port of the article's networks."""
     def run() -> None:
         named = of_file(mapping) if mapping else {}
-        if check:
-            require_device(device)
-            return
         torch.compiler.set_stance("force_eager")  # compiled code hides its calls
         loaded = load(adapter, time_limit, device)
+        if check:
+            user_networks(loaded, DCGAN, named)
+            return
         if show:
             print(explain(loaded, named))
             return
@@ -93,7 +96,12 @@ def main(adapter: Annotated[Path, typer.Option(help="the file that names the por
         _capture(loaded, named, Plan.load(str(plan)), Capture(str(reference)), output,
                  described(loaded, mapping))
 
-    raise typer.Exit(ended(run, str(output or "the output folder")))
+    code = ended(run, str(output or "the output folder"))
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        sys.stdout.flush()  # a thread that their code began would keep the process
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 def _capture(adapter: Adapter, mapping: dict[str, str], plan: Plan, reference: Capture,

@@ -1,12 +1,14 @@
 """The networks that an adapter names, matched, and called with the captures' tensors."""
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from captures.spec import Spec
+from torch_port.adapter.isolation import AdapterError, where
 from torch_port.adapter.load import Adapter
-from torch_port.adapter.network import UserNetwork, match
+from torch_port.adapter.network import MatchingError, UserNetwork, match
 
 
 class Conversion:
@@ -52,9 +54,17 @@ def user_networks(adapter: Adapter, spec: Spec, mapping: Mapping[str, str] | Non
         latents = len(network.input) == 1
         example = torch.randn(2, *network.input, generator=torch.Generator().manual_seed(0))
         out_of = conversion.from_images if latents else _unchanged
+        if latents and math.prod(adapter.latents) != math.prod(network.input):
+            raise AdapterError(f"{adapter.path}: `latents` is {adapter.latents}, which holds "
+                               f"{math.prod(adapter.latents)} values; a latent of CNTK's has "
+                               f"{math.prod(network.input)}: give (100,) or (100, 1, 1)")
         with adapter.theirs(role):
-            matched = match(module.to(adapter.device), network, conversion.into(example),
-                            mapping, conversion.bgr)
+            try:
+                matched = match(module.to(adapter.device), network, conversion.into(example),
+                                mapping, conversion.bgr)
+            except MatchingError as error:  # with their file, and their line where it is one
+                raise MatchingError(f"{where(error.__cause__ or error, adapter.path)}: {error}"
+                                    ) from error
         made[network.name] = UserNetwork(matched, conversion.into, out_of, conversion.bgr)
     return made
 

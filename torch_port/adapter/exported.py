@@ -7,6 +7,7 @@ functions, node by node, so that its layers are seen and CNTK's weights can be p
 has the name of its node and its place in it. (What a runtime makes of a graph is another question:
 the stage ``onnx`` asks it of this project's own exports.)
 """
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class _Program(Frozen):
 
 
 def _exported(path: Path, said: str) -> nn.Module:
+    logging.getLogger("torch.export").setLevel(logging.ERROR)  # it logs tracebacks, and raises
     try:
         return _Program(torch.export.load(path).module())
     except Exception as error:

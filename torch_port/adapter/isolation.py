@@ -47,15 +47,15 @@ def isolated(what: str, path: Path, noticed: list[str], seconds: float = SECONDS
     except ParityError:
         raise
     except _TooLong as error:
-        raise AdapterError(f"{_where(error, path)}: {'importing it' if what == IMPORT else what} "
+        raise AdapterError(f"{where(error, path)}: {'importing it' if what == IMPORT else what} "
                            f"takes more than {seconds:g} seconds: mend it, or give it longer with "
                            "--time-limit") from error
     except (Exception, SystemExit) as error:
         kind = f": {type(error).__name__}" if what == IMPORT else f" {type(error).__name__}"
-        raise AdapterError(f"{_where(error, path)}: {said}{kind}: {_said(error)}") from error
+        raise AdapterError(f"{where(error, path)}: {said}{kind}: {_said(error)}") from error
 
 
-def _where(error: BaseException, path: Path) -> str:
+def where(error: BaseException, path: Path) -> str:
     """The last of the user's own lines in a traceback."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"

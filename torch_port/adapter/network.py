@@ -10,6 +10,7 @@ Layers are matched by the order in which they run, their kinds and their shapes;
 four arrays by what the functions of PyTorch take, else by name and by first value. Whatever is not
 certain is a question, never a guess.
 """
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def match(module: nn.Module, network: Network, example: Tensor,
                 raise MatchingError(f"the mapping says {name} is {path!r}, which the "
                                     f"{network.name} has not: give one of {_some(paths)}")
             held[name] = Held(path)
+    _gives(out, network, len(example))
     _complete(network, held, paths, extra)
     _checked_paths(network, held)
     if not bgr:
@@ -169,6 +171,10 @@ def _traced(module: nn.Module, network: Network, example: Tensor
     except MatchingError:
         raise
     except Exception as error:
+        others = {str(p.dtype) for p in module.parameters()} - {str(example.dtype)}
+        if others:
+            raise MatchingError(f"the {network.name}'s weights are {', '.join(sorted(others))}: "
+                                "give them in torch.float32, as CNTK's are (.float())") from error
         raise MatchingError(f"the {network.name} does not run on an input of "
                             f"{tuple(example.shape)} ({type(error).__name__}: "
                             f"{_first_line(error)}): say in the adapter's `latents` and `images` "
@@ -179,6 +185,16 @@ def _traced(module: nn.Module, network: Network, example: Tensor
             for name, tensor in module.named_buffers():
                 if name in buffers:
                     tensor.copy_(buffers[name])
+
+
+def _gives(out: object, network: Network, samples: int) -> None:
+    wanted = (samples, *network.output)
+    if not isinstance(out, Tensor):
+        raise MatchingError(f"the {network.name} gives a {type(out).__name__}, not a tensor: let "
+                            f"it return {wanted} alone")
+    if out.numel() != math.prod(wanted) or not out.is_floating_point():
+        raise MatchingError(f"the {network.name} gives {tuple(out.shape)} of {out.dtype}, where "
+                            f"CNTK's gives {wanted} of numbers: let it return these")
 
 
 def _same(out: object, other: Tensor | None) -> bool:

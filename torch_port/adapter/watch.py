@@ -205,7 +205,7 @@ class _Watcher(TorchFunctionMode):
                    args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
         x, _ = self._first(args, kwargs)
         self.groups.append(Group(kind, weight, bias, tuple(x.shape) if x is not None else (),
-                                 tuple(out.shape), ".".join(self.path)))
+                                 tuple(out.shape), self.path[-1] if self.path else ""))
         for tensor in (weight, bias):
             self._use(self.path_of(tensor))
         self.waiting, self.passed, self.convolved = True, False, out

@@ -1,5 +1,7 @@
 """A user's code at arm's length: one message that names their line; what they change is noticed."""
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,8 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from captures.article import DCGAN
+from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import IMPORT, AdapterError, isolated
 from torch_port.adapter.load import load
+from torch_port.adapter.network import MatchingError
+
+ROOT = Path(__file__).parents[3]
 
 
 def adapter(folder: Path, text: str) -> Path:
@@ -157,3 +164,29 @@ def test_a_network_that_is_the_same_each_time_and_cannot_be_copied(tmp_path):
     made.network("generator")
     with pytest.raises(AdapterError, match="gives the same module each time"):
         made.network("generator")
+
+
+def test_latents_of_another_size(tmp_path):
+    made = load(adapter(tmp_path, NETWORK + "latents = (10, 20)\n"))
+    with pytest.raises(AdapterError, match=r"`latents` is \(10, 20\), which holds 200 values"):
+        user_networks(made, DCGAN)
+
+
+def test_a_question_names_their_file_and_line(tmp_path):
+    text = ("import torch\nclass G(torch.nn.Module):\n    def forward(self, z):\n"
+            "        return z[:, :, 7]\ngenerator = G\n")
+    with pytest.raises(MatchingError, match=r"adapter\.py, line 4: the generator does not run"):
+        user_networks(load(adapter(tmp_path, text)), DCGAN)
+
+
+@pytest.mark.parametrize("text, code, said", [
+    ("import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\nx = 1\n",
+     2, "names neither"),
+    ("import os\nos._exit(0)\n", 2, "failed with exit 0"),
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", 2, "ended by SIGKILL")])
+def test_however_their_code_ends_there_is_one_message(tmp_path, text, code, said):
+    done = subprocess.run([sys.executable, "-m", "parity", "explain-port",
+                           str(adapter(tmp_path, text))], cwd=ROOT, capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == code and said in done.stderr and "adapter.py" in done.stderr
+    assert done.stderr.count("\n") == 1 and not done.stdout

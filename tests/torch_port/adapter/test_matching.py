@@ -85,6 +85,16 @@ class Called(nn.Module):
                             training=self.training)
 
 
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean()
+
+
 class Block(nn.Module):
     def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
@@ -256,6 +266,10 @@ REFUSED = {
                              "is no weight of CNTK's|may be"),
     "no normalisation": (lambda: sequential(
         nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.LeakyReLU(0.2), Block()), "was not found"),
+    "two results": (lambda: nn.Sequential(Plain(), Pair()), "gives a tuple, not a tensor"),
+    "too few numbers": (lambda: nn.Sequential(Plain(), nn.Flatten(0), Mean()),
+                        r"gives \(\) of torch.float32, where CNTK's gives \(2, 1, 1, 1\)"),
+    "float64": (lambda: Plain().double(), "weights are torch.float64: give them in torch.float32"),
     "another input": (lambda: nn.Sequential(nn.Linear(3, 3), Plain()), "does not run"),
 }
 
