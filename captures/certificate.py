@@ -12,11 +12,15 @@ One file a plan, a zip archive of three members:
     values.bin         the kept values, array after array, little-endian, as the array holds them
     pieces.bin         what of the attached files is in no array
 
+The archive's comment is the SHA-256 of all before it, so a byte that changed is found wherever it
+is. (Certificates from before 2026-11-28 may have none.)
+
 Values. An array of at most ``SMALL`` values is kept whole; of a larger one ``values`` are kept, at
 places that follow from the plan's seed and the array's name (``places``), drawn with replacement:
 if k of its n values are wrong, all are missed with probability (1 - k/n)^values (``missed``).
 
-Moments: mean, root mean square, smallest and largest, in float64, to nine digits.
+Moments: mean, root mean square, smallest and largest, in float64, to nine digits; NaN, which a few
+arrays may hold (``captures.names``), is left out of them.
 
 Attached files. CNTK's model and ONNX files hold the weights as they lie in memory, 76 MB, and
 some kilobytes around them. A file is kept as pieces: a number of bytes of ``pieces.bin``, or the
@@ -29,21 +33,38 @@ import hashlib
 import io
 import json
 import os
+import stat
 import zipfile
 import zlib
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.errors import CaptureError, short
+from captures.facts import FACTS, Either, Keys, matches
+from captures.files import strict_json
+from captures.machine import unlike
+from captures.names import may_have_gaps
+from captures.plan import check_inputs
 
 FORMAT = 1
 SMALL = 256
 VALUES = 200  # kept of a larger array
 SHORTEST = 64  # bytes of an array that are looked for in an attached file
-LARGEST_FILE = 64 * 2 ** 20  # of a certificate's member, unpacked
+LARGEST_FILE = 32 * 2 ** 20  # of a certificate
+LARGEST_MEMBER = 64 * 2 ** 20  # unpacked; of its JSON, as of any (captures/files.py)
+LARGEST_ARRAY = 2 ** 62  # values
 MEMBERS = ("certificate.json", "values.bin", "pieces.bin")
 DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
+
+_NO_COMMENT = b"PK\x05\x06"  # what the last 22 bytes of an archive without one begin with
+# Of certificate.json; docs/certificate.schema.json says it for others.
+_FORM = Keys({
+    "format": int, "plan_hash": str, "plan": {str: Either((int, str))},
+    "made_by": dict, "values": int, "facts": dict, "order": [str],
+    "arrays": {str: Keys({"dtype": str, "shape": [int], "sha256": str, "moments": [float]})},
+    "attached": {str: Keys({"size": int, "sha256": str,
+                            "pieces": [Either((int, str))]})}})
 
 Piece = Union[int, str]  # so many bytes, or an array's name
 Entry = Dict[str, Any]
@@ -80,10 +101,12 @@ def missed(size: int, kept: int, wrong: int) -> float:
 
 
 def moments(array: np.ndarray) -> List[float]:
-    """Mean, root mean square, smallest, largest."""
-    if not array.size:
-        return [0.0, 0.0, 0.0, 0.0]
+    """Mean, root mean square, smallest, largest, of what is a number."""
     flat = np.ravel(array).astype(np.float64)
+    if np.isnan(flat).any():
+        flat = flat[~np.isnan(flat)]
+    if not flat.size:
+        return [0.0, 0.0, 0.0, 0.0]
     mean_square = float(np.mean(flat * flat))
     return [float("%.9g" % value) for value in
             (float(flat.mean()), mean_square ** 0.5, float(flat.min()), float(flat.max()))]
@@ -136,8 +159,10 @@ def put_together(pieces: List[Piece], rest: bytes, arrays: Mapping[str, np.ndarr
 
 def recorded(arrays: Mapping[str, np.ndarray], files: Mapping[str, str], plan: Mapping[str, Any],
              plan_hash: str, made_by: Mapping[str, Any], facts: Mapping[str, Any],
-             values: int = VALUES) -> bytes:
+             values: int = VALUES, ordered: bool = False) -> bytes:
     """A certificate's bytes.
+
+    ordered: the arrays' order is kept too, which is that of the run.
 
     arrays: a capture's, by name. files: name of an attached file to its path. plan: its inputs.
     made_by: producer, versions, machine, threads, date: what stands in for the capture's manifest.
@@ -167,13 +192,25 @@ def recorded(arrays: Mapping[str, np.ndarray], files: Mapping[str, str], plan: M
         ("format", FORMAT), ("plan_hash", plan_hash), ("plan", dict(plan)),
         ("made_by", dict(made_by)), ("values", values), ("facts", dict(facts)),
         ("arrays", entries), ("attached", attached)])
+    if ordered:
+        head["order"] = list(arrays)
     text = json.dumps(head, sort_keys=True, separators=(",", ":"), allow_nan=False)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, data in zip(MEMBERS, (text.encode("ascii"), b"".join(kept), b"".join(rests))):
             archive.writestr(zipfile.ZipInfo(member, (1980, 1, 1, 0, 0, 0)), data,
                              zipfile.ZIP_DEFLATED)
-    return made.getvalue()
+    return sealed(made.getvalue())
+
+
+def sealed(archive: bytes) -> bytes:
+    """An archive without a comment, with the hash of all before it as its comment."""
+    whole = archive[:-2] + (64).to_bytes(2, "little")
+    return whole + hashlib.sha256(whole).hexdigest().encode("ascii")
+
+
+def is_sealed(data: bytes) -> bool:
+    return hashlib.sha256(data[:-64]).hexdigest().encode("ascii") == data[-64:]
 
 
 # --------------------------------------------------------------------------------------- reading
@@ -188,54 +225,74 @@ class Certificate:
 
     def __init__(self, path: str) -> None:
         self.path = str(path)
-        head, self._values, self._pieces = self._members()
         try:
-            if head["format"] != FORMAT:
+            head, self._values, self._pieces = self._members(self._content())
+            known = head.get("format") if isinstance(head, dict) else None
+            if type(known) is int and known != FORMAT:
                 raise CertificateError("%s is of format %s, this program reads %d: record it again "
-                                       "with `make golden`" % (path, head["format"], FORMAT))
-            self.plan = head["plan"]  # type: Dict[str, Any]
-            self.plan_hash = str(head["plan_hash"])
-            self.made_by = head["made_by"]  # type: Dict[str, Any]
-            self.facts = head["facts"]  # type: Dict[str, Any]
-            self.values = int(head["values"])
-            self.entries = head["arrays"]  # type: Dict[str, Entry]
-            self.attached = head["attached"]  # type: Dict[str, Entry]
-            self._at = self._offsets()
-            self._check_attached()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CertificateError):
-                raise
-            raise CertificateError("%s is not a certificate (%s: %s): restore it, or record it "
-                                   "again with `make golden`"
-                                   % (path, type(error).__name__, error))
-
-    def _members(self) -> Tuple[Dict[str, Any], bytes, bytes]:
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                if sorted(archive.namelist()) != sorted(MEMBERS):
-                    raise CertificateError("%s is not a certificate: it holds %s"
-                                           % (self.path, ", ".join(archive.namelist()[:5])))
-                found = []
-                for member in MEMBERS:
-                    if archive.getinfo(member).file_size > LARGEST_FILE:
-                        raise CertificateError("%s is not a certificate: its %s says it is larger "
-                                               "than %d MB" % (self.path, member,
-                                                               LARGEST_FILE // 2 ** 20))
-                    with archive.open(member) as file:
-                        found.append(file.read(LARGEST_FILE + 1))
-            head = json.loads(found[0].decode("ascii"), parse_constant=_refused)
-            if not isinstance(head, dict):
-                raise ValueError("certificate.json is no object")
-            return head, found[1], found[2]
-        except (IOError, OSError) as error:
-            raise CertificateError("certificate %s cannot be read (%s): restore it, or record it "
-                                   "again with `make golden`"
-                                   % (self.path, error.strerror or error))
+                                       "with `make golden`" % (path, short(known), FORMAT))
+            self._take(head)
         except CertificateError:
             raise
-        except Exception as error:  # zipfile, zlib and json have no common base of errors
-            raise CertificateError("%s is damaged (%s): restore it, or record it again with `make "
-                                   "golden`" % (self.path, error))
+        except OSError as error:
+            raise CertificateError("certificate %s cannot be read (%s): restore it, or record it "
+                                   "again with `make golden`" % (self.path, short(error)))
+        except Exception as error:  # zipfile and zlib have no common base of errors
+            raise CertificateError("%s is not a certificate, or is damaged (%s): restore it, or "
+                                   "record it again with `make golden`" % (self.path, short(error)))
+
+    def _content(self) -> bytes:
+        if not stat.S_ISREG(os.stat(self.path).st_mode):
+            raise ValueError("it is no file")  # a pipe, say, would be waited for
+        with open(self.path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError("it is larger than %d MB" % (LARGEST_FILE // 2 ** 20))
+        if not is_sealed(data) and data[-22:-18] != _NO_COMMENT:
+            raise ValueError("it is not what it was when it was recorded")
+        return data
+
+    @staticmethod
+    def _members(data: bytes) -> Tuple[Any, bytes, bytes]:
+        found = []
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sorted(archive.namelist()) != sorted(MEMBERS):
+                raise ValueError("it holds %s" % ", ".join(archive.namelist()[:5]))
+            for member in MEMBERS:
+                if archive.getinfo(member).file_size > LARGEST_MEMBER:
+                    raise ValueError("its %s says it is larger than %d MB"
+                                     % (member, LARGEST_MEMBER // 2 ** 20))
+                with archive.open(member) as file:
+                    found.append(file.read(LARGEST_MEMBER + 1))
+        return strict_json(found[0]), found[1], found[2]
+
+    def _take(self, head: Any) -> None:
+        if isinstance(head, dict):
+            head.setdefault("order", [])
+        for name, form in _FORM.of.items():
+            if not isinstance(head, dict) or name not in head or not (
+                    isinstance(head[name], dict) if form is dict else matches(head[name], form)):
+                raise ValueError("its %s is missing or of another form" % name)
+        check_inputs(head["plan"])
+        for name in head["facts"]:
+            if name not in FACTS or not matches(head["facts"][name], FACTS[name].form):
+                raise ValueError("the fact %.40s is unknown or of another form" % name)
+        other = unlike(head["made_by"])
+        if other or not 0 <= head["values"] <= 2 ** 20:
+            raise ValueError("%s is of another form" % (other or "values"))
+        self.plan = head["plan"]  # type: Dict[str, Any]
+        self.plan_hash = head["plan_hash"]  # type: str
+        self.made_by = head["made_by"]  # type: Dict[str, Any]
+        self.facts = head["facts"]  # type: Dict[str, Any]
+        self.values = head["values"]  # type: int
+        self.entries = head["arrays"]  # type: Dict[str, Entry]
+        self.order = head["order"] or sorted(self.entries)  # type: List[str]
+        if sorted(self.order) != sorted(self.entries):
+            raise ValueError("its order is not of its arrays")
+        self.attached = head["attached"]  # type: Dict[str, Entry]
+        self._at = self._offsets()
+        self._check_values()
+        self._check_attached()
 
     def _offsets(self) -> Dict[str, Tuple[int, int]]:
         """Name to (first byte, number of values) in values.bin."""
@@ -244,13 +301,13 @@ class Certificate:
             entry = self.entries[name]
             if entry["dtype"] not in DTYPES:
                 raise ValueError("%s is of %s" % (name, entry["dtype"]))
-            shape = [int(side) for side in entry["shape"]]
-            if any(side < 0 for side in shape):
-                raise ValueError("%s has the shape %s" % (name, shape))
             size = 1
-            for side in shape:
+            for side in entry["shape"]:
                 size *= side
-            if len(entry["sha256"]) != 64 or len(entry["moments"]) != 4:
+                if side < 0 or size >= LARGEST_ARRAY or len(entry["shape"]) > 32:
+                    raise ValueError("%s has the shape %s" % (name, entry["shape"]))
+            if len(entry["sha256"]) != 64 or len(entry["moments"]) != 4 \
+                    or entry["moments"][1] < 0 or entry["moments"][2] > entry["moments"][3]:
                 raise ValueError("the entry of %s is not whole" % name)
             count = size if size <= max(SMALL, self.values) else self.values
             made[name] = (at, count)
@@ -259,6 +316,13 @@ class Certificate:
             raise ValueError("values.bin has %d bytes, the entries ask for %d"
                              % (len(self._values), at))
         return made
+
+    def _check_values(self) -> None:
+        for name in self.entries:
+            kept = self.kept(name)
+            if kept.dtype.kind == "f" and not np.isfinite(kept).all() and (
+                    np.isinf(kept).any() or not may_have_gaps(name)):
+                raise ValueError("%s holds NaN or infinity" % name)
 
     def _check_attached(self) -> None:
         literal = 0
@@ -275,7 +339,7 @@ class Certificate:
                              % (len(self._pieces), literal))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self.entries))
+        return iter(self.order)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -291,7 +355,9 @@ class Certificate:
 
     def is_whole(self, name: str) -> bool:
         """Whether every value of the array is kept."""
-        size = int(np.prod(self.entries[name]["shape"], dtype=np.int64))
+        size = 1
+        for side in self.entries[name]["shape"]:
+            size *= side
         return self._at[name][1] == size and size <= max(SMALL, self.values)
 
     def compare(self, name: str, array: np.ndarray) -> Optional[Found]:
@@ -303,13 +369,14 @@ class Certificate:
             return Found(True, int(array.size), 0, 0.0, 0.0)
         kept = self.kept(name)
         ours = np.ravel(array)[places(name, array.size, int(self.plan["seed"]), self.values)]
-        apart = np.abs(ours.astype(np.float64) - kept)
+        unsigned = "u%d" % kept.dtype.itemsize
+        other = ours.view(unsigned) != kept.view(unsigned)
+        apart = np.abs(np.where(other, ours.astype(np.float64) - kept, 0.0))
+        apart[np.isnan(apart)] = np.inf  # no number, on one side
         size = entry["moments"][1] or 1.0
         gone = max(abs(a - b) for a, b in zip(moments(array), entry["moments"])) / size
-        unsigned = "u%d" % kept.dtype.itemsize
-        differing = int(np.count_nonzero(ours.view(unsigned) != kept.view(unsigned)))
-        return Found(False, int(kept.size), differing, float(apart.max()) / size if apart.size
-                     else 0.0, gone)
+        largest = float(apart.max()) / size if apart.size else 0.0
+        return Found(False, int(kept.size), int(np.count_nonzero(other)), largest, gone)
 
     def file(self, name: str, arrays: Mapping[str, np.ndarray]) -> bytes:
         """An attached file, put together from the arrays. Raises CertificateError: it is not the
@@ -326,7 +393,3 @@ class Certificate:
                 return made
             at += length
         raise CertificateError("the certificate %s has no %s" % (self.path, name))
-
-
-def _refused(constant: str) -> float:
-    raise ValueError("%s is no number of a certificate" % constant)

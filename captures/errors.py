@@ -50,3 +50,13 @@ class ReaderError(DataError):
 
 class TrainingError(ParityError):
     """A training that cannot begin, or a checkpoint that it cannot go on from."""
+
+
+def short(what: object) -> str:
+    """An error, or a value out of a file, in one line of bearable length."""
+    if isinstance(what, OSError):
+        return what.strerror or str(what)
+    if isinstance(what, KeyError):
+        return "no %s" % what
+    text = " ".join(str(what).split()) or type(what).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

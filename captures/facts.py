@@ -2,11 +2,13 @@
 
 A form is built of Python's types: ``[str]`` a list of texts; ``{str: float}`` a dictionary;
 ``(str, int)`` a list of two; ``Keys({"a": int})`` a dictionary of just these keys;
-``Either((int, str))`` one of them. An int is a float too, a bool is neither. Plain Python 3.6.
+``Either((int, str))`` one of them. ``NOTHING`` is null. An int is a float too, a bool is neither.
+Plain Python 3.6.
 """
 from typing import Any, Dict, NamedTuple, Tuple
 
 Form = Any
+NOTHING = type(None)
 
 
 class Keys(NamedTuple):
@@ -117,8 +119,8 @@ def matches(value: Any, form: Form) -> bool:
         (held,) = form.values()
         return isinstance(value, dict) and all(
             isinstance(name, str) and matches(one, held) for name, one in value.items())
-    if form is bool:
-        return isinstance(value, bool)
+    if form in (bool, NOTHING):
+        return isinstance(value, form)
     kinds = (float, int) if form is float else form
     return isinstance(value, kinds) and not isinstance(value, bool)
 

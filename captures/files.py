@@ -18,9 +18,13 @@ from typing import Any, Iterator, Mapping, Union
 
 import numpy as np
 
+from captures.system import to_disk
+
 AnyPath = Union[str, "os.PathLike[str]"]
 
 LARGEST_JSON = 32 * 2 ** 20  # bytes; a capture of all layers has a manifest of 0.3 MB
+
+LONGEST = 40  # digits of a whole number
 
 
 def plan_file(folder: AnyPath) -> Path:
@@ -41,7 +45,7 @@ def written_whole(path: AnyPath, durable: bool = True) -> Iterator[Path]:
     try:
         yield part
         if durable:
-            synchronised(part)
+            to_disk(str(part))
         os.replace(str(part), str(whole))
     finally:
         with contextlib.suppress(OSError):
@@ -67,15 +71,6 @@ def folder_whole(folder: AnyPath) -> Iterator[Path]:
         shutil.rmtree(str(old), ignore_errors=True)
     finally:
         shutil.rmtree(str(part), ignore_errors=True)
-
-
-def synchronised(path: AnyPath) -> None:
-    """What the file holds is on the disk."""
-    descriptor = os.open(str(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_bytes(path: AnyPath, content: bytes, durable: bool = True) -> None:
@@ -122,14 +117,31 @@ def read_json(path: AnyPath, largest: int = LARGEST_JSON) -> Any:
     """Raises OSError: it cannot be read; ValueError: it is no strict JSON, or beyond ``largest``
     bytes."""
     with open(str(path), "rb") as file:
-        content = file.read(largest + 1)
+        return strict_json(file.read(largest + 1), largest)
+
+
+def strict_json(content: bytes, largest: int = LARGEST_JSON) -> Any:
+    """Raises ValueError: it is no strict JSON, or beyond ``largest`` bytes."""
     if len(content) > largest:
         raise ValueError("it is larger than %d MB" % (largest // 2 ** 20))
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refused)
+        value = json.loads(content.decode("utf-8"), parse_constant=_refused,
+                           parse_float=_finite, parse_int=_whole)
+        if b"\\ud" in content.lower():  # half a character, which no report could hold
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except RecursionError:
         raise ValueError("its lists lie too deep in each other")
+    return value
 
 
 def _refused(text: str) -> Any:
     raise ValueError("it holds %s, which is no number in JSON" % text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return _refused(text) if value - value else value  # 1e999
+
+
+def _whole(text: str) -> int:
+    return int(text) if len(text) <= LONGEST else _refused(text[:LONGEST] + "...")

@@ -30,11 +30,12 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 
 import numpy as np
 
-from captures.errors import CaptureError, DamageError, SpecError
+from captures.errors import CaptureError, DamageError, SpecError, short
 from captures.facts import FACTS, matches, written_by
 from captures.files import AnyPath, folder_whole, read_json, save_array, write_json
-from captures.machine import described
-from captures.plan import Plan, hash_of
+from captures.machine import described, unlike
+from captures.names import may_have_gaps
+from captures.plan import Plan, check_inputs, hash_of
 from captures.spec import Spec
 
 MANIFEST = "manifest.json"
@@ -43,6 +44,7 @@ FORMAT = 2  # 1 had no checksums, no attached files and no networks in its manif
 _ARRAY = re.compile(r"arrays/[0-9]{6}\.npy")
 _ATTACHED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _NAME = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_.]+)*")
+_DTYPE = re.compile(r"(float|u?int)[0-9]{1,3}|bool")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS = {"format": int, "producer": str, "plan_hash": str, "plan": dict, "network": dict,
            "versions": dict, "threads": int, "machine": dict, "facts": dict, "arrays": dict,
@@ -228,19 +230,19 @@ class Capture(Mapping[str, np.ndarray]):
                                "which makes it" % (self.folder, error.strerror))
         except ValueError as error:
             raise CaptureError("%s is not a capture's manifest (%s): remove the folder and run "
-                               "again" % (path, _short(error)))
+                               "again" % (path, short(error)))
         known = self.manifest.get("format") if isinstance(self.manifest, dict) else None
         if type(known) is not int:
             raise CaptureError("%s is not a capture's manifest (no format): remove the folder and "
                                "run again" % path)
         if known != FORMAT:
             raise CaptureError("%s is of format %s, this program reads %d: make it again"
-                               % (path, _short(known), FORMAT))
+                               % (path, short(known), FORMAT))
         try:
             self._take()
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise CaptureError("%s is not a capture's manifest (%s): remove the folder and run "
-                               "again" % (path, _short(error)))
+                               "again" % (path, short(error)))
 
     def _take(self) -> None:
         for name, kind in _FIELDS.items():
@@ -250,6 +252,10 @@ class Capture(Mapping[str, np.ndarray]):
         self.plan_hash: str = self.manifest["plan_hash"]
         self.facts: Dict[str, Any] = self.manifest["facts"]
         self.spec = Spec.of_data(self.manifest["network"])
+        check_inputs(self.manifest["plan"])
+        other = unlike(self.manifest)
+        if other:
+            raise ValueError("%s is of another form" % other)
         if self.manifest["plan"].get("network_sha256") != self.spec.sha256:
             raise ValueError("its networks are not those of its plan")
         if self.plan_hash != hash_of(self.manifest["plan"]):
@@ -294,7 +300,7 @@ class Capture(Mapping[str, np.ndarray]):
     def _damaged(self, name: str, error: object = None) -> DamageError:
         made = DamageError("%s of the capture %s %s: make the capture again" % (
             name, self.folder, "is not what it was when the capture was made" if error is None
-            else "cannot be read (%s)" % _short(error)))
+            else "cannot be read (%s)" % short(error)))
         self.damage = self.damage or made
         return made
 
@@ -312,7 +318,8 @@ class Capture(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self.as_it_is(name)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not np.isfinite(array).all() and not (
+                may_have_gaps(name) and not np.isinf(array).any()):
             bad = int(np.argmin(np.isfinite(array).ravel()))
             raise CaptureError("%s of the capture %s holds NaN or infinity (first at flat index "
                                "%d): look at what made it" % (name, self.folder, bad))
@@ -356,7 +363,7 @@ def _array_entry(name: str, entry: Any) -> ArrayEntry:
                          % (name, made.file))
     if not isinstance(shape, list) or len(shape) > 32 or not all(
             type(size) is int and 0 <= size < 2 ** 40 for size in shape) \
-            or not isinstance(made.dtype, str) or np.dtype(made.dtype).kind not in "fiub" \
+            or not isinstance(made.dtype, str) or not _DTYPE.fullmatch(made.dtype) \
             or type(made.crc32) is not int:
         raise ValueError("%s is described in another way" % name)
     return made._replace(shape=tuple(shape))
@@ -423,16 +430,6 @@ def _require_file(path: Path) -> None:
     _refuse_link(path)
     if not stat.S_ISREG(os.stat(str(path)).st_mode):
         raise ValueError("%s is no file" % path.name)
-
-
-def _short(what: object) -> str:
-    """An error or a value of a manifest, in one line of bearable length."""
-    if isinstance(what, OSError):
-        return what.strerror or str(what)
-    if isinstance(what, KeyError):
-        return "no %s" % what
-    text = " ".join(str(what).split()) or type(what).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def require_same_plan(*captures: Capture) -> None:

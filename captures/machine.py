@@ -12,6 +12,7 @@ import platform
 import sys
 from typing import Any, Dict, Iterable, List, Tuple
 
+from captures.facts import NOTHING, Either, matches
 from captures.system import cpuinfo
 
 # What changes the arithmetic of a process, whoever set it.
@@ -27,6 +28,27 @@ PACKAGES = ("cntk", "cntk-gpu", "torch", "numpy", "scipy", "onnx", "onnxruntime"
 # Of each producer's captures, the packages of this project that make them.
 CODE = {"cntk": ("captures", "cntk_impl"), "onnxruntime": ("captures", "parity"),
         "classifier": ("captures", "scores")}
+# What a manifest, or a certificate, says of who made it: form of each, where it is there.
+_TEXTS = {str: str}
+FORMS = {"producer": str, "versions": _TEXTS, "threads": int, "environment": _TEXTS, "wheel": str,
+         "date": str}
+MACHINE = {"flags": [str], "variables": _TEXTS, "packages": _TEXTS}
+_VALUE = Either((str, int, NOTHING))
+
+
+def unlike(made_by: Any) -> str:
+    """The first of these that is of another form; "" for none."""
+    if not isinstance(made_by, dict):
+        return "made_by"
+    machine = made_by.get("machine", {})
+    if not isinstance(machine, dict):
+        return "machine"
+    forms = [(made_by, name, form) for name, form in sorted(FORMS.items())]
+    forms += [(machine, name, MACHINE.get(name, _VALUE)) for name in machine]
+    for held, name, form in forms:
+        if name in held and not matches(held[name], form):
+            return name
+    return ""
 
 
 def described(producer: str = "") -> Dict[str, Any]:
@@ -114,13 +136,15 @@ def code_sha256(*folders: str) -> str:
     the same."""
     digest = hashlib.sha256()
     for folder in folders:
-        paths = []  # type: List[str]
+        paths = {}  # type: Dict[str, str]  # sorted by their names with /, as on any system
         for place, inside, files in os.walk(folder):
-            inside[:] = sorted(one for one in inside if one != "__pycache__")
-            paths += [os.path.join(place, one) for one in files
-                      if one.endswith((".py", ".c", ".h"))]
-        for path in sorted(paths):
-            digest.update(os.path.relpath(path, folder).replace(os.sep, "/").encode("utf-8"))
-            with open(path, "rb") as file:
+            inside[:] = [one for one in inside if one != "__pycache__"]
+            for one in files:
+                if one.endswith((".py", ".c", ".h")):
+                    path = os.path.join(place, one)
+                    paths[os.path.relpath(path, folder).replace(os.sep, "/")] = path
+        for name in sorted(paths):
+            digest.update(name.encode("utf-8"))
+            with open(paths[name], "rb") as file:
                 digest.update(hashlib.sha256(file.read()).digest())
     return digest.hexdigest()

@@ -30,12 +30,14 @@ WORDS: Dict[str, Tuple[str, str]] = {
 
 
 class Name(NamedTuple):
-    """by: the captures that hold it, by their folders' names."""
+    """by: the captures that hold it, by their folders' names. gaps: NaN stands for a value that
+    there is not; in any other array it is a mistake."""
 
     pattern: str
     by: str
     shape: str
     what: str
+    gaps: bool = False
 
 
 _IMAGES, _AS_IT_IS = "N x 3 x H x W", "as the array's in the spec"
@@ -108,7 +110,7 @@ NAMES: List[Name] = [
     Name("program/resumed/losses/d_and_g", "port", "iterations x 2",
          "the same of a run that was stopped before its last iteration and went on"),
     Name("program/run/events/d_and_g", "port", "iterations x 2",
-         "both losses in TensorBoard's events, in float32; NaN where there is none"),
+         "both losses in TensorBoard's events, in float32; NaN where there is none", True),
     Name("program/steps/losses/d_and_g", "port", "iterations x 2",
          "both losses of the port's steps alone, without the program around them"),
     Name("program/run/samples/images", "port", "16 x 3 x H x W",
@@ -130,7 +132,7 @@ NAMES: List[Name] = [
          "(1000 and more: along the second axis)"),
     Name("twin/step/state/own", "twin", "iterations x arrays",
          "how many roundings a weight, and its v, are from what CNTK's Adam makes beside the m of "
-         "the port's same update; NaN where that is not known"),
+         "the port's same update; NaN where that is not known", True),
 ]
 
 
@@ -147,3 +149,8 @@ def name_of(array: str) -> Optional[Name]:
         if re.fullmatch(expression(one.pattern), array):
             return one
     return None
+
+
+def may_have_gaps(array: str) -> bool:
+    """Whether NaN may stand in it."""
+    return any(one.gaps and re.fullmatch(expression(one.pattern), array) for one in NAMES)

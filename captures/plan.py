@@ -62,6 +62,17 @@ def hash_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def check_inputs(inputs: Any) -> None:
+    """Raises ValueError: they are no plan's: a value is no number, or no short text."""
+    numbers = {field[0] for field in FIELDS}
+    if not isinstance(inputs, dict) or "seed" not in inputs:
+        raise ValueError("its plan has no seed")
+    for name, value in inputs.items():
+        if not (type(value) is int if name in numbers else
+                isinstance(value, str) and len(value) <= 100 and value.isprintable()):
+            raise ValueError("the plan's %.40s is of another form" % name)
+
+
 class _Plan(NamedTuple):
     seed: int
     minibatch_size: int

@@ -61,8 +61,8 @@ def ending_signals() -> Iterator[None]:
 
 
 def say(error: object) -> None:
-    """The one line on stderr."""
-    sys.stderr.write("%s%s\n" % (PREFIX, error))
+    """The one line on stderr, whatever a name or a value in it holds."""
+    sys.stderr.write("%s%s\n" % (PREFIX, " ".join(str(error).splitlines())))
 
 
 def progress(text: str, done: int = 0, total: int = 0) -> None:

@@ -22,6 +22,7 @@ with contextlib.suppress(ImportError):  # Windows
 LOCKED_AT = 2 ** 30  # the byte that is locked on Windows, where a locked byte cannot be read
 # Of glibc's malloc.h: options of mallopt, and what they are set to.
 MMAP_MAX, TRIM_THRESHOLD = (-4, 0), (-1, 2 ** 31 - 1)
+WINDOWS = os.name == "nt"
 PAUSE = 0.2  # seconds between two tries of a lock that cannot be waited for
 
 
@@ -51,6 +52,18 @@ def locked(descriptor: int, wait: bool = False) -> bool:
             os.lseek(descriptor, at, os.SEEK_SET)
         time.sleep(PAUSE)
     return True
+
+
+def to_disk(path: str) -> None:
+    """What a file holds, or which names a folder does, is on the disk. Windows asks for a file that
+    is open for writing, and opens no folder: its names are written as Windows likes."""
+    if WINDOWS and os.path.isdir(path):
+        return
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def processors() -> int:

@@ -26,6 +26,7 @@ import numpy as np
 
 from captures.errors import TrainingError
 from captures.plan import Latents
+from captures.system import to_disk
 from captures.training.log import LOG, Log, Row, read_log
 from captures.training.shapes import KEYS
 
@@ -89,7 +90,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         if final.exists():  # a folder that is not empty cannot be replaced in one step
             os.rename(str(final), str(old))
         os.rename(str(part), str(final))
-        _folder_to_disk(home)
+        to_disk(str(home))
     finally:
         shutil.rmtree(str(part), ignore_errors=True)
         shutil.rmtree(str(old), ignore_errors=True)
@@ -203,14 +204,6 @@ def weights_sha256(arrays: Arrays) -> str:
 def _to_disk(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _folder_to_disk(folder: Path) -> None:
-    descriptor = os.open(str(folder), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(content: bytes) -> str:

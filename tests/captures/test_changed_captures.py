@@ -10,7 +10,7 @@ import pytest
 from captures.errors import CaptureError, DamageError
 from captures.files import LARGEST_JSON
 from captures.format import Capture, CaptureWriter
-from captures.plan import Plan
+from captures.plan import Plan, hash_of
 from tests.captures.image_kinds import bmp
 
 NAME = "forward/training/a/b/output"
@@ -228,4 +228,35 @@ def test_an_entry_of_another_form(whole, tmp_path, kind, name, entry):
 def test_a_plan_hash_that_is_not_the_plans(whole, tmp_path):
     folder = edited(whole, tmp_path / "c", lambda manifest: manifest.update(plan_hash="0" * 64))
     with pytest.raises(CaptureError, match="its plan_hash is not its plan's"):
+        Capture(folder)
+
+
+MACHINE = {"flags": 7, "packages": [], "variables": {"a": 7}, "model": {}}
+
+
+@pytest.mark.parametrize("change", [
+    *({"machine": {name: value}} for name, value in MACHINE.items()), {"versions": {"torch": 2}},
+    {"producer": "\ud800"}, {"threads": 10 ** 400}])
+def test_what_is_said_of_a_machine_has_a_form(whole, tmp_path, change):
+    folder = edited(whole, tmp_path / "c", lambda manifest: manifest.update(change))
+    with pytest.raises(CaptureError, match="is not a capture's manifest"):
+        Capture(folder)
+
+
+@pytest.mark.parametrize("value", [[], "a\nb", "x" * 101, 1.5, None])
+@pytest.mark.parametrize("name", ["threads", "network", "more"])
+def test_a_plan_is_of_numbers_and_short_texts(whole, tmp_path, name, value):
+    def change(manifest):
+        manifest["plan"][name] = value
+        manifest["plan_hash"] = hash_of(manifest["plan"])
+
+    with pytest.raises(CaptureError, match=f"the plan's {name} is of another form"):
+        Capture(edited(whole, tmp_path / "c", change))
+
+
+@pytest.mark.parametrize("dtype", ["f4,f4", "(1f4", "2f4", ">f4", "object", "float32\n"])
+def test_a_type_is_of_numbers(whole, tmp_path, dtype):
+    folder = edited(whole, tmp_path / "c", lambda manifest: manifest["arrays"][NAME].update(
+        dtype=dtype))
+    with pytest.raises(CaptureError, match="is described in another way"):
         Capture(folder)

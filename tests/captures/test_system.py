@@ -15,6 +15,7 @@ from rich.console import Console
 
 from captures import machine, system
 from captures.errors import CaptureError
+from captures.files import write_text
 from captures.format import CaptureWriter
 from captures.output import OutputError, alone
 from captures.plan import Plan
@@ -152,6 +153,57 @@ def test_code_has_one_hash_whatever_separates_folders(tmp_path, monkeypatch):
     assert machine.code_sha256(str(tmp_path / "a")) == ours
 
 
+def test_the_hash_is_of_names_in_one_order(tmp_path, monkeypatch):
+    """a/b.py is before a0.py, and a\\b.py behind it."""
+    (tmp_path / "a").mkdir()
+    for name in ("a/b.py", "a0.py"):
+        (tmp_path / name).write_text(name)
+    ours = machine.code_sha256(str(tmp_path))
+
+    def walk(folder):
+        yield folder, ["a"], ["a0.py"]
+        yield folder + "\\a", [], ["b.py"]
+
+    files = {ntpath.join(str(tmp_path), *name.split("/")): name for name in ("a/b.py", "a0.py")}
+    real = open
+    monkeypatch.setattr(machine.os, "walk", walk)
+    monkeypatch.setattr(machine.os, "sep", "\\")
+    monkeypatch.setattr(machine.os.path, "join", ntpath.join)
+    monkeypatch.setattr(machine.os.path, "relpath", lambda path, start: path[len(start) + 1:])
+    monkeypatch.setattr(builtins, "open", lambda path, *more, **named: real(
+        f"{tmp_path}/{files[path]}" if path in files else path, *more, **named))
+    found = machine.code_sha256(str(tmp_path))
+    monkeypatch.undo()
+    assert found == ours
+
+
+def test_what_windows_can_bring_to_the_disk(tmp_path, monkeypatch):
+    """Its fsync refuses what is open for reading, and no folder can be opened."""
+    real_open, real_sync, reading = os.open, os.fsync, set()
+
+    def opened(path, flags, *more, **named):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied")
+        found = real_open(path, flags, *more, **named)
+        (reading.discard if flags & os.O_RDWR else reading.add)(found)
+        return found
+
+    def synced(descriptor):
+        if descriptor in reading:
+            raise OSError(9, "Bad file descriptor")
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(system, "WINDOWS", True)
+    write_text(tmp_path / "file", "x")
+    system.to_disk(str(tmp_path))
+    monkeypatch.setattr(system, "WINDOWS", False)
+    with pytest.raises(OSError):  # the simulation is one
+        write_text(tmp_path / "file", "y")
+    assert (tmp_path / "file").read_text() == "x"
+
+
 def test_signals_that_there_are(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP")
     assert system.signals("SIGINT", "SIGTERM", "SIGHUP") == (signal.SIGINT, signal.SIGTERM)
@@ -174,6 +226,7 @@ ONLY_IN = {
     r"sched_getaffinity": {"captures/system.py", "environment/processors.py"},
     r"os\.fork|os\.waitpid|import resource": {"parity/evidence/child.py"},
     r"\"/proc|'/proc": {"captures/system.py"},
+    r"fsync": {"captures/system.py", "captures/training/checkpoint.py"},
     r"os\.sep\b|os\.altsep": {"captures/machine.py"},
     r"SIGHUP\"|SIGXCPU\"|signal\.SIG(HUP|XCPU|KILL)": {
         "captures/training/signals.py", "parity/producers/jobs.py", "parity/evidence/child.py",
