@@ -21,5 +21,5 @@ def command(
     with console.status("recording"):
         made = record(name, run, whole)
     for path in made:
-        console.print(f"kept {path}", soft_wrap=True, highlight=False)
+        console.print(f"kept {path}", soft_wrap=True, highlight=False, markup=False)
     return AGREE

@@ -7,6 +7,7 @@ on their number), repeats bit for bit, so every array has to be the same. Where 
 differs, what is drawn and read still has to be the same bits, and what is computed has to lie
 what other versions may round otherwise: the policies that begin with "history".
 """
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from captures.errors import CaptureError
+from captures.certificate import places
+from captures.errors import CaptureError, short
 from captures.format import Capture
 from parity.history.causes import HOW, Cause, causes
 from parity.history.sides import OfCapture, Side
@@ -42,10 +44,15 @@ POLICY_OF: tuple[tuple[str, Policy], ...] = (
     ("pointwise", HISTORY_ARITHMETIC),
     ("optimizer", HISTORY_OPTIMIZER), ("state", HISTORY_STATE),
     ("forward", HISTORY_CHAIN), ("score", HISTORY_CHAIN), ("onnx", HISTORY_CHAIN),
+    ("rounding", HISTORY_CHAIN), ("classifier", HISTORY_CHAIN), ("program", HISTORY_GRADIENT),
     ("gradient", HISTORY_GRADIENT), ("step", HISTORY_GRADIENT), ("twin", HISTORY_GRADIENT))
 FACTS = ("ledger", "warmup_minibatches", "minibatch_sha256", "initial_sha256", "parameters",
-         "evaluation_changes")
-
+         "evaluation_changes", "initial_ledger", "latents_hashes")
+# Hashes of what was computed: they repeat where everything has to, and say nothing where not.
+COMPUTED = ("program_state", "program_models", "program_steps", "program_resumed")
+# Of a training that was held against a reference's own state, iteration by iteration: of no meaning
+# for one that was not.
+BESIDE = "twin/step/"
 
 ITERATION = "twin/iteration"
 # What comes first in a run: the first difference in time is where to look.
@@ -127,7 +134,9 @@ def compared(reference: Capture | Side, other: Capture | Side,
             "not the same: " + "; ".join(cause.what for cause in found))
     started = time.monotonic()
     one_by_one: list[_One] = []
-    names = sorted(dict.fromkeys([*ours, *theirs]), key=in_time)
+    modes = {one.manifest["facts"].get("mode") for one in sides}
+    names = sorted((name for name in dict.fromkeys([*ours, *theirs])
+                    if len(modes) == 1 or not name.startswith(BESIDE)), key=in_time)
     for done, name in enumerate(names):
         tell(done, len(names))
         stage, place = placed(name)
@@ -138,12 +147,22 @@ def compared(reference: Capture | Side, other: Capture | Side,
         one_by_one.append(_One(lost or ITERATION, ITERATION, judgements.within(
             lost or "twin/state/bits", bool(lost) and not found, RERUN,
             "the first array of the training that has other bits"), bool(lost)))
+    wrong = unmatched(ours, theirs)
+    if wrong:
+        one_by_one.append(_One(lost or ITERATION, ITERATION, judgements.missing(
+            "twin/state/length", f"missing on one side: {wrong}"), True))
     for name in FACTS:
         a, b = (one.manifest["facts"].get(name) for one in (ours, theirs))
         if a is not None or b is not None:
             one_by_one.append(_One(f"facts/{name}", "facts", judgements.within(
                 f"facts/{name}/value", 0 if a == b else 1, LEDGER,
                 f"{name} is not the same on both sides"), a != b))
+    for name in COMPUTED:
+        a, b = (one.manifest["facts"].get(name) for one in (ours, theirs))
+        if (a is None) != (b is None) or (a != b and not found):
+            one_by_one.append(_One(f"facts/{name}", "facts", judgements.within(
+                f"facts/{name}/value", 1, RERUN,
+                f"{name} is not the same on both sides"), True))
     one_by_one.sort(key=lambda one: in_time(one.name))
     stages: dict[str, Stage] = {}
     for one in one_by_one:
@@ -165,11 +184,22 @@ def first_lost(ours: Side, theirs: Side) -> str | None:
     sides = [one.manifest["facts"].get("state_hashes") for one in (ours, theirs)]
     if None in sides:
         return None
-    for i, (a, b) in enumerate(zip(*sides, strict=False), 1):
-        for name in a:
-            if a[name] != b.get(name):
+    for i, (a, b) in enumerate(itertools.zip_longest(*sides, fillvalue={}), 1):
+        for name in {**a, **b}:
+            if a.get(name) != b.get(name):
                 return f"twin/iteration{i:04d}/{name}"
     return ""
+
+
+def unmatched(ours: Side, theirs: Side) -> str:
+    """What of the hashes of two trainings only one side has, whatever they are; "" for nothing."""
+    a, b = (one.manifest["facts"].get("state_hashes") for one in (ours, theirs))
+    if a is None or b is None:
+        return "" if a is b else "hashes behind each iteration are on one side alone"
+    if len(a) != len(b):
+        return f"{len(a)} iterations and {len(b)}"
+    other = next((i for i, (x, y) in enumerate(zip(a, b, strict=True), 1) if set(x) != set(y)), 0)
+    return f"other arrays behind iteration {other}" if other else ""
 
 
 def in_time(name: str) -> int:
@@ -197,8 +227,8 @@ def same_plan(ours: Side, theirs: Side) -> None:
                            f"({', '.join(wrong)}): compare two of one plan")
     jobs = [one.manifest["facts"].get("job") for one in (ours, theirs)]
     if None not in jobs and jobs[0] != jobs[1]:
-        raise CaptureError(f"{ours.name} is of job {jobs[0]}, {theirs.name} of {jobs[1]}: compare "
-                           "captures of one job")
+        raise CaptureError(f"{ours.name} is of job {short(jobs[0])}, {theirs.name} of "
+                           f"{short(jobs[1])}: compare captures of one job")
 
 
 def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
@@ -216,22 +246,42 @@ def one_array(name: str, ours: Side, theirs: Side, repeats: bool) -> Check:
     policy = policy_of(name)
     if ours.sha256(name) == theirs.sha256(name):
         return judgements.within(place, 0, RERUN if repeats else policy)
-    values = ours.values or theirs.values
-    seed = int(ours.manifest["plan"]["seed"])
-    (kept_a, moments_a), (kept_b, moments_b) = (one.kept(name, seed, values)
-                                                for one in (ours, theirs))
-    differing = int(np.count_nonzero(kept_a != kept_b))
-    if repeats or policy is EXACT or kept_a.dtype.kind != "f":
+    (kept_a, moments_a), (kept_b, moments_b) = both_kept(name, ours, theirs)
+    gaps = differences(kept_a, kept_b)
+    differing = int(np.count_nonzero(gaps))
+    if repeats or policy is EXACT or kept_a.dtype.kind not in ROUNDED:
         return judgements.within(place, max(differing, 1), RERUN if repeats else EXACT,
                                  f"its hash is another; {differing} of {kept_a.size} values that "
                                  "are kept differ")
     size = moments_a[1] or 1.0
-    apart = metrics.rms(kept_b.astype(np.float64) - kept_a) / size
+    apart = metrics.rms(gaps) / size
     gone = max(abs(x - y) for x, y in zip(moments_a, moments_b, strict=True)) / size
     return judgements.within(place, max(apart, gone, TINY), policy,
                              "the two are farther apart than rounding explains")
 
 
+def both_kept(name: str, ours: Side, theirs: Side) -> list[tuple[np.ndarray, list[float]]]:
+    """Values of both at the same places, and the moments. Two certificates may keep more and fewer:
+    the places of the fewer are the first of the more."""
+    values = min(one.values for one in (ours, theirs) if one.values)
+    seed, size = int(ours.manifest["plan"]["seed"]), math.prod(ours.shape(name)[1])
+    made = []
+    for one in (ours, theirs):
+        kept, moments = one.kept(name, seed, values)
+        at = places(name, size, seed, values)
+        made.append((kept[at] if len(kept) == size else kept[:len(at)], moments))
+    return made
+
+
+def differences(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Sizes, in float64: 0 where the bits are the same, infinite where one is no number."""
+    unsigned = f"u{reference.itemsize}"
+    same = reference.view(unsigned) == other.view(unsigned)
+    gone = np.abs(np.where(same, 0.0, other.astype(np.float64) - reference))
+    return np.where(np.isnan(gone), np.inf, gone)
+
+
+ROUNDED = "fu"  # kinds of numbers: what is computed, and the bytes of a picture of it
 PIECE = 2 ** 20  # values that are looked at together
 TINY = float(np.finfo(np.float64).tiny)  # it differs, be it in none of the values that are kept
 
@@ -259,10 +309,10 @@ def apart(reference: np.ndarray, other: np.ndarray) -> Apart:
         x, y = (np.ascontiguousarray(one[begin:begin + PIECE]) for one in (a, b))
         unsigned = f"u{x.itemsize}"
         other_bits = np.flatnonzero(x.view(unsigned) != y.view(unsigned))
-        x, y = (one.astype(np.float64) for one in (x, y))
-        size += float(np.dot(x, x))
+        numbers = np.nan_to_num(x.astype(np.float64), copy=False)
+        size += float(np.dot(numbers, numbers))
         if other_bits.size:
-            gone = np.abs(y[other_bits] - x[other_bits])
+            gone = differences(x[other_bits], y[other_bits])
             count, squares = count + other_bits.size, squares + float(np.dot(gone, gone))
             if gone.max() > largest:
                 largest, at = float(gone.max()), begin + int(other_bits[np.argmax(gone)])
@@ -283,7 +333,7 @@ def judged(name: str, reference: np.ndarray, other: np.ndarray, repeats: bool, w
             f"{np.ravel(reference)[found.at]:.9g} and {np.ravel(other)[found.at]:.9g}"
             if found.differing else "")
     figures = {"largest": found.largest, "differing": float(found.differing)}
-    if repeats or policy is EXACT or reference.dtype.kind != "f":
+    if repeats or policy is EXACT or reference.dtype.kind not in ROUNDED:
         return judgements.within(place, found.differing, RERUN if repeats else EXACT, said,
                                  figures=figures)
     factor = {HISTORY_CHAIN: 1.0, HISTORY_ARITHMETIC: 1.0, HISTORY_STATE: float(warmup)}.get(policy)

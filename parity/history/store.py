@@ -3,19 +3,21 @@
     runs/recorded/NAME/port.certificate, cntk.certificate, ..., recorded.json
 """
 import datetime
-import json
+import re
 import shutil
 from pathlib import Path
 
 from captures.certificate import VALUES, recorded
 from captures.errors import CaptureError
-from captures.files import written_whole
+from captures.files import write_json, written_whole
 from captures.format import MANIFEST, Capture
 from captures.output import made_whole
 from parity.producers.jobs import ROOT
 
 RECORDED = ROOT / "runs" / "recorded"
 NOTE = "recorded.json"
+# A file's name on every system, and no markup on a console.
+_NAME = re.compile(r"\w([\w.-]{0,58}\w)?")
 KEPT = ("producer", "versions", "threads", "machine")
 
 
@@ -24,21 +26,24 @@ def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[P
 
     Raises CaptureError: no such run, nothing in it, or the name is taken.
     """
-    if not name.isprintable() or Path(name).name != name or name.startswith("."):
-        raise CaptureError(f"{name!r} is no name for a run: give one without slashes")
+    if not _NAME.fullmatch(name):
+        raise CaptureError(f"{name!r} is no name for a run: give up to 60 letters, digits, _, . "
+                           "and -, a letter or digit first and last")
     kept = folder / name
     if kept.exists():
         raise CaptureError(f"{kept} is there already: give another name, or remove it")
-    captures = [one for one in sorted(run.iterdir()) if (one / MANIFEST).is_file()] \
-        if run.is_dir() else []
+    captures = [path.parent for path in sorted(run.glob(f"*/{MANIFEST}"))]
     if not captures:
         raise CaptureError(f"there is no capture in {run}: make a run with `bin/parity run`, or "
                            "name its folder with --run")
     with made_whole(kept) as making:
-        made = [_keep(one, Path(making), whole) for one in captures]
-        with written_whole(Path(making) / NOTE) as part:
-            part.write_text(json.dumps({"name": name, "date": datetime.datetime.now().isoformat(
-                timespec="seconds")}) + "\n")
+        try:
+            made = [_keep(one, Path(making), whole) for one in captures]
+            write_json(Path(making) / NOTE, {"name": name, "date": datetime.datetime.now(
+                ).isoformat(timespec="seconds")})
+        except BaseException:
+            shutil.rmtree(kept, ignore_errors=True)  # nobody else's: it was not there
+            raise
     return [kept / one.name for one in made]
 
 
@@ -46,11 +51,22 @@ def _keep(folder: Path, making: Path, whole: bool) -> Path:
     capture = Capture(folder)
     capture.require_whole()
     if whole:
-        return Path(shutil.copytree(folder, making / folder.name))
+        return _copied(capture, making / folder.name)
     made_by = {name: capture.manifest[name] for name in KEPT if name in capture.manifest}
     facts = {name: value for name, value in capture.facts.items() if name != "seconds"}
     path = making / f"{folder.name}.certificate"
     with written_whole(path) as part:
         part.write_bytes(recorded(capture, {}, capture.manifest["plan"], capture.plan_hash,
-                                  made_by, facts, VALUES))
+                                  made_by, facts, VALUES, ordered=True))
     return path
+
+
+def _copied(capture: Capture, to: Path) -> Path:
+    """What its manifest names and nothing else that lies there. Raises CaptureError: damaged."""
+    (to / "arrays").mkdir(parents=True)
+    for file in (MANIFEST, *(entry.file for entry in capture.entries.values()), *capture.attached):
+        shutil.copyfile(Path(capture.folder) / file, to / file)
+    copy = Capture(to)
+    for name in copy:
+        copy.as_it_is(name)
+    return to

@@ -4,12 +4,12 @@ Each run is compared with the first of its plan (``compare.py``). A stage's valu
 part of an allowance that one of its checks used: 0 where every bit is the same, 1 at the limit.
 """
 import html
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captures.errors import CaptureError
+from captures.files import read_json
 from parity.history.causes import HOW, causes
 from parity.history.compare import Comparison, compared
 from parity.history.sides import Side, of_run
@@ -17,6 +17,7 @@ from parity.history.store import NOTE
 from parity.report.files import write
 from parity.report.plots import over_runs
 
+LARGEST_NOTE = 2 ** 16  # bytes
 STYLE = (":root{--ink:#1b1f24;--grid:#dfe3e8;--cntk:#0072b2;--port:#d55e00;--band:#868e97;"
          "--bad:#c0102a}body{font:15px/1.5 sans-serif;max-width:48rem;margin:2rem auto}")
 
@@ -109,7 +110,7 @@ def _what(plan: object) -> dict[str, object]:
 
 def _date(folder: Path) -> str:
     try:
-        return str(json.loads((folder / NOTE).read_text())["date"])
+        return str(read_json(folder / NOTE, LARGEST_NOTE)["date"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # of a run that was put there by hand
 

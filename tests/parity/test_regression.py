@@ -1,11 +1,13 @@
 """Two captures of one plan: a repeat has the same bits, another version rounds otherwise."""
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from captures.certificate import recorded as recorded_of
 from captures.errors import CaptureError
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
@@ -255,6 +257,107 @@ def test_recording(tmp_path, plan, capsys):
         side(Path("none"), recorded)
 
 
+def test_a_run_with_gaps_is_recorded_and_compared(tmp_path, plan):
+    """Where a port rounds otherwise, what is not known of its training is NaN."""
+    own = "twin/step/state/own"
+
+    def with_gaps(value):
+        def change(arrays, facts):
+            arrays[own] = np.array([[1.0, np.nan], [value, 3.0]])
+        return change
+
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    for versions in (VERSIONS, newer):
+        for kept in (True, False):
+            one, two, three = (run_of(tmp_path / f"{kept}{versions['torch']}", plan, name,
+                                      with_gaps(value), of) for name, value, of in (
+                ("one", 2.0, VERSIONS), ("two", 2.0, versions), ("three", np.nan, versions)))
+            sides = [certificate(tmp_path, one_of, f"{one_of.name}-{versions['torch']}")
+                     if kept else Capture(one_of / "port") for one_of in (one, two, three)]
+            assert compare.compared(*sides[:2]).word == "identical bits"
+            found = compare.compared(sides[0], sides[2])
+            assert (found.word, found.first) == ("drifted", own)
+
+
+def test_what_could_not_be_recorded_leaves_its_name_free(tmp_path, plan):
+    def broken(arrays, facts):
+        arrays[LAYER] = arrays[LAYER] * np.float32(np.nan)
+
+    recorded = tmp_path / "recorded"
+    with pytest.raises(CaptureError, match="holds NaN"):
+        store.record("may", run_of(tmp_path, plan, "broken", broken), False, recorded)
+    assert not (recorded / "may").exists()
+    store.record("may", run_of(tmp_path, plan, "run"), False, recorded)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a:b", "[/x]", "x ", "a" * 61, ".x", "x.", "a\nb"])
+def test_a_name_is_one_of_a_folder_everywhere(tmp_path, plan, name):
+    with pytest.raises(CaptureError, match="is no name for a run"):
+        store.record(name, run_of(tmp_path, plan, "run"), False, tmp_path / "recorded")
+
+
+def test_whole_is_what_the_manifest_names_and_no_more(tmp_path, plan):
+    run = run_of(tmp_path, plan, "run")
+    (run / "port" / "link").symlink_to("/")
+    os.mkfifo(run / "port" / "arrays" / "pipe")
+    (kept,) = store.record("may", run, True, tmp_path / "recorded")
+    assert sorted(path.name for path in kept.rglob("*")) == [
+        "000000.npy", "000001.npy", "000002.npy", "arrays", "manifest.json"]
+    file = run / "port" / "arrays" / "000000.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(CaptureError, match="not what it was"):
+        store.record("june", run, True, tmp_path / "recorded")
+    assert not (tmp_path / "recorded" / "june").exists()
+
+
+def test_a_certificate_keeps_the_order_of_the_run(tmp_path, plan):
+    """The first of a stage to differ is the first that was computed, not of the alphabet."""
+    early, late = (f"forward/training/{name}/output" for name in ("z/conv1", "a/conv1"))
+
+    def of(amount):
+        def change(arrays, facts):
+            for name in (early, late):
+                arrays[name] = np.full(300, 1 + amount, np.float32)
+        return change
+
+    sides = [certificate(tmp_path, run_of(tmp_path, plan, name, of(amount)), name)
+             for name, amount in (("a", 0), ("b", 1e-2))]
+    assert compare.compared(*sides).first == early
+
+
+def test_two_certificates_that_keep_more_and_fewer_values(tmp_path, plan):
+    def kept(name, values, change=None):
+        made = Capture(run_of(tmp_path, plan, name, change, {"torch": name}) / "port")
+        path = tmp_path / f"{name}.certificate"
+        path.write_bytes(recorded_of(made, {}, made.manifest["plan"], made.plan_hash, {
+            "producer": "port", "versions": {"torch": name}}, made.facts, values))
+        return side(path, tmp_path)
+
+    first, near, far = (kept("a", 64), kept("b", 2000, nudge(LAYER, 1e-5)),
+                        kept("c", 200, nudge(LAYER, 1e-2)))
+    for one, other in ((first, near), (near, first)):
+        assert compare.compared(one, other).word == "rounding"
+    for one, other in ((first, far), (far, near)):
+        assert compare.compared(one, other).word == "drifted"
+
+
+@pytest.mark.parametrize(("change", "word"), [(1, "rounding"), (40, "drifted")])
+def test_the_bytes_of_a_picture_may_round(tmp_path, plan, change, word):
+    name = "score/generator/written/pictures"
+
+    def of(by):
+        def picture(arrays, facts):
+            arrays[name] = np.full((4, 64, 64, 3), 127, np.uint8)
+            arrays[name].flat[99] += by
+        return picture
+
+    first = capture(tmp_path, plan, "a", of(0))
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    found = compare.compared(first, capture(tmp_path, plan, "b", of(change), newer))
+    assert (found.word, found.first) == (word, name)
+    assert compare.compared(first, capture(tmp_path, plan, "c", of(1))).word == "drifted"
+
+
 # ------------------------------------------------------------------- how it is computed
 
 
@@ -354,6 +457,43 @@ def test_of_two_trainings_the_first_iteration_that_differs_is_named(tmp_path, pl
     assert (found.word, found.first) == ("rounding", "twin/iteration0004/generator/bn1/scale")
 
 
+@pytest.mark.parametrize("shorter", [
+    lambda states: states[:3], lambda states: [],
+    lambda states: [*states[:4], {"generator/conv1/weight": "a"}],
+    lambda states: [*states[:4], {**states[4], "more/x/y": "c"}], lambda states: None])
+def test_a_training_that_only_one_side_has_whole_has_drifted(tmp_path, plan, shorter):
+    states = [{"generator/conv1/weight": "a", "generator/bn1/scale": "b"} for _ in range(5)]
+    newer = {**VERSIONS, "torch": "2.14.0"}
+    first, other = (twin(tmp_path, plan, name, states, of) for name, of in (
+        ("a", VERSIONS), ("b", newer)))
+    other.facts["state_hashes"] = shorter(states)
+    for one, another in ((first, other), (other, first)):
+        found = compare.compared(one, another)
+        assert found.word == "drifted" and "missing on one side" in found.sentence
+
+
+def test_what_a_training_was_held_against_is_of_it_alone(tmp_path, plan):
+    """One run had CNTK's bits, the other was given CNTK's states: that is no difference of time."""
+    first, other = (twin(tmp_path, plan, name, []) for name in "ab")
+    first.facts["mode"], other.facts["mode"] = "bits", "step"
+    capture(tmp_path, plan, "c", lambda arrays, facts: arrays.update(
+        {"twin/step/state/apart": np.ones(9)}))
+    other.entries.update({name: entry for name, entry in Capture(tmp_path / "c").entries.items()
+                          if name.startswith("twin/")})
+    assert compare.compared(first, other).word == "identical bits"
+    other.facts["mode"] = "bits"
+    assert compare.compared(first, other).word == "drifted"
+
+
+@pytest.mark.parametrize("fact", ["program_state", "latents_hashes"])
+def test_hashes_of_what_was_computed_repeat(tmp_path, plan, fact):
+    sides = [capture(tmp_path, plan, name) for name in "ab"]
+    for one, value in zip(sides, ("a", "b"), strict=True):
+        one.facts[fact] = {"weight": value} if fact == "program_state" else [value]
+    found = compare.compared(*sides)
+    assert (found.word, found.first) == ("drifted", f"facts/{fact}")
+
+
 # ------------------------------------------------------------------- all recorded runs
 
 
@@ -404,6 +544,15 @@ def test_one_run_is_no_history(tmp_path, recorded, capsys):
             else "there is no recorded run with a capture port") in said
         if not (tmp_path / "recorded").exists():
             recorded("one", "2026-01-01")
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, "{", "[]", " " * 2 ** 17, '{"date": NaN}'])
+def test_a_date_that_is_none_is_not_known(tmp_path, recorded, note):
+    for name in ("one", "two"):
+        recorded(name, "2026-01-01")
+    (tmp_path / "recorded" / "two" / store.NOTE).write_text(note)
+    found = timeline.timeline(tmp_path / "recorded", "port", lambda done, total: None)
+    assert [run.date for run in found.runs] == ["", "2026-01-01"]
 
 
 def test_a_run_of_before_dates_and_machines_is_still_read(tmp_path, recorded):
