@@ -21,6 +21,9 @@ LARGEST_NOTE = 2 ** 16  # bytes
 STYLE = (":root{--ink:#1b1f24;--grid:#dfe3e8;--cntk:#0072b2;--port:#d55e00;--band:#868e97;"
          "--bad:#c0102a}body{font:15px/1.5 sans-serif;max-width:48rem;margin:2rem auto}")
 
+LEGEND = ("Of each stage, the part of its allowance that each run used, beside the first run: at "
+          "the bottom every bit is the same, at 1 all of it is used, and a cross has drifted.")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -126,6 +129,7 @@ def page(found: Timeline) -> str:
             f"stage{i}", f"{stage}: part of the allowance that each run used")))
     return ("<!doctype html><html lang=en><meta charset=utf-8><title>Recorded runs</title>"
             f"<style>{STYLE}</style><h1>Recorded runs</h1><p>{html.escape(found.sentence)}</p>"
+            f"<p>{LEGEND}</p>"
             + "".join(figures) + "\n")
 
 

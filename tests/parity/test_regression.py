@@ -528,6 +528,7 @@ def test_since_which_run(tmp_path, plan, recorded, capsys):
     assert "torch: 2.14.0 and 2.15.0" in said
     assert "elsewhere is of another plan" in said and "DRIFTED" in said
     page = (tmp_path / "history" / "history.html").read_text()
+    assert timeline.LEGEND in page
     assert page.count("<svg") == page.count("<h2>") >= 3 and "http" not in page.replace(
         "http://www.w3.org", "")
     recorded("well-again", "2026-05-01", versions=newest)
