@@ -114,7 +114,8 @@ def optimizer(captures: Captures, stage: Stage) -> Places:
     samples, gain = int(plan["minibatch_size"]), bool(plan["unit_gain"])
     got = adam.settings_of(probe, samples, gain)
     place = next(iter(failed(stage)), "")
-    for one in adam.mistakes(got[0], samples, gain, got[1]) if got else ():
+    other = None if got else adam.another(probe)
+    for one in adam.mistakes(got[0], samples, gain, got[1]) if got else [other] if other else []:
         yield place, one
 
 

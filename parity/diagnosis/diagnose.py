@@ -165,6 +165,15 @@ def _all(ask: Callable[[Captures, Stage], Iterator[tuple[str, Found]]], of_layer
     return asked
 
 
+def optimizer(noted: Noted, stage: Stage) -> None:
+    """Where its rule is not known, what it makes of a step's gradient says nothing of those."""
+    _all(carried.optimizer)(noted, stage)
+    if not any(at == stage.name for at, _, _ in noted.found):
+        place = carried.failed(stage)[0]
+        noted.patterns.append((stage.name, place, "no optimizer that is known makes these steps; "
+                               "what it makes of a step's gradients is not taken apart"))
+
+
 RANDOM = {"dropout", "noise-in-training"}
 # Of the statistics, what their probe has shown already.
 SHOWN_BEFORE = ("momentum", "biased-variance", "sample-count")
@@ -173,7 +182,7 @@ SHOWN_BEFORE = ("momentum", "biased-variance", "sample-count")
 def step(noted: Noted, stage: Stage) -> None:
     """What an optimizer's probe has shown already is not found again in a step."""
     names = noted.names()
-    known = any(at == "optimizer" for at, _, _ in noted.found)
+    known = any(at == "optimizer" for at, _, _ in [*noted.found, *noted.patterns])
     if not names & RANDOM:  # else its gradient is of another pass than the step's
         for place, one in steps.parameters(noted.captures, stage, known, noted.layers):
             noted.add(stage.name, place, one)
@@ -191,7 +200,7 @@ def ledger(noted: Noted, stage: Stage) -> None:
 FAMILIES: dict[str, Callable[[Noted, Stage], None]] = {
     "structure": _all(carried.structure, True),
     "initial": _all(carried.initial),
-    "optimizer": _all(carried.optimizer),
+    "optimizer": optimizer,
     "normalisation": _all(carried.normalisation),
     "pointwise": _all(carried.pointwise),
     "state": _all(carried.state, True),

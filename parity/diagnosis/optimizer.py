@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from captures.article import LEARNING_RATE, MOMENTUM
 from captures.movement import EPSILON, UNIT, VARIANCE_MOMENTUM
 from parity.diagnosis.arithmetic import Floats
-from parity.diagnosis.evidence import Found, nice
+from parity.diagnosis.evidence import Found, nice, rms
 
 PAGE = "docs/behaviours.md#adam"
 FAR = 64.0  # times what is allowed: a rate that is a little off is not so far
@@ -224,7 +224,7 @@ def settings_of(probe: Probe, samples: int, unit_gain: bool) -> tuple[Settings, 
             near = fitted(probe, tried, rounded)
             if min(fits(probe, tried, rounded, 1), fits(probe, near, rounded, 1)) > FAR:
                 continue
-            for s in (tried, near, *_as_written(near)):
+            for s in (tried, near, *_as_written(near), *_decayed(probe, near, rounded)):
                 if fits(probe, s, rounded, 2) <= 1 and fits(probe, s, rounded) <= 1:
                     return _nicely(probe, s, rounded, right), rounded
     return None
@@ -236,6 +236,18 @@ def _as_written(s: Settings) -> Iterator[Settings]:
         rate = float(f"{s.rate:.{digits}g}")
         if 0 < abs(rate - s.rate) < 1e-4 * s.rate:
             yield replace(s, rate=rate)
+
+
+def _decayed(probe: Probe, s: Settings, rounded: bool) -> Iterator[Settings]:
+    """With the decay beside the update that the first step says, as AdamW has it: a whole factor
+    times the rate, so a few digits."""
+    w = probe.start.w
+    for of in (s, *_as_written(s)) if not s.decoupled else ():
+        left = step(probe, probe.start, 0, of, rounded).w - probe.after[0]
+        decay = float((left * w).sum() / np.square(w).sum())
+        for digits in (1, 2, 3):
+            if decay > 1e-9:
+                yield replace(of, decoupled=float(f"{decay:.{digits}g}"))
 
 
 def _near(right: Settings, table: Mapping[str, list[dict[str, Any]]]) -> Iterator[Settings]:
@@ -255,6 +267,9 @@ def _stock(right: Settings, table: Mapping[str, list[dict[str, Any]]]) -> Iterat
     for b1, b2, epsilon, clip in itertools.product(
             table["b1"][:3], table["b2"][:4], table["epsilon"], table["clip"][:5]):
         yield replace(right, **b1, **b2, **epsilon, **clip)
+    for alpha, epsilon, clip in itertools.product(  # RMSprop
+            (0.99, 0.9, 0.999, 0.95), table["epsilon"][:13], table["clip"][:5]):
+        yield replace(right, b1=0.0, b2=alpha, correction=False, **epsilon, **clip)
 
 
 def _nicely(probe: Probe, s: Settings, rounded: bool, right: Settings) -> Settings:
@@ -268,6 +283,24 @@ def _nicely(probe: Probe, s: Settings, rounded: bool, right: Settings) -> Settin
 
 # -------------------------------------------------------------------------------- in people's words
 
+CNTKS = "torch_port.translate.adam.CNTKAdamOfMeans(parameters, minibatch_size)"
+
+
+def another(probe: Probe) -> Found | None:
+    """Where no Adam gives the port's numbers: the first step of another optimizer."""
+    g, moved = probe.gradients[0], probe.start.w - probe.after[0]
+    large = np.abs(g) > 0.01 * rms(g)
+    rounding = 4 * UNIT * (np.abs(probe.start.w) + np.abs(moved))
+    for name, direction in (("SGD", g), ("one that goes by the gradient's sign", np.sign(g))):
+        rate = float(np.median(moved[large] / direction[large])) if large.any() else 0.0
+        if rate > 0 and np.all(np.abs(moved - rate * direction)[large] <= rounding[large]
+                               + 1e-3 * rate * np.abs(direction[large])):
+            of = "summed gradient" if name == "SGD" else "sign of it"
+            return Found("another-optimizer", f"its first step is {nice(rate, 3)} times the {of}: "
+                         f"{name}; CNTK's is Adam", CNTKS, PAGE)
+    return None
+
+
 
 def mistakes(s: Settings, samples: int, unit_gain: bool, rounded: bool = True) -> list[Found]:
     """Each setting that is not CNTK's, with its mend; none where all are."""
@@ -276,13 +309,18 @@ def mistakes(s: Settings, samples: int, unit_gain: bool, rounded: bool = True) -
     def add(name: str, what: str, mend: str) -> None:
         made.append(Found(name, what, mend, PAGE))
 
+    if not s.b1 and not s.correction:
+        add("another-optimizer", f"it is RMSprop (lr={s.rate:g}, alpha={s.b2:g}), CNTK's is Adam",
+            CNTKS)
+        return made
     ratio = s.rate / right.rate
     stock_rate = right.rate / (1 - s.b1)
     # CNTK's 1 - beta2 is float32's: up to 1 % of a step, which a stock Adam has not.
     if abs(ratio - 1) > (1e-4 if rounded else 0.01):
+        gain = (1 / (1 - MOMENTUM), "it is that without unit gain") if unit_gain else (
+            1 - MOMENTUM, "it is unit gain's")
         known = {nice(float(samples), 3): "it is not divided by the minibatch size",
-                 nice(1 - MOMENTUM, 3): "it is unit gain's",
-                 nice(1 / (1 - MOMENTUM), 3): "it is that without unit gain"}
+                 nice(gain[0], 3): gain[1]}
         add("learning-rate", f"a step is {nice(ratio, 4)} times CNTK's"
             + (f": {known[nice(ratio, 3)]}" if nice(ratio, 3) in known else ""),
             f"lr={stock_rate * (1 - s.b1) / (1 - right.b1):.6g} in torch.optim.Adam (lr / N / (1 - "

@@ -253,6 +253,10 @@ def test_a_loss_is_called_by_its_name(name):
 
 def optimizer_named(make, samples: int = 3, mean: bool = False, clip: float = 0.0) -> list[str]:
     """What the settings are called that an optimizer of PyTorch's has on the probe."""
+    return [one.name for one in optimizer_found(make, samples, mean, clip)]
+
+
+def optimizer_found(make, samples: int = 3, mean: bool = False, clip: float = 0.0) -> list[Found]:
     start, gradients = probes.optimizer_probe(SimpleNamespace(seed=0, minibatch_size=samples))
     held = {name: nn.Parameter(torch.from_numpy(value.copy())) for name, value in start.items()}
     one, after = make(held.values()), {name: [] for name in held}
@@ -268,8 +272,10 @@ def optimizer_named(make, samples: int = 3, mean: bool = False, clip: float = 0.
                                {k: [g.astype(float) for g in v] for k, v in gradients.items()},
                                after)
     found = optimizer.settings_of(probe, samples, False)
-    return ["none fits"] if found is None else [one.name for one in optimizer.mistakes(
-        found[0], samples, False, found[1])]
+    if found is not None:
+        return optimizer.mistakes(found[0], samples, False, found[1])
+    other = optimizer.another(probe)
+    return [other] if other else []
 
 
 @pytest.mark.parametrize("options, names", [
@@ -285,6 +291,15 @@ def test_an_optimizer_is_called_by_its_settings(options, names):
 def test_a_stock_adam():
     assert optimizer_named(lambda ps: torch.optim.Adam(ps, 2e-4, (0.5, 0.999)), mean=True) == [
         "learning-rate", "variance-momentum", "adams-epsilon", "clipping"]
+
+
+@pytest.mark.parametrize("times, gain, said", [
+    (2, False, ""), (2, True, "it is that without unit gain"), (0.5, False, "it is unit gain's"),
+    (0.5, True, ""), (3, False, "it is not divided by the minibatch size")])
+def test_a_learning_rate_that_is_unit_gains(times, gain, said):
+    right = optimizer.cntks(3, gain)
+    one, = optimizer.mistakes(replace(right, rate=times * right.rate), 3, gain)
+    assert one.what == f"a step is {times:g} times CNTK's" + (f": {said}" if said else "")
 
 
 def test_one_step_alone():
@@ -303,8 +318,22 @@ def test_one_step_alone():
             [] if good else ["learning-rate"])
 
 
-def test_another_optimizer_fits_no_adam():
-    assert optimizer_named(lambda ps: torch.optim.SGD(ps, 1e-4)) == ["none fits"]
+@pytest.mark.parametrize("lr, decay", [(1e-4, 0.01), (2e-4, 0.05)])
+def test_adamw(lr, decay):
+    assert "weight-decay" in optimizer_named(lambda ps: torch.optim.AdamW(
+        ps, lr, (0.5, 0.999), weight_decay=decay), mean=True)
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda ps: torch.optim.RMSprop(ps, 1e-4), "it is RMSprop (lr=0.0001, alpha=0.99)"),
+    (lambda ps: torch.optim.RMSprop(ps, 5e-5, 0.9), "it is RMSprop (lr=5e-05, alpha=0.9)"),
+    (lambda ps: torch.optim.SGD(ps, 1e-4), "times the summed gradient: SGD"),
+    (lambda ps: torch.optim.SGD(ps, 1e-2, 0.9), "times the summed gradient: SGD"),
+    (lambda ps: torch.optim.Rprop(ps, 1e-3), "sign of it")])
+@pytest.mark.parametrize("mean", [False, True])
+def test_another_optimizer(make, said, mean):
+    found = optimizer_found(make, mean=mean)
+    assert [one.name for one in found] == ["another-optimizer"] and said in found[0].what
 
 
 # ------------------------------------------------------------------------------------- statistics

@@ -10,6 +10,7 @@ Layers are matched by the order in which they run, their kinds and their shapes;
 four arrays by what the functions of PyTorch take, else by name and by first value. Whatever is not
 certain is a question, never a guess.
 """
+import itertools
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -162,6 +163,9 @@ def match(module: nn.Module, network: Network, example: Tensor,
 def _traced(module: nn.Module, network: Network, example: Tensor
             ) -> tuple[list[Group], frozenset[str], object, Any]:
     """``trace`` in training mode; no statistic of the module is changed. Raises MatchingError."""
+    if any(isinstance(one, torch.jit.ScriptModule) for one in module.modules()):
+        raise MatchingError(f"the {network.name} is a program of torch.jit, whose layers cannot be "
+                            "seen: name the nn.Module that it was made from")
     before = module.training
     buffers = {name: tensor.clone() for name, tensor in module.named_buffers()}
     module.train()
@@ -257,9 +261,27 @@ def _weights(network: str, layer: Layer, group: Group, path_of: PathOf, taken: s
         if path in taken:
             raise MatchingError(f"{place} would be {path}, which another layer has already: are "
                                 "its weights shared? Name them in a mapping file")
+        if tensor is not None and tuple(tensor.shape) != layer.arrays[quantity]:
+            raise MatchingError(f"{place} is {layer.arrays[quantity]} in CNTK, {path} goes in as "
+                                f"{tuple(tensor.shape)}: give the layer CNTK's channels and size "
+                                "of kernel, without groups")
         taken.add(path)
-        made[place] = Held(path)
+        made[place] = Held(path, _permuted(place, tensor, paths[path]))
     return made
+
+
+def _permuted(place: str, taken: Tensor | None, tensor: Tensor) -> tuple[int, ...]:
+    """How the axes of what a layer takes are permuted in the tensor that it is a view of; () where
+    they are not."""
+    if taken is None or taken.stride() == tensor.stride() or (
+            taken.is_contiguous() and tensor.is_contiguous()):
+        return ()
+    for axes in itertools.permutations(range(taken.dim())):
+        view = taken.permute(axes)
+        if view.shape == tensor.shape and view.stride() == tensor.stride():
+            return axes
+    raise MatchingError(f"{place} is a part, or a view, of a tensor from which CNTK's layout "
+                        "cannot be told: keep it as PyTorch's layer has it")
 
 
 def _statistics(network: str, layer: Layer, group: Group, paths: Mapping[str, Tensor],

@@ -112,6 +112,7 @@ class _Watcher(TorchFunctionMode):
         self.own = {id(tensor): name for name, tensor in _tensors(module)}
         self.storage = {tensor.data_ptr(): name for name, tensor in _tensors(module)
                         if tensor.numel()}
+        self.sizes = {name: tensor.numel() for name, tensor in _tensors(module)}
         self.waiting = False  # the group's activation has not been seen
         self.passed = False  # the group's normalisation has been handed on
         self.convolved: Tensor | None = None  # what the last convolution gave
@@ -178,7 +179,8 @@ class _Watcher(TorchFunctionMode):
         """The name of the network's tensor that this is, or is a view of."""
         if tensor is None:
             return None
-        return self.own.get(id(tensor)) or self.storage.get(tensor.data_ptr())
+        name = self.own.get(id(tensor)) or self.storage.get(tensor.data_ptr())
+        return name if name and tensor.numel() == self.sizes[name] else None
 
     # ---------------------------------------------------------------------------------- layers
 

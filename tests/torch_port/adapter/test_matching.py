@@ -2,6 +2,7 @@
 wrongly. Rightly: with known weights put in, every layer gives what the plain network's layer gives.
 """
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -93,6 +94,17 @@ class Pair(nn.Module):
 class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.mean()
+
+
+class Viewed(nn.Module):
+    """A convolution's weight in a layout of one's own."""
+
+    def __init__(self, shape: tuple[int, ...], view: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.w, self.view = nn.Parameter(torch.randn(shape)), view
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.view(self.w), padding=1)
 
 
 class Block(nn.Module):
@@ -216,6 +228,13 @@ MATCHED = {
         nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2), Block()),
     "the functions of a normalisation, whatever its tensors are called": lambda: sequential(
         Block(Called), Block(Called)),
+    **{f"weights {name}": partial(lambda *given: sequential(nn.Sequential(
+        Viewed(*given), nn.BatchNorm2d(8), nn.LeakyReLU(0.2)), Block()), shape, view)
+       for name, shape, view in (
+           ("as H x W x in x out", (3, 3, 8, 8), lambda w: w.permute(3, 2, 0, 1)),
+           ("turned", (8, 8, 3, 3), lambda w: w.transpose(2, 3)),
+           ("in and out exchanged", (8, 8, 3, 3), lambda w: w.transpose(0, 1)),
+           ("in one row", (576,), lambda w: w.view(8, 8, 3, 3)))},
     "batch normalisation without tracking of minibatches": lambda: _untracked(),
 }
 
@@ -270,6 +289,15 @@ REFUSED = {
     "too few numbers": (lambda: nn.Sequential(Plain(), nn.Flatten(0), Mean()),
                         r"gives \(\) of torch.float32, where CNTK's gives \(2, 1, 1, 1\)"),
     "float64": (lambda: Plain().double(), "weights are torch.float64: give them in torch.float32"),
+    "groups": (lambda: sequential(nn.Sequential(
+        nn.Conv2d(8, 8, 3, 1, 1, bias=False, groups=2), nn.BatchNorm2d(8), nn.LeakyReLU(0.2)),
+        Block()), r"conv2/weight is \(8, 8, 3, 3\) in CNTK, .* goes in as \(8, 4, 3, 3\)"),
+    "another kernel of the same output": (lambda: sequential(Block(), Block(), first=nn.Conv2d(
+        3, 8, 4, 2, 1)), r"conv1/weight is .* goes in as \(8, 3, 4, 4\)"),
+    "a part of a tensor": (lambda: sequential(nn.Sequential(
+        Viewed((2, 8, 8, 3, 3), lambda w: w[0]), nn.BatchNorm2d(8), nn.LeakyReLU(0.2)), Block()),
+        "conv2/weight is computed while"),
+    "torch.jit": (lambda: torch.jit.script(Block()), "is a program of torch.jit"),
     "another input": (lambda: nn.Sequential(nn.Linear(3, 3), Plain()), "does not run"),
 }
 
@@ -310,6 +338,7 @@ def test_matched_rightly(name):
         assert torch.allclose(h, plain[layer], rtol=1e-5, atol=1e-5), layer  # float32, 4 layers
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_a_question(name):
     make, said = REFUSED[name]
