@@ -109,6 +109,9 @@ NAMES: List[Name] = [
          "the training program's log: both losses"),
     Name("program/resumed/losses/d_and_g", "port", "iterations x 2",
          "the same of a run that was stopped before its last iteration and went on"),
+    Name("program/resumed/state/apart", "port", "arrays",
+         "of an adapter's training that was saved, loaded and went on: how far each array of both "
+         "networks is, at most, from that of one that was not stopped"),
     Name("program/run/events/d_and_g", "port", "iterations x 2",
          "both losses in TensorBoard's events, in float32; NaN where there is none", True),
     Name("program/steps/losses/d_and_g", "port", "iterations x 2",

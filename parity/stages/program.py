@@ -25,12 +25,17 @@ from parity.stages.twin import differing
 RUN, RESUMED = "program/run/losses/d_and_g", "program/resumed/losses/d_and_g"
 STEPS, EVENTS = "program/steps/losses/d_and_g", "program/run/events/d_and_g"
 PICTURE, SAMPLES = "program/run/picture", "program/run/samples"
+APART = "program/resumed/state/apart"
 SHRINK = 2  # each side of the grid's pictures
 
 
 def judge(stage: Stage, captures: Captures) -> None:
-    stage.checks.append(picture(captures))
     facts, critic = captures.port.facts, captures.spec.critic.name
+    if APART in captures.port:
+        stage.checks += went_on(captures)
+        if not captures.port.names(PICTURE):
+            return
+    stage.checks.append(picture(captures))
     if "program_resumed" not in facts:
         stage.notes.append("The picture alone: no run of the training program is there, with its "
                            "log, its models and a stop on the way.")
@@ -81,6 +86,22 @@ def _same(where: str, critic: str, ours: Mapping[str, str], wanted: Mapping[str,
     return judgements.within(
         f"{where}/{wrong[0]}" if wrong else f"{where}/state/bits", len(wrong), EXACT,
         f"{said}: {len(wrong)} of {len(wanted)} arrays, the first in order {', '.join(wrong[:3])}")
+
+
+def went_on(captures: Captures) -> Iterator[Check]:
+    """A user's training that was saved and loaded: one iteration later, every array's bits."""
+    names = [name for network in captures.spec.networks for name in network.arrays]
+    apart = array_or_failure(captures.port, APART)
+    if isinstance(apart, Check) or len(apart) != len(names):
+        yield apart if isinstance(apart, Check) else judgements.missing(
+            "resumed/state/bits", f"{len(apart)} arrays of {len(names)}")
+        return
+    wrong = [name for name, one in zip(names, apart, strict=True) if one]
+    yield judgements.within(
+        f"resumed/{wrong[0]}" if wrong else "resumed/state/bits", len(wrong), EXACT,
+        f"a training that was saved, loaded and went on is not the one that was not stopped: "
+        f"{len(wrong)} of {len(names)} arrays: save what the optimizers and networks hold, "
+        "state_dict() of each")
 
 
 def picture(captures: Captures) -> Check:
@@ -152,4 +173,4 @@ def _first(ours: np.ndarray, theirs: np.ndarray) -> Iterator[Check]:
 PROGRAM = Definition(
     "program", "the training program: its state, log, events, pictures and models, and a run that "
                "was stopped and goes on", "exact; the picture to the nearest byte", judge,
-    only("port", arrays=(PICTURE,)), ("program",))
+    only("port", arrays=("program",)), ("program",))

@@ -10,7 +10,7 @@ from captures.errors import CaptureError
 from captures.format import Capture
 from captures.spec import Spec
 from parity.diagnosis import carried
-from parity.stages import common, layers, probes
+from parity.stages import common, layers, probes, program
 from parity.stages.definition import NO_LINE, Definition, Needs
 
 NETWORK = DCGAN.maker
@@ -106,3 +106,27 @@ def test_what_no_line_can_name_is_said_plainly():
                        ("d_loss = yours", "the adapter does not say: add `d_loss = yours`")):
         lack = one.lacking(captures({}, {"not_given": {"pointwise": line}}))
         assert lack is not None and lack.reason == said
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not():
+    names = [name for network in DCGAN.networks for name in network.arrays]
+    apart = np.zeros(len(names))
+    for at, passed in ((None, True), (3, False)):
+        if at is not None:
+            apart[at] = 1e-9
+        stage = program.PROGRAM.made()
+        program.judge(stage, captures({program.APART: apart.copy()}))
+        assert stage.passed == passed and len(stage.checks) == 1
+    assert stage.checks[0].place == f"resumed/{names[3]}"
+    stage = program.PROGRAM.made()
+    program.judge(stage, captures({program.APART: apart[1:]}))
+    assert not stage.passed
+
+
+def test_a_picture_is_judged_beside_it():
+    names = [name for network in DCGAN.networks for name in network.arrays]
+    stage, image = program.PROGRAM.made(), np.zeros((3, 4, 4), np.float32)
+    program.judge(stage, captures({
+        program.APART: np.zeros(len(names)), "program/run/picture/image": image,
+        "program/run/picture/written": np.full((4, 4, 3), 128, np.uint8)}))
+    assert stage.passed and len(stage.checks) == 2

@@ -14,6 +14,7 @@
     initialize(generator, discriminator, seed)                    the initial weights from a seed
     reader(map_file, minibatch_size, seed)                        -> an iterator of images, 0..255
     write_picture(path, image)                                    a generated image to a file
+    save, load(path, generator, discriminator, optimizers)        a training, stopped and resumed
 
 Everything is optional but one network; what is there widens what is judged. Importing this module
 reads nothing; ``load`` runs the user's file.
@@ -49,6 +50,8 @@ PARTS = {
     "initialize": "initialize = your_initialisation  # (generator, discriminator, seed)",
     "reader": "reader = your_reader  # (map_file, minibatch_size, seed)",
     "write_picture": "write_picture = your_writer  # (path, image)",
+    "save": "save = your_save  # (path, generator, discriminator, optimizers)",
+    "load": "load = your_load  # (path, generator, discriminator, optimizers)",
 }
 SETTINGS = ("images", "latents", "reduction")
 RANGES = ((-1, 1), (0, 1), (0, 255))
@@ -167,6 +170,10 @@ class Adapter:
         if name in ("d_loss", "g_loss") and not isinstance(made, Tensor):
             raise AdapterError(f"{self.path}: `{name}` gives a {type(made).__name__}, not a tensor:"
                                " return the loss itself, without .item()")
+        if name in ("d_loss", "g_loss") and not made.requires_grad and any(
+                isinstance(one, Tensor) and one.requires_grad for one in given):
+            raise AdapterError(f"{self.path}: `{name}` gives a tensor without a gradient: leave "
+                               ".detach(), .data and torch.no_grad() out of it")
         if name == "optimizers" and not (isinstance(made, tuple | list) and len(made) == 2 and all(
                 hasattr(one, "step") and hasattr(one, "zero_grad") for one in made)):
             raise AdapterError(f"{self.path}: `optimizers` gives {_described(made)}: return two "

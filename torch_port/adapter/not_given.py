@@ -19,6 +19,8 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {  # each of: one of these
     "generator": (("generator",), ("discriminator",)),
     "steps": (("generator",), ("discriminator",), ("optimizers",), ("d_loss", "d_step"),
               ("g_loss", "g_step")),
+    "resume": (("save",), ("load",), ("generator",), ("discriminator",), ("optimizers",),
+               ("d_loss", "d_step"), ("g_loss", "g_step")),
     "picture": (("write_picture",), ("generator",)),
 }
 
@@ -38,7 +40,7 @@ STAGES = {"initial": ("initial", "structure"), "optimizer": ("optimizer",),
           "normalisation": ("normalisation",),
           "training": ("forward/training", "gradient/d"),
           "generator": ("forward/g_step", "gradient/g"), "steps": ("step", "ledger"),
-          "reader": ("reader",), "picture": ("program",)}
+          "reader": ("reader",), "resume": ("program",), "picture": ("program",)}
 NEVER = {
     "pointwise": "no line: activations and losses are compared in the layers instead",
     "ledger": "no line: what a step moves is compared array by array instead",

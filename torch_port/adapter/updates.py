@@ -1,5 +1,7 @@
 """A user's optimizers, and a step of each network by their own code or the usual one."""
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,23 +98,58 @@ class Updates(UserState):
             g_optimizer, d_optimizer = self.adapter.call("optimizers", g, d,
                                                          self.plan.minibatch_size)
         self._remember(g_optimizer, d_optimizer)
-        convert = Conversion(self.adapter)
         states = [self.values()]
-        with self.adapter.theirs("d_step" if self.adapter.has("d_step") else "d_loss"):
-            x, z = convert.into(self.x), convert.into(self.z_d)
-            loss = self.adapter.d_step(g, d, d_optimizer, x, z) if self.adapter.has("d_step") \
-                else self._d_step(g, d, d_optimizer, x, z)
+        loss = self._step("d", g, d, d_optimizer)
         states.append(self.values())
         self._after("d", states[-1], loss)
         self.load("step/0001/after_d")  # what the first step made otherwise would grow here
-        with self.adapter.theirs("g_step" if self.adapter.has("g_step") else "g_loss"):
-            z = convert.into(self.z_g)
-            loss = self.adapter.g_step(g, d, g_optimizer, z) if self.adapter.has("g_step") \
-                else self._g_step(g, d, g_optimizer, z)
+        loss = self._step("g", g, d, g_optimizer)
         states.append(self.values())
         self._after("g", states[-1], loss)
         for step, before, optimizer in (("d", "state", 1), ("g", "step/0001/after_d", 0)):
             self._optimizer_alone(step, before, optimizer)
+
+    def _step(self, which: str, g: nn.Module, d: nn.Module, optimizer: Any) -> Any:
+        """Theirs, or the usual one with their loss; what it returns."""
+        own, given = f"{which}_step", (self.x, self.z_d) if which == "d" else (self.z_g,)
+        usual = self._d_step if which == "d" else self._g_step
+        step = getattr(self.adapter, own) if self.adapter.has(own) else usual
+        with self.adapter.theirs(own if self.adapter.has(own) else f"{which}_loss"):
+            return step(g, d, optimizer, *map(self.conversion.into, given))
+
+    def resume(self) -> None:
+        """One iteration, saved and loaded into new networks and optimizers, and the next one: how
+        far each array is from that of a training that was not stopped."""
+        with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+            path = str(Path(folder) / "checkpoint.pt")
+            g, d, optimizers, values = self._training()
+            self._iteration(g, d, optimizers)
+            with self.adapter.theirs("save"):
+                self.adapter.save(path, g, d, optimizers)
+            self._iteration(g, d, optimizers)
+            wanted = values()
+            g, d, optimizers, values = self._training()
+            with self.adapter.theirs("load"):
+                self.adapter.load(path, g, d, optimizers)
+            self._iteration(g, d, optimizers)
+        got = values()
+        self.writer.add("program/resumed/state/apart", np.array(
+            [float(np.abs(got[name].astype(np.float64) - wanted[name]).max()) if name in got else 0
+             for network in self.spec.networks for name in network.arrays]))
+
+    def _training(self) -> tuple[nn.Module, nn.Module, Any, Callable[[], dict[str, np.ndarray]]]:
+        """New networks as the user makes them, their optimizers, and what reads their values."""
+        networks = user_networks(self.adapter, self.spec, self.mapping)
+        g, d = (networks[one.name].train().module for one in (self.spec.maker, self.spec.critic))
+        with self.adapter.theirs("optimizers"):
+            optimizers = self.adapter.call("optimizers", g, d, self.plan.minibatch_size)
+        return g, d, optimizers, lambda: {
+            name: numbers(tensor).copy() for network in networks.values()
+            for name, tensor in network.arrays().items()}
+
+    def _iteration(self, g: nn.Module, d: nn.Module, optimizers: Any) -> None:
+        for which, optimizer in (("d", optimizers[1]), ("g", optimizers[0])):
+            self._step(which, g, d, optimizer)
 
     def _optimizer_alone(self, step: str, before: str, which: int) -> None:
         """Their optimizer on CNTK's own gradients of a step."""

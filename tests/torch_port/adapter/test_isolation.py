@@ -190,3 +190,10 @@ def test_however_their_code_ends_there_is_one_message(tmp_path, text, code, said
                           text=True, timeout=120, check=False)
     assert done.returncode == code and said in done.stderr and "adapter.py" in done.stderr
     assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+def test_a_loss_without_a_gradient(tmp_path):
+    made = load(adapter(tmp_path, NETWORK + "def g_loss(d): return d.mean().detach()\n"))
+    assert made.call("g_loss", torch.ones(2)) == 1  # nothing to learn from
+    with pytest.raises(AdapterError, match="`g_loss` gives a tensor without a gradient"):
+        made.call("g_loss", torch.ones(2, requires_grad=True))
