@@ -63,10 +63,13 @@ def stands_in(capture: Capture) -> bool:
 
 
 def stand_in(capture: Capture, certified: int | None, arrays: int, folder: Path = FOLDER) -> str:
-    """certified: of how many arrays the bits are CNTK's; None where no certificate is of the plan.
-    arrays: how many there are."""
+    """certified: of how many arrays the bits are CNTK's; None where no certificate is of the plan,
+    or the stage that asks was left out. arrays: how many there are."""
     if not stands_in(capture):
         return ""
+    if certified is None and certificate_of(capture.manifest["plan"], folder) is not None:
+        return ("CNTK did not run: this project's port stood in for it, which was not held against "
+                "the plan's certificate (the stage reference was left out)")
     if certified is None:
         return ("CNTK did not run and no certificate is of this plan: the reference is this "
                 "project's port's own arithmetic, certified on "
