@@ -46,6 +46,12 @@ def user_networks(adapter: Adapter, spec: Spec, mapping: Mapping[str, str] | Non
                   ) -> dict[str, UserNetwork]:
     """The networks that are there, matched. Raises AdapterError, MatchingError."""
     made, conversion = {}, Conversion(adapter)
+    arrays = {name for network in spec.networks for name in network.arrays}
+    for name in mapping or ():
+        if name not in arrays:
+            raise MatchingError(f"the mapping names {name!r}, which is no array of CNTK's: "
+                                "docs/judge-your-port.md shows one, `bin/parity explain-port` all "
+                                "layers")
     for network in spec.networks:
         role = "generator" if network.name == spec.maker.name else "discriminator"
         if not adapter.has(role):

@@ -264,10 +264,19 @@ def _settings(made: Adapter) -> Adapter:
     return made
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError: JSON has a name twice, of which Python takes the last."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is there twice")
+    return dict(pairs)
+
+
 def of_file(path: Path) -> dict[str, str]:
     """A mapping file: JSON, capture's array to tensor's path. Raises AdapterError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise AdapterError(f"{path} is no mapping file ({error}): write {{\"network/layer/quantity"
                            "\": \"path.of.the.tensor\", ...}") from error

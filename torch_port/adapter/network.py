@@ -150,6 +150,10 @@ def match(module: nn.Module, network: Network, example: Tensor,
             if path not in paths:
                 raise MatchingError(f"the mapping says {name} is {path!r}, which the "
                                     f"{network.name} has not: give one of {_some(paths)}")
+            wanted_shape = network.arrays[name]
+            if paths[path].numel() != math.prod(wanted_shape):
+                raise MatchingError(f"the mapping says {name} is {path}, of "
+                                    f"{tuple(paths[path].shape)}; CNTK's is {wanted_shape}")
             held[name] = Held(path)
     _gives(out, network, len(example))
     _complete(network, held, paths, extra)

@@ -12,7 +12,7 @@ import torch
 from captures.article import DCGAN
 from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.isolation import IMPORT, AdapterError, isolated
-from torch_port.adapter.load import load
+from torch_port.adapter.load import load, of_file
 from torch_port.adapter.network import MatchingError
 
 ROOT = Path(__file__).parents[3]
@@ -197,3 +197,12 @@ def test_a_loss_without_a_gradient(tmp_path):
     assert made.call("g_loss", torch.ones(2)) == 1  # nothing to learn from
     with pytest.raises(AdapterError, match="`g_loss` gives a tensor without a gradient"):
         made.call("g_loss", torch.ones(2, requires_grad=True))
+
+
+def test_a_mapping_with_a_name_twice_or_of_no_array(tmp_path):
+    path = tmp_path / "mapping.json"
+    path.write_text('{"a": "x", "a": "y"}')
+    with pytest.raises(AdapterError, match=r"is no mapping file .a is there twice"):
+        of_file(path)
+    with pytest.raises(MatchingError, match="'a', which is no array of CNTK's"):
+        user_networks(load(adapter(tmp_path, NETWORK)), DCGAN, {"a": "x"})

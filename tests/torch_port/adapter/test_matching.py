@@ -371,6 +371,9 @@ def test_a_mapping_overrules():
     assert matched.held["critic/norm2/running_mean"].path == path
     with pytest.raises(MatchingError, match="which the critic has not"):
         match(module, CRITIC, torch.zeros(2, 3, 16, 16), {"critic/norm2/running_mean": "none"})
+    with pytest.raises(MatchingError, match=r"of \(8, 3, 3, 3\); CNTK's is \(8,\)"):
+        match(module, CRITIC, torch.zeros(2, 3, 16, 16),
+              {"critic/norm2/running_mean": "0.weight"})
 
 
 @pytest.mark.parametrize("bgr", [True, False])
