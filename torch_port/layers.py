@@ -24,7 +24,8 @@ class _AddBias(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, bias: Tensor) -> Tensor:
-        return h + bias.reshape(-1, 1, 1)
+        ctx.mark_dirty(h)
+        return h.add_(bias.reshape(-1, 1, 1))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,7 @@ def discriminator_step(networks: Networks, optimizer: CNTKAdam, x: Tensor, z: Te
     losses = discriminator_losses(networks, x, z)
     backward(losses, networks.discriminator)
     optimizer.step(samples=len(z) * ranks.count())
+    networks.discriminator.zero_grad(set_to_none=True)
     return minibatch_average(ranks.whole(losses))
 
 
@@ -63,6 +64,7 @@ def generator_step(networks: Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[
     losses, fake = generator_losses(networks, z)
     backward(losses, networks.generator)
     optimizer.step(samples=len(z) * ranks.count())
+    networks.generator.zero_grad(set_to_none=True)
     return minibatch_average(ranks.whole(losses)), fake.detach()
 
 
