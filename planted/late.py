@@ -199,15 +199,15 @@ def zero_grad_forgotten_in_the_generator() -> None:
 
 def _added_up(network: type[nn.Module]) -> None:
     before = steps.backward
+    kept: dict[Tensor, Tensor] = {}
 
     def backward(samples: Tensor, learnt: nn.Module) -> None:
-        kept = [None if p.grad is None else p.grad.clone() for p in learnt.parameters()]
         before(samples, learnt)
         if isinstance(learnt, network):
             with torch.no_grad():
-                for p, old in zip(learnt.parameters(), kept, strict=True):
-                    if old is not None and p.grad is not None:
-                        p.grad.add_(old)
+                for p in learnt.parameters():
+                    if p.grad is not None:
+                        kept[p] = p.grad.add_(kept.get(p, 0)).clone()
     replace(steps.backward, backward)
 
 

@@ -116,21 +116,24 @@ def one_count_a_parameter() -> None:
          "The G step moves the discriminator too, by the gradients that its own step left.",
          "step|ledger", "g_step/discriminator/bn2/bias")
 def one_learner_for_both() -> None:
-    before = steps.generator_step
+    before, backward_before = steps.generator_step, steps.backward
+    left: dict[Tensor, Tensor] = {}
+
+    def backward(samples: Tensor, learnt: nn.Module) -> None:
+        backward_before(samples, learnt)
+        if isinstance(learnt, dcgan.Discriminator):
+            left.update({p: p.grad.clone() for p in learnt.parameters() if p.grad is not None})
 
     def step(networks: dcgan.Networks, optimizer: CNTKAdam, z: Tensor) -> tuple[float, Tensor]:
         made = before(networks, optimizer, z)
-        _moved(networks.discriminator)
+        with torch.no_grad():
+            for p in networks.discriminator.parameters():
+                if p in left:
+                    p.sub_(left[p], alpha=1e-7)
         return made
 
+    replace(steps.backward, backward)
     replace(steps.generator_step, step)
-
-
-@torch.no_grad()
-def _moved(network: nn.Module) -> None:
-    for p in network.parameters():
-        if p.grad is not None:
-            p.sub_(p.grad, alpha=1e-7)
 
 
 @mistake("epsilon-1e-7", OPTIMIZER, "Keras' epsilon in Adam.", "optimizer", FIRST)

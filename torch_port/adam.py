@@ -41,9 +41,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Elements worked on at a time: six arrays of this many float32 stay in a core's cache, so that an
-# update costs one trip to memory instead of one per operation.
-CHUNK = 65536
+from torch_port.threads import side_by_side
+
+# Elements worked on at a time, by one thread: six arrays of this many float32 stay in a core's
+# cache, so that an update costs one trip to memory instead of one per operation. (From 32,768 on
+# PyTorch would share each operation among threads of its own.)
+CHUNK = 32767
 
 
 @dataclass(frozen=True)
@@ -169,11 +172,17 @@ class CNTKAdam(torch.optim.Optimizer):
             if norm > threshold:
                 g = g * (threshold / norm)
             threshold = math.inf
-        for w, part, m, v in _chunks(p, g, state["m"], state["v"]):
+
+        def update(w: Tensor, part: Tensor, m: Tensor, v: Tensor) -> None:
             scratch = torch.empty_like(w)
             if threshold != math.inf:
                 part = torch.clamp(part, -threshold, threshold)
             self._update_chunk(w, part, m, v, scratch, k)
+        parts = list(_chunks(p.detach(), g, state["m"], state["v"]))
+        if len(parts) == 1:  # in this thread, whose stream a GPU's work is in
+            update(*parts[0])
+        else:
+            side_by_side(parts, update)
 
     @staticmethod
     def norm(g: Tensor) -> float:

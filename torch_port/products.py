@@ -68,10 +68,6 @@ class Packed:
     def panels(self) -> int:
         return self.values.shape[1]
 
-    def at(self, k: int, tap: int = 0) -> int:
-        return self.values.data_ptr() + 4 * (tap * self.values[0].numel()
-                                             + k * self.values.shape[3])
-
 
 def pack(source: Tensor, width: int, lane_stride: int, count: int, stride: int, taps: int = 1,
          samples: int = 1) -> Packed:
@@ -89,8 +85,8 @@ def pack(source: Tensor, width: int, lane_stride: int, count: int, stride: int, 
     return Packed(values, width, count)
 
 
-def _pointer(table: Table, start: int = 0) -> int:
-    return int(table.ctypes.data) + 8 * start
+def _pointer(table: Table) -> int:
+    return int(table.ctypes.data)
 
 
 def _multiply(steps: list[Step], rows: int, packed: Packed, places: Table, stride: int,
@@ -111,9 +107,12 @@ def _multiply(steps: list[Step], rows: int, packed: Packed, places: Table, strid
 def _steps(values: int, rows: Table, offsets: Table, packed: Packed, taps: list[int]
            ) -> list[Step]:
     """The blocks of each tap's sum; each tap is a group of its own."""
-    cut, panel = blocks(packed.count), packed.count * packed.values.shape[3]
-    return [Step(values, _pointer(rows), _pointer(offsets, start), packed.at(start, tap), panel,
-                 end - start, FRESH * (i == 0) + JOIN * (i == len(cut) - 1))
+    cut, lanes = blocks(packed.count), packed.values.shape[3]
+    panel, of_a_tap, last = packed.count * lanes, 4 * packed.values[0].numel(), len(cut) - 1
+    at_rows, at_offsets, at_packed = _pointer(rows), _pointer(offsets), packed.values.data_ptr()
+    return [Step(values, at_rows, at_offsets + 8 * start,
+                 at_packed + tap * of_a_tap + 4 * start * lanes, panel, end - start,
+                 FRESH * (i == 0) + JOIN * (i == last))
             for tap in taps for i, (start, end) in enumerate(cut)]
 
 

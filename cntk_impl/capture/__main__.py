@@ -48,7 +48,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--beside", help="twin: the folder in which the port's run meets this one")
     options = parser.parse_args(arguments)
     started = time.time()
-    keep_memory()
+    keep_memory(every_block=True)
     select_device()
 
     try:

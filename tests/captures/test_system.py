@@ -123,15 +123,18 @@ def test_without_proc_the_processor_is_what_python_says(monkeypatch):
     assert found["flags"] == [] and found["packages"]["numpy"] and found["code"]
 
 
-def test_memory_is_kept_where_the_c_library_can():
-    """In a process of its own: 400 MB are freed, and stay."""
+@pytest.mark.parametrize(("every_block", "size"), [(False, 4), (True, 4), (True, 400)])
+def test_memory_is_kept_where_the_c_library_can(every_block, size):
+    """In a process of its own: 400 MB are freed, in blocks of so many, and stay."""
+    asked = f"assert keep_memory({every_block}) is True"
     code = ("from captures.system import keep_memory\nimport numpy as np, resource, sys\n"
-            "assert keep_memory() is True\n"
+            f"{asked}\n"
             "held = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096\n"
-            "for _ in range(2):\n    x = np.ones(50_000_000); del x\n"
+            f"for _ in range(2):\n    x = [np.ones({size * 125_000}) for _ in range({400 // size})]"
+            "; del x\n"
             "sys.exit(held() < 400_000_000)")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-    assert subprocess.run([sys.executable, "-c", code.replace("assert keep_memory() is True", "")],
+    assert subprocess.run([sys.executable, "-c", code.replace(asked, "")],
                           cwd=ROOT, check=False).returncode == 1
 
 
