@@ -41,6 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_port.native import single_library
 from torch_port.threads import side_by_side
 
 # Elements worked on at a time, by one thread: six arrays of this many float32 stay in a core's
@@ -194,6 +195,11 @@ class CNTKAdam(torch.optim.Optimizer):
                       k: Coefficients) -> None:
         """Each operation rounds once, as CNTK's loop does: addcmul, addcdiv, lerp and
         add(alpha=...) may be compiled to fused multiply-adds, which round otherwise."""
+        if w.device.type == "cpu" and w.dtype == torch.float32 and w.is_contiguous():
+            g = g.contiguous()
+            single_library().adam(w.data_ptr(), g.data_ptr(), m.data_ptr(), v.data_ptr(), w.numel(),
+                                  k.b1, k.b2, 1 - k.b2, k.gain, k.correction, k.rate, k.epsilon)
+            return
         torch.mul(g, 1 - k.b2, out=scratch).mul_(g)
         v.mul_(k.b2).add_(scratch)
         m.mul_(k.b1).add_(g if k.gain == 1 else torch.mul(g, k.gain, out=scratch))

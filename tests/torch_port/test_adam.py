@@ -229,6 +229,26 @@ def test_chunks_and_layouts_do_not_change_a_bit(monkeypatch, clip):
     assert torch.equal(strided[0], whole[0])
 
 
+@pytest.mark.parametrize("unit_gain", [False, True])
+def test_c_and_pytorch_take_the_same_steps(unit_gain):
+    """Side by side in C and one operation after another in PyTorch, which a GPU has: every value,
+    tiny, infinite and NaN ones among them."""
+    values = torch.randn(2, 5000, generator=torch.Generator().manual_seed(1)) * torch.logspace(
+        -44, 30, 5000)
+    values[0, ::500] = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan] * 2)
+    made = []
+    for layout in (torch.clone, lambda t: t.repeat_interleave(2)[::2]):  # not dense: PyTorch's
+        p = torch.nn.Parameter(layout(values[1]))
+        optimizer = CNTKAdam([p], momentum=0.5, unit_gain=unit_gain)
+        for _ in range(3):
+            p.grad = layout(values[0])
+            optimizer.step(samples=3)
+        made.append([p.detach(), *optimizer.state[p].values()])
+    assert not made[1][0].is_contiguous()
+    for a, b in zip(*made, strict=True):
+        assert a.numpy().tobytes() == b.contiguous().numpy().tobytes()
+
+
 def test_the_gradient_is_left_alone():
     parameters = two_parameters()
     before = [p.grad.clone() for p in parameters]

@@ -56,6 +56,7 @@ _TWO_VECTORS = (_POINTER, _POINTER, ctypes.c_size_t)
 _SINGLE = {
     "exp_all": (None, _TWO_VECTORS), "log_all": (None, _TWO_VECTORS),
     "tanh_all": (None, _TWO_VECTORS),
+    "adam": (None, (*[_POINTER] * 4, ctypes.c_size_t, *[ctypes.c_float] * 7)),
 }
 _SIZE = ctypes.c_size_t
 _PRODUCTS = {
@@ -106,8 +107,8 @@ def batch_norm_library() -> ctypes.CDLL:
 
 @cache
 def single_library() -> ctypes.CDLL:
-    """The library of cntk_single.c, likewise."""
-    return compiled(SINGLE.read_text(encoding="ascii"), of=SINGLE)
+    """The library of cntk_single.c, likewise. (A root that sets errno is no vector.)"""
+    return compiled(SINGLE.read_text(encoding="ascii"), of=SINGLE, flags=("-fno-math-errno",))
 
 
 @cache

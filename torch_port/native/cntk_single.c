@@ -17,3 +17,14 @@ void log_all(const float *x, float *y, size_t count) {
 void tanh_all(const float *x, float *y, size_t count) {
     for (size_t i = 0; i < count; i++) y[i] = tanhf(x[i]);
 }
+
+/* One update of CNTK's Adam, as torch_port/adam.py has it: of each operation one rounding. */
+void adam(float *restrict w, const float *restrict g, float *restrict m, float *restrict v,
+          size_t count, float b1, float b2, float one_less_b2, float gain, float correction,
+          float rate, float epsilon) {
+    for (size_t i = 0; i < count; i++) {
+        v[i] = v[i] * b2 + one_less_b2 * g[i] * g[i];
+        m[i] = m[i] * b1 + gain * g[i];
+        w[i] -= 1 / (sqrtf(v[i]) + epsilon) * correction * m[i] * rate;
+    }
+}
