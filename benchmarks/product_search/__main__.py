@@ -17,7 +17,7 @@ def main(
     """Compares products of random shapes with CNTK's own MKL, bit for bit; exits 1 if any differs.
     """
     theirs = by_cntk(seed, shapes, largest)
-    found = list(differing(tqdm(theirs["shapes"], unit="product"), theirs["hashes"]))
+    found = list(differing(tqdm(theirs["shapes"], unit="product", disable=None), theirs["hashes"]))
     for number, (form, m, n, k, samples) in found[:20]:
         print(f"product {number}: {PASSES[form]} {m} x {n} x {k}, {samples} samples: other bits")
     print(f"{len(found)} of {shapes} products differ from CNTK's")
