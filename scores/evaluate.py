@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scores.classifiers.base import Classifier, Floats
+from scores.classifiers.base import Classifier, Floats, Spec
 from scores.errors import ScoreError
-from scores.fid import Moments, fid
+from scores.fid import Moments, enough_for_fid, fid, of_one_classifier
 from scores.images import Pictures, headers, open_pictures
 from scores.inception_score import InceptionScore, distributions, entropy, inception_score, softmax
 from scores.kid import Reservoir, kid
@@ -68,9 +68,6 @@ def evaluate(pictures: Pictures, classifier: Classifier, told: Told = lambda n: 
     Raises ScoreError: as the pictures and the classifier.
     """
     spec = classifier.spec
-    if features and not spec.features:
-        raise ScoreError(f"{spec.name} gives no features, which FID and KID are made of: leave "
-                         "--reference out, or give an ONNX file with an output named 'features'")
     parts: list[Floats] = []
     made = Evaluated(np.empty((0, spec.classes), np.float32), Moments(spec.features if features
                                                                       else 0), Reservoir(), [])
@@ -91,7 +88,7 @@ def probabilities(logits: Floats) -> NDArray[np.float64]:
     """softmax in float64, in place of a second array of that size."""
     p = np.empty(logits.shape)
     for i in range(0, len(logits), 4096):
-        p[i:i + 4096] = softmax(logits[i:i + 4096].astype(np.float64))
+        p[i:i + 4096] = softmax(logits[i:i + 4096].astype(np.float64), i)
     return p
 
 
@@ -124,17 +121,40 @@ def scored(pictures: Pictures, made: Evaluated, classifier: Classifier, splits: 
     """
     p = probabilities(made.logits)
     score = inception_score(p, splits, seed=seed)
-    notes = [f"{what}: {count:,}" for what, count in sorted(pictures.notes.items())]
-    if pictures.broken:
-        named = ", ".join(pictures.broken[:5]) + (", ..." if len(pictures.broken) > 5 else "")
-        notes.append(f"{len(pictures.broken)} pictures could not be read and were left out: "
-                     + named)
     return Scored(pictures.name, len(p), classifier.spec.title, classifier.weights,
-                  classifier.runtime, score, carrying(p), notes=notes + score.notes,
+                  classifier.runtime, score, carrying(p), notes=notes_of(pictures) + score.notes,
                   broken=list(pictures.broken))
 
 
-def reference_moments(path: Path) -> tuple[Moments, None] | None:
+def notes_of(pictures: Pictures) -> list[str]:
+    """What was done to how many, and what was left out."""
+    notes = [f"{what}: {count:,}" for what, count in sorted(pictures.notes.items())]
+    if pictures.broken:
+        named = ", ".join(pictures.broken[:5]) + (", ..." if len(pictures.broken) > 5 else "")
+        notes.append(f"could not be read and were left out: {len(pictures.broken)} of "
+                     f"{pictures.count}, {named}")
+    return notes
+
+
+def open_reference(path: Path, pictures: int, spec: Spec, broken: str = "refuse"
+                   ) -> Moments | Pictures:
+    """What FID and KID are taken against: pictures, or moments (FID alone). It is refused here,
+    before the work, where it will not do.
+
+    Raises ScoreError: as ``open_pictures``; too few on either side; another classifier's moments.
+    """
+    if not spec.features:
+        raise ScoreError(f"{spec.name} gives no features, which FID and KID are made of: leave "
+                         "--reference out, or give an ONNX file with an output named 'features'")
+    against = _moments(path) or open_pictures(path, broken)
+    for what, count in (("set of pictures", pictures), ("reference set", against.count)):
+        enough_for_fid(what, count, spec.features)
+    if isinstance(against, Moments):
+        of_one_classifier(spec.features, against.D)
+    return against
+
+
+def _moments(path: Path) -> Moments | None:
     """Of an .npz that holds ``mu`` and ``sigma`` (as pytorch-fid writes them), or None."""
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
@@ -148,26 +168,24 @@ def reference_moments(path: Path) -> tuple[Moments, None] | None:
     made = Moments(len(mean))
     made.count, made.mean = 1 << 30, mean.astype(np.float64)  # how many it was of is not told
     made.squares = covariance.astype(np.float64) * (made.count - 1)
-    return made, None
+    return made
 
 
-def add_reference(found: Scored, made: Evaluated, path: Path, classifier: Classifier, told: Told,
-                  broken: str = "refuse") -> None:
-    """FID and KID against ``path``: pictures, or an .npz with mu and sigma (FID alone).
+def add_reference(found: Scored, made: Evaluated, against: Moments | Pictures, name: str,
+                  classifier: Classifier, told: Told = lambda n: None) -> None:
+    """FID, and KID where there are pictures, against what ``open_reference`` gave.
 
     Raises ScoreError: as ``evaluate`` and ``fid``.
     """
-    found.reference = str(path)
-    moments = reference_moments(path)
-    if moments is not None:
-        value, word = fid(made.moments, moments[0])
+    found.reference = name
+    if isinstance(against, Moments):
+        value, word = fid(made.moments, against)
         found.distances["FID"] = value
     else:
-        reference = open_pictures(path, broken)
-        theirs = evaluate(reference, classifier, told, features=True)
+        theirs = evaluate(against, classifier, told, features=True)
         value, word = fid(made.moments, theirs.moments)
         mean, deviation = kid(made.sample.rows(), theirs.sample.rows())
         found.distances.update({"FID": value, "KID": mean, "KID deviation": deviation})
-        found.notes += [f"reference, {what}: {n:,}" for what, n in sorted(reference.notes.items())]
+        found.notes += [f"reference, {note}" for note in notes_of(against)]
     if word:
         found.notes.append(word)

@@ -80,6 +80,22 @@ def frechet_distance(mean1: Floats, covariance1: Floats, mean2: Floats,
     return max(0.0, float((m1 - m2) @ (m1 - m2) + np.trace(C1) + np.trace(C2) - 2 * cross))
 
 
+def enough_for_fid(what: str, count: int, D: int, least: int = LEAST) -> None:
+    """Raises ScoreError: the set ``what`` has too few pictures for D features."""
+    if count < max(2, least):
+        raise ScoreError(
+            f"the {what} has {count} pictures: a covariance of {D} features is a guess from so "
+            f"few. Give at least {max(2, least)} for FID (better more than {D}), or leave "
+            "--reference out")
+
+
+def of_one_classifier(ours: int, theirs: int) -> None:
+    """Raises ScoreError: features of different widths."""
+    if ours != theirs:
+        raise ScoreError(f"the features are {ours} and {theirs} wide: one classifier has to make "
+                         "both")
+
+
 def fid(pictures: Moments, reference: Moments, least: int = LEAST) -> tuple[float, str]:
     """The distance, and a word about it where one is due, or "".
 
@@ -87,15 +103,9 @@ def fid(pictures: Moments, reference: Moments, least: int = LEAST) -> tuple[floa
 
     Raises ScoreError: fewer pictures than that, or features of different classifiers.
     """
-    for what, side in (("pictures", pictures), ("reference set", reference)):
-        if side.count < max(2, least):
-            raise ScoreError(
-                f"the {what} has {side.count} pictures: a covariance of {side.D} features is a "
-                f"guess from so few. Give at least {max(2, least)} for FID (better more than "
-                f"{side.D}), or leave --reference out")
-    if pictures.D != reference.D:
-        raise ScoreError(f"the features are {pictures.D} and {reference.D} wide: one classifier "
-                         "has to make both")
+    for what, side in (("set of pictures", pictures), ("reference set", reference)):
+        enough_for_fid(what, side.count, side.D, least)
+    of_one_classifier(pictures.D, reference.D)
     few = min(pictures.count, reference.count)
     word = "" if few > pictures.D else (
         f"{few} pictures for {pictures.D} features: the covariance is singular and FID too high; "

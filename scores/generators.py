@@ -1,4 +1,5 @@
-"""Pictures of a generator: a CNTK ``.model``, an ONNX file, or a run of either trainer.
+"""Pictures of a generator: a CNTK ``.model``, an ONNX file, a run of either trainer, or what
+``torch_port.fitted`` wrote.
 
     z N x 100, standard normal, drawn in float64 by RandomState(seed), rounded to float32
         -> images N x 3 x 256 x 256 in [-1, 1], B, G, R  ->  pixels of 0..255, R, G, B
@@ -7,7 +8,7 @@ The same latents whatever the file, so that two scores by one seed are of the sa
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from scores.classifiers.base import pixels_of
 from scores.errors import ScoreError
-from scores.images import Pictures, Pixels, open_pictures
+from scores.images import Pictures, Pixels, headers, open_pictures
 
 LATENT_SIZE = 100
 AT_ONCE = 8
@@ -39,14 +40,14 @@ class Generated(Pictures):
             z = latents.normal(size=(min(size, self.count - start), LATENT_SIZE)
                                ).astype(np.float32)
             parts = [self.generate(z[i:i + AT_ONCE]) for i in range(0, len(z), AT_ONCE)]
-            pixels = pixels_of(np.concatenate(parts))
+            pixels = pixels_of(np.concatenate(parts), start)
             yield np.rint(pixels) if self.eight_bits else pixels
 
 
 def open_source(path: Path, count: int, seed: int = 0, threads: int = 2, broken: str = "refuse",
                 eight_bits: bool = True) -> Pictures:
     """Pictures or a generator, whichever ``path`` is. Raises ScoreError: neither."""
-    if (path.suffix.lower() in MODELS and not path.is_dir()) or is_run(path):
+    if (path.suffix.lower() in MODELS and not path.is_dir()) or is_run(path) or is_fitted(path):
         return open_generator(path, count, seed, threads, eight_bits)
     return open_pictures(path, broken)
 
@@ -54,6 +55,13 @@ def open_source(path: Path, count: int, seed: int = 0, threads: int = 2, broken:
 def is_run(path: Path) -> bool:
     """Whether a folder is what a trainer wrote, or one of its checkpoints."""
     return (path / "checkpoints").is_dir() or (path / "state.npz").is_file()
+
+
+def is_fitted(path: Path) -> bool:
+    """Whether it is an .npz of a generator's arrays by the captures' names."""
+    from captures.article import DCGAN
+    return path.suffix == ".npz" and path.is_file() and set(DCGAN.maker.arrays) <= set(
+        headers(path))
 
 
 def open_generator(path: Path, count: int, seed: int = 0, threads: int = 2,
@@ -104,10 +112,12 @@ def captured_arrays(path: Path) -> dict[str, Any]:
 
     Raises ScoreError: another file's.
     """
-    from captures.article import DCGAN
     from torch_port.files.message import ModelFileError
     from torch_port.files.model import read_model
 
+    if is_fitted(path):
+        with np.load(path, allow_pickle=False) as file:
+            return _wanted(path, file)
     if not is_run(path):
         try:
             return dict(read_model(path, "generator"))
@@ -121,9 +131,15 @@ def captured_arrays(path: Path) -> dict[str, Any]:
     except TrainingError as error:
         raise ScoreError(f"{path} holds no checkpoint that is whole ({error}): give the folder of "
                          "a run that has written one") from error
+    return _wanted(path, held.arrays)
+
+
+def _wanted(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    from captures.article import DCGAN
+
     wanted = DCGAN.maker.arrays
     for name, shape in wanted.items():
-        if name not in held.arrays or tuple(held.arrays[name].shape) != tuple(shape):
+        if name not in arrays or tuple(arrays[name].shape) != tuple(shape):
             raise ScoreError(f"{path}: {name} is not there or of another shape: give a run of the "
                              "article's networks")
-    return {name: held.arrays[name] for name in wanted}
+    return {name: arrays[name] for name in wanted}

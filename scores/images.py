@@ -1,8 +1,9 @@
 """Pictures from a folder or an array file, a few at a time, as R, G, B of 0..255.
 
-Memory is that of one batch, however many there are. What was done to a picture on the way (grey,
-16 bits, transparency, a turn by EXIF, the first of many frames) is counted and told, because each
-moves a score. Order is that of the names, and of the rows of an array: splits depend on it.
+Memory is that of one batch, however many there are and however large. What was done to a picture on
+the way (grey, 16 bits, transparency, a turn by EXIF, the first of many frames) is counted and told,
+because each moves a score. Order is that of the names, and of the rows of an array: splits depend
+on it.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scores.classifiers.base import PIXELS_WITHIN
 from scores.errors import ScoreError
 
 Pixels = NDArray[np.float32]
@@ -23,6 +25,7 @@ Pixels = NDArray[np.float32]
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp")
 ARRAYS = (".npz", ".npy")
 NAMED = 5  # broken pictures named in a message
+AT_ONCE = 1 << 24  # values of a batch, 64 MB in float32, or one picture, if that is larger
 
 
 @dataclass
@@ -89,7 +92,8 @@ class Folder(Pictures):
                 self.broken.append(path.name)
                 continue
             sizes[picture.shape] += 1
-            if held and (len(held) == size or held[0].shape != picture.shape):
+            if held and (len(held) == at_most(size, picture.size)
+                         or held[0].shape != picture.shape):
                 yield np.stack(held)
                 held = []
             held.append(picture)
@@ -99,13 +103,19 @@ class Folder(Pictures):
             raise ScoreError(f"none of the {len(self.paths)} pictures in {self.name} can be read, "
                              f"first {self.broken[0]}")
         if len(sizes) > 1:
-            self.notes["mixed sizes, each scaled by itself: " + ", ".join(
-                f"{n} of {s[2]} x {s[1]}" for s, n in sizes.most_common(NAMED))] = sum(
-                    sizes.values())
+            most = ", ".join(f"{s[2]} x {s[1]} ({n})" for s, n in sizes.most_common(NAMED))
+            self.notes[f"mixed sizes, {len(sizes)} of them, each scaled by itself; the most are "
+                       f"{most}"] = sum(sizes.values())
+
+
+def at_most(size: int, values: int) -> int:
+    """Pictures of a batch, each of so many values."""
+    return max(1, min(size, AT_ONCE // values))
 
 
 def read_picture(path: Path, notes: Counter[str]) -> Pixels:
-    """3 x H x W, R, G, B, 0..255; 16-bit pictures keep what lies between two 8-bit steps.
+    """3 x H x W, R, G, B, 0..255; 16-bit grey keeps what lies between two 8-bit steps. Of 16-bit
+    colour Pillow has the upper 8 bits and no more, which is told.
 
     Raises ScoreError: no picture, broken or cut off.
     """
@@ -116,6 +126,8 @@ def read_picture(path: Path, notes: Counter[str]) -> Pixels:
             if getattr(opened, "n_frames", 1) > 1:
                 notes["animated, the first frame was taken"] += 1
                 opened.seek(0)
+            if not opened.mode.startswith("I") and ";16" in str(getattr(opened, "tile", "")):
+                notes["16-bit colour, cut to its upper 8 bits (not rounded)"] += 1
             opened.load()
             picture: Any = opened
             if picture.getexif().get(0x0112, 1) != 1:  # Orientation
@@ -135,6 +147,8 @@ def _rgb(picture: Any, notes: Counter[str]) -> Pixels:
         deep = np.asarray(picture, np.float32)
         if mode != "F" and (deep.min() < 0 or deep.max() > 65535):
             raise ValueError("its values are not those of 16 bits")
+        if mode == "F" and not (deep.min() >= 0 and deep.max() <= 255):  # NaN is neither
+            raise ValueError(f"its values are {deep.min():.6g} to {deep.max():.6g}, not 0..255")
         notes["16-bit grey, divided by 257, taken as R = G = B" if mode != "F"
               else "floating point grey, taken as 0..255 and as R = G = B"] += 1
         grey = deep / np.float32(257) if mode != "F" else deep
@@ -165,6 +179,8 @@ class ArrayFile(Pictures):
     member: str = ""
     shape: tuple[int, ...] = ()
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
+    taken: str = "0..255"
+    first: int = 0  # pictures that ``taken`` was read from
 
     @classmethod
     def of(cls, path: Path) -> ArrayFile:
@@ -177,15 +193,17 @@ class ArrayFile(Pictures):
         member = next((name for name in ("images", "arr_0") if name in found), next(iter(found)))
         shape, fortran, dtype = found[member]
         if 3 not in (shape[1], shape[3]) or 0 in shape:
-            raise ScoreError(f"{path}: {member} has the shape {shape}: give N x H x W x 3 or "
-                             "N x 3 x H x W, R, G, B")
+            raise ScoreError(f"{path}: {member or 'the array'} has the shape {shape}: give "
+                             "N x H x W x 3 or N x 3 x H x W, R, G, B")
         if fortran or dtype.kind not in "uf" or dtype.hasobject:
-            raise ScoreError(f"{path}: {member} is {dtype}{' in Fortran order' if fortran else ''}:"
-                             " give unsigned whole numbers or floating point in C order")
+            raise ScoreError(f"{path}: {member or 'the array'} is {dtype}"
+                             f"{' in Fortran order' if fortran else ''}: give unsigned whole "
+                             "numbers or floating point in C order")
         return cls(str(path), shape[0], path=path, member=member, shape=shape, dtype=dtype)
 
     def batches(self, size: int) -> Iterator[Pixels]:
-        row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        values = int(np.prod(self.shape[1:]))
+        row, size = values * self.dtype.itemsize, at_most(size, values)
         last = self.shape[3] == 3
         scale = None
         with _opened(self.path, self.member) as file:
@@ -198,7 +216,23 @@ class ArrayFile(Pictures):
                     x = x.transpose(0, 3, 1, 2)
                 if scale is None:
                     scale = self._scale(x)
-                yield np.ascontiguousarray((x.astype(np.float32) + scale[0]) * scale[1])
+                pixels = (x.astype(np.float32) + scale[0]) * scale[1]
+                yield np.ascontiguousarray(self._checked(pixels, x, start))
+
+    def _checked(self, pixels: Pixels, x: NDArray[Any], start: int) -> Pixels:
+        """x: as they stand in the file. start: the number of the first."""
+        low, high = pixels.min((1, 2, 3)), pixels.max((1, 2, 3))
+        bad = ~((low >= -PIXELS_WITHIN) & (high <= 255 + PIXELS_WITHIN))  # NaN is neither
+        if not bad.any():
+            return pixels
+        n = int(np.argmax(bad))
+        if not np.isfinite(x[n]).all():
+            raise ScoreError(f"{self.path}: picture {start + n} holds NaN or infinity: look at "
+                             "what made it")
+        raise ScoreError(
+            f"{self.path}: picture {start + n} has values from {x[n].min():.6g} to "
+            f"{x[n].max():.6g}, but by the first {self.first} they are taken as {self.taken}: look "
+            "at what made it, or save all of them as uint8")
 
     def _scale(self, x: NDArray[Any]) -> tuple[np.float32, np.float32]:
         """(add, multiply) that bring the values to 0..255; of floating point by its first batch."""
@@ -209,16 +243,16 @@ class ArrayFile(Pictures):
             if bits == 16:
                 self.notes["16-bit, divided by 257"] = self.count
             return np.float32(0), np.float32(1 if bits == 8 else 1 / 257)
-        if not np.isfinite(x).all():
-            raise ScoreError(f"{self.path}: the pictures hold NaN or infinity")
-        if x.min() < 0:
-            self.notes["floating point with values below 0, taken as [-1, 1]"] = self.count
-            return np.float32(1), np.float32(127.5)
-        if x.max() <= 1:
-            self.notes["floating point with no value above 1, taken as [0, 1]"] = self.count
-            return np.float32(0), np.float32(255)
-        self.notes["floating point with values above 1, taken as 0..255"] = self.count
-        return np.float32(0), np.float32(1)
+        self.first = len(x)
+        for holds, why, taken, add, times in (
+                (x.min() < 0, "with values below 0", "[-1, 1]", 1, 127.5),
+                (x.max() <= 1, "with no value above 1", "[0, 1]", 0, 255),
+                (True, "with values above 1", "0..255", 0, 1)):
+            if holds:
+                self.taken = taken
+                self.notes[f"floating point {why}, taken as {taken}"] = self.count
+                return np.float32(add), np.float32(times)
+        raise AssertionError("the last holds")
 
 
 Header = tuple[tuple[int, ...], bool, "np.dtype[Any]"]

@@ -54,8 +54,9 @@ class InceptionScore(NamedTuple):
     notes: List[str]
 
 
-def softmax(logits: "Floats") -> "Floats":
-    """exp(l) / sum exp(l) over the last axis, in float64.
+def softmax(logits: "Floats", first: int = 0) -> "Floats":
+    """exp(l) / sum exp(l) over the last axis, in float64. first: the number of the first picture,
+    for messages.
 
     Raises ScoreError: NaN or infinity, with the picture's number.
     """
@@ -63,7 +64,7 @@ def softmax(logits: "Floats") -> "Floats":
     if not np.isfinite(l).all():
         bad = int(np.argmin(np.isfinite(l).all(-1)))
         raise ScoreError("the classifier says NaN or infinity of picture {}: look at the picture "
-                         "and at the weights".format(bad))
+                         "and at the weights".format(first + bad))
     e = np.exp(l - l.max(-1, keepdims=True))
     return np.asarray(e / e.sum(-1, keepdims=True))
 
@@ -141,11 +142,12 @@ def split_scores(probabilities: "Floats", splits: int = SPLITS) -> "Floats":
     Raises ScoreError: as ``distributions``; fewer pictures than splits.
     """
     p = distributions(probabilities)[0]
-    _enough(len(p), splits)
+    enough(len(p), splits)
     return _split_scores(p, splits)
 
 
-def _enough(pictures: int, splits: int) -> None:
+def enough(pictures: int, splits: int) -> None:
+    """Raises ScoreError: fewer pictures than splits."""
     if splits < 1:
         raise ScoreError("{} splits: give at least 1".format(splits))
     if pictures < splits:
@@ -215,7 +217,7 @@ def inception_score(probabilities: "Floats", splits: int = SPLITS, resamples: in
     Raises ScoreError: as ``distributions`` and ``interval``; fewer pictures than splits.
     """
     p, word = distributions(probabilities)
-    _enough(len(p), splits)
+    enough(len(p), splits)
     parts = _split_scores(p, splits)
     low, high = interval(p, resamples, seed, confidence)
     if order is None:

@@ -13,9 +13,9 @@ from captures.output import refuse_foreign, replacing
 from parity.cli.options import RUNS, Quiet, console_of
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
-from scores.evaluate import Scored, add_reference, evaluate, scored
+from scores.evaluate import Scored, add_reference, evaluate, open_reference, scored
 from scores.generators import open_source
-from scores.inception_score import SPLITS
+from scores.inception_score import SPLITS, enough
 from scores.page import page
 
 FILES = ("score.json", "score.html")
@@ -56,14 +56,16 @@ def command(
 ) -> int:
     refuse_foreign(output, FILES)  # before the work
     pictures = open_source(source, count, seed, threads, broken)
+    enough(pictures.count, splits)
     chosen = registry.load(classifier, weights, sha256, runtime, cache, offline, threads,
                            normalisation=normalisation)
+    against = reference and open_reference(reference, pictures.count, chosen.spec, broken)
     with tqdm(total=pictures.count, unit="picture", disable=quiet or None) as bar:
         made = evaluate(pictures, chosen, bar.update, features=reference is not None)
     found = scored(pictures, made, chosen, splits, seed)
-    if reference is not None:
+    if against:
         with tqdm(unit="picture of the reference", disable=quiet or None) as bar:
-            add_reference(found, made, reference, chosen, bar.update, broken)
+            add_reference(found, made, against, str(reference), chosen, bar.update)
     with replacing(output, FILES):
         with written_whole(output / "score.html") as part:
             part.write_text(page(found, made.shown), encoding="utf-8")
@@ -75,7 +77,8 @@ def command(
 
 def show(found: Scored, console: Console, output: Path) -> None:
     s = found.score
-    table = Table(title=f"{found.pictures}: {s.pictures:,} pictures", show_header=False)
+    table = Table("", "", title=f"{found.pictures}: {s.pictures:,} pictures", show_header=False)
+    table.columns[1].overflow = "fold"  # the SHA-256 is a long word
     table.add_row(f"score, mean over {s.splits} splits", f"{s.value:.6g} ± {s.deviation:.3g}")
     table.add_row("all pictures as one split", f"{s.one_split:.6g}")
     table.add_row("its interval (95 %, pictures drawn again)", f"{s.low:.6g} to {s.high:.6g}")

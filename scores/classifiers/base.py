@@ -78,11 +78,11 @@ def checked(pixels: Array) -> Floats:
     return x
 
 
-def pixels_of(images: Array) -> NDArray[np.float32]:
+def pixels_of(images: Array, first: int = 0) -> NDArray[np.float32]:
     """(x + 1) * 127.5 of a generator's pictures, channels B, G, R turned to R, G, B; not rounded.
 
     images: N x 3 x H x W in [-1, 1], B, G, R, as CNTK's reader and the article's generator have
-    them.
+    them. first: the number of the first, for messages.
 
     Raises ScoreError: another shape, whole numbers, NaN, values outside [-1, 1].
     """
@@ -94,11 +94,11 @@ def pixels_of(images: Array) -> NDArray[np.float32]:
         raise ScoreError(f"images are {x.dtype}: give float32 in [-1, 1], not pixels of 0..255")
     if not np.isfinite(x).all():
         bad = int(np.argmin(np.isfinite(x).all((1, 2, 3))))
-        raise ScoreError(f"image {bad} holds NaN or infinity: look at what made it")
+        raise ScoreError(f"image {first + bad} holds NaN or infinity: look at what made it")
     if abs(x).max() > 1 + 1e-4:
         bad = int(np.argmax(abs(x).max((1, 2, 3))))
-        raise ScoreError(f"image {bad} has values up to {abs(x[bad]).max():.6g}: give images in "
-                         "[-1, 1], as a tanh makes them")
+        raise ScoreError(f"image {first + bad} has values up to {abs(x[bad]).max():.6g}: give "
+                         "images in [-1, 1], as a tanh makes them")
     whole = (x[:, ::-1].astype(np.float32) + np.float32(1)) * np.float32(127.5)
     return np.asarray(np.clip(whole, 0, 255), np.float32)
 

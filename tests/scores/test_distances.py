@@ -51,7 +51,7 @@ def test_three_pictures_are_no_reference():
     many, three = (np.random.RandomState(2).normal(size=(n, 4)) for n in (200, 3))
     with pytest.raises(ScoreError, match=r"reference set has 3 pictures.*at least 100"):
         fid(moments(many), moments(three))
-    with pytest.raises(ScoreError, match="the pictures has 3"):
+    with pytest.raises(ScoreError, match="set of pictures has 3"):
         fid(moments(three), moments(many))
 
 

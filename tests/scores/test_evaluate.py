@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 from score_samples import noise
 from test_classifiers import classifier_file
 
+from captures.article import DCGAN
 from parity.cli.app import main
 from scores.classifiers import registry
+from scores.classifiers.base import pixels_of
 from scores.errors import ScoreError
-from scores.evaluate import carrying, evaluate, probabilities
+from scores.evaluate import carrying, evaluate, open_reference, probabilities
+from scores.generators import LATENT_SIZE, Generated
 from scores.images import open_pictures
 from scores.inception_score import inception_score, score, softmax
+from torch_port.dcgan import Networks
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +100,33 @@ def test_what_is_refused(folder, small, tmp_path, capfd):
     refused(capfd, tmp_path, "10 splits of 3 pictures", three, "--classifier", small)
     refused(capfd, tmp_path, "reference set has 3 pictures", folder, *few, "--reference", three)
     refused(capfd, tmp_path, "is not there", tmp_path / "none", *few)
-    refused(capfd, tmp_path, "there is no classifier 'vgg'", three, "--classifier", "vgg")
-    refused(capfd, tmp_path, "--offline was asked for", three, "--classifier", "inception-v3",
-            "--offline", "--cache", tmp_path / "cache")
+    refused(capfd, tmp_path, "there is no classifier 'vgg'", three, *few[:2],
+            "--classifier", "vgg")
+    refused(capfd, tmp_path, "--offline was asked for", three, *few[:2], "--classifier",
+            "inception-v3", "--offline", "--cache", tmp_path / "cache")
     refused(capfd, tmp_path, "no features", three, "--splits", 2, "--reference", folder,
             "--classifier", classifier_file(tmp_path / "bare.onnx"))
     (three / "bad.png").write_text("no picture")
     refused(capfd, tmp_path, "bad.png cannot be read", three, *few)
     code, out, _ = command(capfd, three, *few, "--broken", "skip", "--output", tmp_path / "skipped")
-    assert code == 0 and "1 pictures could not be read and were left out: bad.png" in \
+    assert code == 0 and "could not be read and were left out: 1 of 4, bad.png" in \
         out.replace("\n", " ")
+
+
+def test_what_will_not_do_is_refused_before_the_work(folder, small, tmp_path, capfd, monkeypatch):
+    def worked(*arguments: object, **more: object) -> None:
+        raise AssertionError("it began")
+    monkeypatch.setattr("parity.cli.score.evaluate", worked)
+    three = tmp_path / "three"
+    three.mkdir()
+    for path in sorted(folder.iterdir())[:3]:
+        (three / path.name).write_bytes(path.read_bytes())
+    np.savez(tmp_path / "m.npz", mu=np.zeros(5), sigma=np.eye(5))
+    for says, more in (("121 splits of 120 pictures", ("--splits", 121)),
+                       ("reference set has 3 pictures", ("--reference", three)),
+                       ("are 3 and 5 wide", ("--reference", tmp_path / "m.npz")),
+                       ("is not there", ("--reference", tmp_path / "none"))):
+        refused(capfd, tmp_path, says, folder, "--classifier", small, *more)
 
 
 def test_help_says_the_defaults(capfd):
@@ -144,6 +166,33 @@ def test_an_onnx_generator_is_scored(small, tmp_path, capfd):
     refused(capfd, tmp_path, "Is it a classifier", small, "--classifier", small)
 
 
+def test_the_bad_image_of_a_generator_is_named_in_any_batch():
+    def generate(z):
+        return np.where(z[:, :1, None, None] == latents[5, 0], np.nan, np.zeros((1, 3, 2, 2))
+                        ).astype(np.float32)
+    latents = np.random.RandomState(0).normal(size=(7, LATENT_SIZE)).astype(np.float32)
+    with pytest.raises(ScoreError, match="image 5 holds NaN"):
+        list(Generated("g", 7, generate=generate).batches(2))
+
+
+def test_what_was_fitted_is_a_model(small, tmp_path, capfd):
+    networks = Networks(DCGAN)
+    arrays = {name: value.detach().numpy() for name, value in networks.arrays().items()}
+    np.savez(tmp_path / "a.npz", **{n: v for n, v in arrays.items() if n.startswith("generator/")})
+    assert command(capfd, tmp_path / "a.npz", "--count", 12, "--classifier", small, "--output",
+                   tmp_path / "made")[0] == 0
+    made = json.loads((tmp_path / "made" / "score.json").read_text())
+    z = np.random.RandomState(0).normal(size=(12, LATENT_SIZE)).astype(np.float32)
+    with torch.inference_mode():
+        images = networks.generator.eval()(torch.from_numpy(z)).numpy()
+    by_hand = score(softmax(registry.load(str(small))(np.rint(pixels_of(images)))[1]))
+    assert made["score"]["one_split"] == pytest.approx(by_hand, rel=1e-6)
+    arrays["generator/conv1/weight"] = np.zeros((1, 1, 1, 1), np.float32)
+    np.savez(tmp_path / "b.npz", **arrays)
+    refused(capfd, tmp_path, "generator/conv1/weight is not there or of another shape",
+            tmp_path / "b.npz", "--classifier", small)
+
+
 def test_models_that_are_none(small, tmp_path, capfd):
     (tmp_path / "a.model").write_text("no model")
     refused(capfd, tmp_path, "a.model", tmp_path / "a.model", "--classifier", small)
@@ -169,9 +218,12 @@ def test_the_classes_that_carry_a_score():
 def test_probabilities_in_pieces():
     logits = np.random.RandomState(0).normal(size=(5000, 6)).astype(np.float32)
     np.testing.assert_array_equal(probabilities(logits), softmax(logits.astype(np.float64)))
+    logits[4500, 2] = np.nan
+    with pytest.raises(ScoreError, match="picture 4500"):
+        probabilities(logits)
 
 
 def test_nothing_is_said_of_features_that_there_are_not(small, folder, tmp_path):
     bare = registry.load(str(classifier_file(tmp_path / "b.onnx")))
     with pytest.raises(ScoreError, match="no features"):
-        evaluate(open_pictures(folder), bare, features=True)
+        open_reference(folder, 120, bare.spec)

@@ -5,11 +5,13 @@ import io
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from score_samples import noise
 
+from scores import images
 from scores.errors import ScoreError
 from scores.images import open_pictures
 
@@ -60,6 +62,29 @@ def test_16_bits_keep_what_lies_between(tmp_path):
     assert (made % 1 != 0).any() and "16-bit" in next(iter(notes))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_is_told(tmp_path, name, channels):
+    deep = np.random.RandomState(0).randint(0, 65536, (8, 6, channels)).astype(np.uint16)
+    deep[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / name), deep)
+    notes, made = (read(tmp_path)[0].notes, read(tmp_path)[1][0][0])
+    np.testing.assert_array_equal(made, deep[..., 2::-1].transpose(2, 0, 1) >> 8)
+    assert [note for note in notes if "16-bit colour, cut to its upper 8 bits" in note]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 300, -1])
+def test_floats_that_are_no_pixels_are_a_broken_picture(tmp_path, wrong):
+    """Named by its file, and left out where that was asked for, as any that cannot be read."""
+    values = np.full((8, 6), 7, np.float32)
+    write(tmp_path / "a.tif", values)
+    values[2, 3] = wrong
+    write(tmp_path / "b.tif", values)
+    with pytest.raises(ScoreError, match=r"b\.tif cannot be read .*0\.\.255"):
+        read(tmp_path)
+    assert read(tmp_path, broken="skip")[0].broken == ["b.tif"]
+
+
 def test_alpha_is_laid_over_white(tmp_path):
     layered = np.dstack([colour(), np.full((8, 6), 255, np.uint8)])
     layered[0, 0, 3] = 0
@@ -96,7 +121,7 @@ def test_mixed_sizes_come_in_batches_of_one_size(tmp_path):
         write(tmp_path / f"{i}.png", colour(i, height, width))
     pictures, batches = read(tmp_path)
     assert [batch.shape for batch in batches] == [(2, 3, 8, 6), (1, 3, 5, 5), (1, 3, 8, 6)]
-    assert any("mixed sizes" in note and "3 of 6 x 8" in note for note in pictures.notes)
+    assert any("mixed sizes" in note and "6 x 8 (3)" in note for note in pictures.notes)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all", None])
@@ -184,6 +209,30 @@ def test_broken_array_files(tmp_path):
     np.savez(tmp_path / "c.npz", np.full((2, 3, 4, 4), np.nan))
     with pytest.raises(ScoreError, match="NaN"):
         read(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    (np.nan, "picture 5 holds NaN"),
+    (-0.5, r"picture 5 has values from -0\.5 to 0\.5, but by the first 2 .* taken as \[0, 1\]"),
+    (2, r"picture 5 has values from 0\.5 to 2"),
+])
+def test_the_bad_picture_of_a_file_is_named_in_any_batch(tmp_path, wrong, says):
+    x = np.full((7, 3, 4, 4), 0.5, np.float32)
+    x[5, 0, 0, 0] = wrong
+    np.savez(tmp_path / "a.npz", x)
+    with pytest.raises(ScoreError, match=rf"a\.npz: {says}"):
+        read(tmp_path / "a.npz", 2)
+
+
+def test_large_pictures_come_in_smaller_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "AT_ONCE", 2 * 3 * 8 * 6)
+    for i in range(5):
+        write(tmp_path / f"{i}.png", colour(i))
+    np.savez(tmp_path / "a.npz", noise(5, 0, 8, 6).astype(np.uint8))
+    np.savez(tmp_path / "b.npz", noise(3, 0, 40, 40).astype(np.uint8))
+    for source, lengths in ((tmp_path, [2, 2, 1]), (tmp_path / "a.npz", [2, 2, 1]),
+                            (tmp_path / "b.npz", [1, 1, 1])):
+        assert [len(batch) for batch in read(source)[1]] == lengths
 
 
 def test_an_array_file_is_read_in_pieces(tmp_path):
