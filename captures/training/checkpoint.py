@@ -19,16 +19,18 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from captures.errors import TrainingError
+from captures.files import read_json
 from captures.plan import Latents
 from captures.system import to_disk
 from captures.training.log import LOG, Log, Row, read_log
-from captures.training.shapes import KEYS
+from captures.training.shapes import KEYS, dtype
 
 FOLDER, STATE, MANIFEST = "checkpoints", "state.npz", "manifest.json"
 FORMAT, KEPT = 1, 2
@@ -103,8 +105,23 @@ def found(folder: Path) -> List[Path]:
     """The checkpoints of a run's folder, the newest first; those half written are none."""
     home = folder / FOLDER
     names = os.listdir(str(home)) if home.is_dir() else []
-    return [home / name for name in sorted(names, reverse=True)
-            if re.match(r"iteration\d{7,}$", name)]
+    return [home / name for name in sorted(names, key=lambda name: (len(name), name), reverse=True)
+            if re.match(r"iteration\d{7,}$", name) and (home / name).is_dir()]
+
+
+def clear_up(folder: Path) -> None:
+    """After a kill: what was half written in a run's folder goes, and a checkpoint that was moved
+    aside and not replaced comes back. For the program that holds the folder."""
+    home = folder / FOLDER
+    for old in home.glob("*.old.part"):
+        final = home / old.name[:-len(".old.part")]
+        if not final.exists():
+            os.rename(str(old), str(final))
+    for part in home.glob("*.part"):
+        shutil.rmtree(str(part), ignore_errors=True)
+    for left in folder.glob("**/*.part*"):
+        if re.search(r"\.\d+\.part(\.\w+)?$", left.name) and left.is_file():
+            left.unlink()  # of captures.files.written_whole
 
 
 def read_newest(folder: Path, say: Any = lambda text: None) -> Checkpoint:
@@ -131,37 +148,81 @@ def read_newest(folder: Path, say: Any = lambda text: None) -> Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Raises TrainingError: not a checkpoint, damaged, of another version."""
     manifest = _read_manifest(path)
-    for name, facts in manifest["files"].items():
-        if not (path / name).is_file() or _facts(path / name) != facts:
-            raise TrainingError("checkpoint %s is damaged: its %s is not what was written: take "
-                                "another one, or begin anew with --overwrite" % (path, name))
     try:
-        with np.load(str(path / STATE), allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
-        return Checkpoint(manifest["iteration"], manifest["identity"], manifest["latents"], arrays,
-                          read_log(path / LOG), manifest["changes"], path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, TrainingError):
-            raise
+        for name, facts in manifest["files"].items():
+            if not (path / name).is_file() or _facts(path / name) != facts:
+                raise ValueError("its %s is not what was written" % name)
+        rows = read_log(path / LOG)
+        if not 1 <= len(rows) == manifest["iteration"]:
+            raise ValueError("it is of iteration %d, and its log of %d"
+                             % (manifest["iteration"], len(rows)))
+        return Checkpoint(manifest["iteration"], manifest["identity"], manifest["latents"],
+                          _read_state(path / STATE), rows, manifest["changes"], path)
+    except (OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError, TrainingError,
+            zipfile.BadZipFile, zlib.error) as error:  # the last two and RuntimeError: of zip files
         raise TrainingError("checkpoint %s is damaged (%s): take another one, or begin anew with "
-                            "--overwrite" % (path, error))
+                            "--overwrite" % (path, " ".join(str(error).split()).rstrip(".")))
+
+
+def _read_state(path: Path) -> Arrays:
+    """As it was written: nothing is packed, so nothing that is read is larger than the file.
+
+    Raises ValueError: another program's file; what zipfile and numpy raise for a damaged one."""
+    with zipfile.ZipFile(str(path)) as held:
+        members = held.infolist()
+        for member in members:
+            name = member.filename[:-len(".npy")]
+            if not member.filename.endswith(".npy") or member.file_size > path.stat().st_size \
+                    or member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("its %s has another form" % member.filename)
+            with held.open(member) as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("its %s is not in numpy's format 1.0" % name)
+                shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            size = kind.itemsize * int(np.prod(shape, dtype=np.float64))
+            if kind != dtype(name) or not 0 < member.file_size - size < 2 ** 16:
+                raise ValueError("its %s is %s %s in %d bytes" % (
+                    name, kind, shape, member.file_size))
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("it has an array twice")
+    with np.load(str(path), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+# What a manifest holds, and what of it is used before the arrays are looked at.
+_IDENTITY = {"program": str, "seed": int, "minibatch_size": int, "unit_gain": bool}
+_LATENTS = {"place": int, "has_gauss": int, "gauss": float}
+_CHANGE = {"what": str, "from": str, "to": str, "behind iteration": int}
+_MANIFEST = {"format": int, "iteration": int, "identity": dict, "latents": dict, "changes": list,
+             "files": dict}
+
+
+def _require(held: Any, kinds: Mapping[str, type], whose: str = "its") -> None:
+    """Raises KeyError, TypeError: one of these is missing, or of another kind."""
+    for name, kind in kinds.items():
+        if not isinstance(held[name], kind):
+            raise TypeError("%s %s is no %s" % (whose, name, kind.__name__))
 
 
 def _read_manifest(path: Path) -> Dict[str, Any]:
     try:
-        outer = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        outer = read_json(path / MANIFEST)
         manifest: Dict[str, Any] = outer["manifest"]
         said = outer["sha256"]
-        kinds = {"format": int, "iteration": int, "identity": dict, "latents": dict,
-                 "changes": list, "files": dict}
-        for name, kind in kinds.items():
-            if not isinstance(manifest[name], kind):
-                raise TypeError("its %s is no %s" % (name, kind.__name__))
-        if set(manifest["files"]) != {STATE, LOG}:
-            raise ValueError("it lists other files")
+        _require(manifest, _MANIFEST)
+        if manifest["format"] == FORMAT:
+            _require(manifest["identity"], _IDENTITY, "its run's")
+            _require(manifest["latents"], _LATENTS, "its latents'")
+            for change in manifest["changes"]:
+                _require(change, _CHANGE, "a change's")
+            if set(manifest["files"]) != {STATE, LOG}:
+                raise ValueError("it lists other files")
+            if not 0 <= manifest["latents"]["place"] <= 624:  # numpy itself does not look
+                raise ValueError("its place in the stream of latents is none")
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = "it has no %s" % error if isinstance(error, KeyError) else error
         raise TrainingError("%s is not a whole checkpoint (%s): give one that a training wrote"
-                            % (path, getattr(error, "strerror", None) or error))
+                            % (path, getattr(error, "strerror", None) or reason))
     if manifest["format"] != FORMAT:
         raise TrainingError("checkpoint %s has format %r, this program reads %d: go on with the "
                             "version that wrote it" % (path, manifest["format"], FORMAT))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from captures.errors import TrainingError
-from captures.files import written_whole
+from captures.files import read_json, written_whole
 from captures.output import LOCK, OutputError, alone
 from captures.training import checkpoint
 from captures.training.log import HEADER, LOG
@@ -23,6 +23,9 @@ MODELS = ("dcgan_*.model", "dcgan_*.pt")  # CNTK's and the port's
 WRITTEN = (checkpoint.FOLDER, IMAGES, SAMPLES, EVENTS, LOG, RUN, *FIGURES, *MODELS)
 PICTURE = 150 * 1024  # of 256 x 256 pixels, a PNG at its largest
 GRID = 4 * PICTURE
+NEEDED = ("program", "settings", "iterations")  # of a run's record, of whatever version
+KINDS = {"program": str, "settings": dict, "iterations": int, "identity": dict, "versions": dict,
+         "machine": dict, "changes": list, "starts": list}
 
 
 @contextlib.contextmanager
@@ -50,9 +53,10 @@ def read_run(folder: Path) -> Optional[Dict[str, Any]]:
     if not path.exists():
         return None
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(run["settings"], dict) or not isinstance(run["iterations"], int):
-            raise TypeError("its settings or iterations are of another kind")
+        run = read_json(path)
+        for name, kind in KINDS.items():
+            if not isinstance(run[name] if name in NEEDED else run.get(name, kind()), kind):
+                raise TypeError("its %s is no %s" % (name, kind.__name__))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError("%s is not the record of a run (%s): restore it, or delete the run "
                             "with --overwrite" % (path, error))
@@ -114,7 +118,7 @@ def check_room(folder: Path, checkpoint_bytes: int, models_bytes: int, images: i
     """
     pictures = images * PICTURE + grids * GRID
     needed = (checkpoint.KEPT + 1) * checkpoint_bytes + models_bytes + pictures
-    held = sum(file.stat().st_size for path in checkpoint.found(folder)
+    held = sum(file.lstat().st_size for path in checkpoint.found(folder)
                for file in path.iterdir())
     free = shutil.disk_usage(str(folder)).free
     if free + held < needed:

@@ -133,6 +133,12 @@ def of_the_run(folder: Path, values: Mapping[str, Any], given: AbstractSet[str])
     made = dict(values)
     run = read_run(folder) if values["resume"] else None
     if run is not None:
-        made.update((name, value) for name, value in run["settings"].items()
-                    if name in BY_NAME and name not in given)
+        for name, value in run["settings"].items():
+            if name in BY_NAME and name not in given:
+                option = BY_NAME[name]
+                kinds = (int, float) if option.kind is float else (option.kind,)
+                if not isinstance(value, kinds):
+                    raise TrainingError("the record of the run in %s says %s is %r: give %s" % (
+                        folder, name, value, option.flag))
+                made[name] = value
     return made

@@ -118,6 +118,7 @@ class Session:
 
     def _prepare(self) -> None:
         if self.settings.resume:
+            checkpoints.clear_up(self.folder)
             self._check_what_is_there()
         elif not self.settings.overwrite:
             run_folder.refuse_a_run(self.folder, self.program.name)

@@ -1,5 +1,7 @@
-"""What a checkpoint of a pair of networks holds. Plain Python 3.6."""
+"""What a checkpoint of a pair of networks holds. Plain Python 3.6 and numpy."""
 from typing import Dict, List, Tuple
+
+import numpy as np
 
 from captures.spec import Spec
 
@@ -24,6 +26,14 @@ def shapes(spec: Spec) -> Shapes:
         made[network.name + "/learner/minibatches"] = ()
     made[KEYS] = (624,)
     return made
+
+
+def dtype(name: str) -> np.dtype:
+    """Of an array of a checkpoint."""
+    if name == KEYS:
+        return np.dtype(np.uint32)
+    counts = name.endswith(("/sample_count", "/learner/minibatches"))
+    return np.dtype(np.int64 if counts else np.float32)
 
 
 def layers(spec: Spec) -> Dict[str, List[str]]:

@@ -19,7 +19,7 @@ from captures.errors import DataError, ParityError, TrainingError
 from captures.training import folder as run_folder
 from captures.training.checkpoint import found, read_checkpoint, read_newest, weights_sha256
 from captures.training.log import read_log
-from captures.training.options import Settings
+from captures.training.options import Settings, of_the_run
 from tests.captures.training import toy
 from tests.conftest import ROOT
 
@@ -201,6 +201,23 @@ def test_nothing_to_resume(map_file, folder):
     assert "holds no run to go on with: begin without --resume" in refused(
         map_file, folder, 2, resume=True)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("edit, expected", [
+    ({"program": 5}, "its program is no str"),
+    ({"changes": {}}, "its changes is no list"),
+    ({"iterations": None}, "its iterations is no int"),
+    ({"settings": {"map_file": None}}, "says map_file is None: give --map-file"),
+    ({"settings": {"unit_gain": "yes"}}, "says unit_gain is 'yes': give --unit-gain"),
+    ({"settings": {"iterations": [3]}}, "says iterations is [3]: give --iterations"),
+])
+def test_an_edited_record(map_file, folder, edit, expected):
+    toy.run(map_file, folder, 2)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, **edit}))
+    with pytest.raises(TrainingError) as caught:
+        of_the_run(folder, {"resume": True}, set())
+    assert expected in str(caught.value) and str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize("given, expected", [
