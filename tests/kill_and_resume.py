@@ -76,7 +76,9 @@ def main(program: str, kills: int, iterations: int, home: Path) -> int:
 
 
 if __name__ == "__main__":
-    chosen, *numbers = sys.argv[1:]
-    asked, length = (int(numbers[i]) if i < len(numbers) else (20, 8)[i] for i in (0, 1))
-    sys.exit(main(chosen, asked, length, Path(
-        numbers[2] if len(numbers) > 2 else ROOT / "runs" / f"kills-{chosen}")))
+    chosen, asked, length, home, *_ = [*sys.argv[1:], *("", "20", "8", "")[len(sys.argv[1:5]):]]
+    if chosen not in PROGRAMS or not asked.isdigit() or not length.isdigit() or _:
+        print(__doc__, file=sys.stdout if chosen == "--help" else sys.stderr)
+        sys.exit(0 if chosen == "--help" else 2)
+    sys.exit(main(chosen, int(asked), int(length),
+                  Path(home or ROOT / "runs" / f"kills-{chosen}")))

@@ -173,6 +173,21 @@ def test_a_help_does_nothing(fake, command):
     assert not (fake / "calls").exists()
 
 
+@pytest.mark.parametrize("command", ["rnu", "-x", "--version", "run judge"])
+@pytest.mark.parametrize("options", [[], ["--help"], ["--quiet"]])
+def test_what_is_no_command_sets_nothing_up(fake, command, options):
+    done = parity(fake, command, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"error: there is no command '{command}': bin/parity --help lists what "
+                           "there is\n")
+    assert not (fake / "calls").exists()
+
+
+@pytest.mark.parametrize("command", [*app.COMMANDS, *app.TOOLS])
+def test_every_command_is_one(fake, command):
+    assert parity(fake, command).returncode == 0
+
+
 def test_quiet_is_the_set_ups_too(fake):
     assert parity(fake, "run").stdout == "said\nran\n"
     (fake / "calls").unlink()

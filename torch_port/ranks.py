@@ -11,11 +11,15 @@ Nothing is saved by it in those sums and memory of one layer is that of the whol
 first. DistributedDataParallel averages the ranks' gradients, in another order, and leaves batch
 normalisation to each rank's own samples.
 """
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from captures.errors import TrainingError
 
 
 def several() -> bool:
@@ -30,13 +34,26 @@ def rank() -> int:
     return dist.get_rank() if several() else 0
 
 
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Raises TrainingError: another rank is gone, of which gloo names the connection alone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            f"another of the {dist.get_world_size()} processes of this training has ended, so "
+            f"process {dist.get_rank()} ends too: look for what that one said, and go on from the "
+            "last checkpoint with --resume, by as many processes as you like") from error
+
+
 def whole(own: Tensor) -> Tensor:
     """The samples of all ranks, in order, from each rank's own; without gradients."""
     if not several():
         return own
     parts = [torch.empty_like(own, memory_format=torch.contiguous_format)
              for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, own.detach().contiguous())
+    with _together():
+        dist.all_gather(parts, own.detach().contiguous())
     return torch.cat(parts)
 
 
@@ -77,5 +94,6 @@ def told(value: int) -> int:
     if not several():
         return value
     held = torch.tensor(value)
-    dist.broadcast(held, 0)
+    with _together():
+        dist.broadcast(held, 0)
     return int(held)

@@ -69,3 +69,32 @@ def test_a_minibatch_that_cannot_be_divided(map_file, tmp_path):
     assert done.returncode != 0
     assert "error: a minibatch of 4 is not to be divided among 3 processes" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+LEFT_ALONE = """
+import os, sys, torch, torch.distributed as dist
+from captures.errors import TrainingError
+from torch_port import ranks
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], world_size=2,
+                        rank=int(sys.argv[2]))
+ranks.told(1)
+if ranks.rank():
+    os._exit(9)
+for exchange in (lambda: ranks.told(1), lambda: ranks.whole(torch.ones(2)),
+                 lambda: ranks.Shared.apply(torch.ones(2, 2, requires_grad=True)).sum().backward()):
+    try:
+        exchange()
+    except TrainingError as error:
+        print(error)
+"""
+
+
+def test_what_a_rank_says_when_another_dies(tmp_path):
+    one, other = [subprocess.Popen(
+        [sys.executable, "-c", LEFT_ALONE, tmp_path / "store", str(rank)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in (0, 1)]
+    said, err = one.communicate(timeout=100)
+    other.communicate(timeout=100)
+    assert said.count("another of the 2 processes of this training has ended, so process 0 ends "
+                      "too") == 3, said + err
+    assert "--resume" in said and "gloo" not in said
