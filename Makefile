@@ -83,8 +83,7 @@ train-cntk: ## the article's run by real CNTK
 	$(PARITY) train-cntk $(PLAN) $(call given,OUTPUT,--output-dir) $(AGAIN_THERE)
 
 article: ## one page that follows the article, CNTK's run and the port's beside it
-	$(PARITY) article $(call given,ITERATIONS,--iterations) \
-	    $(call given,MINIBATCH,--minibatch-size) $(OUT)
+	$(PARITY) article $(PLAN) $(OUT)
 
 test: lint ## lint and every test, real CNTK included
 	$(PARITY) test

@@ -83,7 +83,7 @@ def photos_command(
     """A folder of photos becomes a data set, as the article prepared its own: faces cut out."""
     settings = photos.Settings(folder, output, whole, mirror, smallest, scale, neighbours)
     done = photos.prepare(settings, quiet=quiet)
-    console = Console(quiet=quiet, highlight=False, markup=False)
+    console = Console(quiet=quiet, highlight=False, markup=False, soft_wrap=True)
     if done.went_on:
         console.print(f"{done.went_on} of {done.photos} files were prepared before")
     if done.skipped:

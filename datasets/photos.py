@@ -131,6 +131,8 @@ def _photos(settings: Settings) -> list[tuple[str, Path, list[int]]]:
     failed: list[OSError] = []
     found, output = [], settings.output.resolve()
     for place, folders, files in os.walk(settings.folder, onerror=failed.append):
+        # A link to a folder, which may lead around in a circle, is told like a file that is none.
+        files += [one for one in folders if Path(place, one).is_symlink()]
         folders[:] = sorted(one for one in folders if not one.startswith(".")
                             and Path(place, one).resolve() != output)
         for one in files:

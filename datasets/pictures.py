@@ -26,7 +26,8 @@ def content_of(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise SkippedError("is no file")
+            raise SkippedError("is no file", "a link to a folder: give that folder itself" if
+                               stat.S_ISDIR(status.st_mode) else "")
         if status.st_size > LARGEST_FILE:
             raise SkippedError("is too large", f"{status.st_size} bytes")
         content = path.read_bytes()

@@ -142,7 +142,7 @@ def read_newest(folder: Path, say: Any = lambda text: None) -> Checkpoint:
         return checkpoint
     if problems:
         raise problems[0]
-    raise TrainingError("%s holds no checkpoint: begin without --resume" % folder)
+    raise TrainingError("%s holds no checkpoint: give the folder of a run that wrote one" % folder)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

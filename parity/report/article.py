@@ -23,6 +23,7 @@ from parity.producers.jobs import ROOT
 
 PAGE = "article.html"
 TITLES = {"cntk": "CNTK 2.7", "port": "the port"}
+GREY = 4000  # iterations, in docs/long-run.md
 KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 
@@ -59,8 +60,8 @@ class Shown:
     def losses(self) -> str:
         last = self.rows[-max(1, len(self.rows) // 10):]
         means = [sum(row[i] for row in last) / len(last) for i in (2, 1)]
-        return (f"means of the last {len(last)} iterations: discriminating {means[0]:.4f}, "
-                f"generating {means[1]:.4f}")
+        which = f"means of the last {len(last)} iterations" if last[1:] else "the last iteration"
+        return f"{which}: discriminating {means[0]:.4f}, generating {means[1]:.4f}"
 
     def picture(self, name: str) -> Markup:
         path = self.folder / name
@@ -77,8 +78,8 @@ def shown(folder: Path) -> Shown:
     if record is None:
         raise ArticleError(f"{folder} holds no run: train one there, or give another folder")
     rows = read_log(folder / LOG)
-    if not rows:
-        raise ArticleError(f"the run in {folder} has done no iteration: go on with it first")
+    if not rows or not {"identity", "machine", "versions"} <= {*record}:  # converted, say
+        raise ArticleError(f"the run in {folder} has done no iteration there: go on with it first")
     return Shown(folder, record, rows)
 
 
@@ -87,7 +88,8 @@ def write(runs: Sequence[Shown], output: Path) -> Path:
                               undefined=StrictUndefined, trim_blocks=True)
     text = environment.get_template("article.html.j2").render(
         runs=runs, networks=[_network(one) for one in DCGAN.networks], code=_code(),
-        settings=_settings(runs), versions=_versions(runs), same=_same(runs))
+        settings=_settings(runs), versions=_versions(runs), same=_same(runs),
+        early=any(run.iterations < GREY for run in runs))
     with written_whole(output / PAGE) as part:
         part.write_text(text, encoding="utf-8")
     return output / PAGE

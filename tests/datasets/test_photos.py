@@ -178,6 +178,18 @@ def test_the_map_file_is_in_the_order_of_the_photos(made):
     assert sorted(names) == sorted(path.name for path in (output / FACES).iterdir())
 
 
+def test_links_to_folders_are_told_and_not_followed(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(KINDS["good.jpg"][0])
+    (folder / "loop").symlink_to(".")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    assert prepare(Settings(folder, tmp_path / "set", whole=True), quiet=True).images == 1
+    told = ("is no file", "a link to a folder: give that folder itself")
+    assert skipped_of(tmp_path / "set") == {"linked": told, "loop": told}
+
+
 def test_the_sheet_opens(made):
     sheet = cv2.imread(str(made[1] / SHEET))
     assert sheet.shape[1] == 1600 and sheet.std() > 10

@@ -12,7 +12,7 @@ training reads.
 """
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ import torch
 from captures.article import DCGAN
 from captures.errors import ParityError
 from captures.training.checkpoint import MANIFEST, Checkpoint, read_checkpoint, read_newest
-from captures.training.shapes import weight_shapes
+from captures.training.shapes import dtype, weight_shapes
 from torch_port.files.message import Arrays, ModelFileError
 from torch_port.files.model import MODELS, read_model
 
@@ -69,6 +69,14 @@ def weights_of(arrays: Arrays, where: str) -> Arrays:
         if tuple(arrays[name].shape) != shape:
             raise ModelFileError(f"{where}: {name} has the shape {tuple(arrays[name].shape)}, the "
                                  f"article's networks have {shape}: {MEND}")
+        if name.endswith("/sample_count"):
+            wrong = "no number" if arrays[name].dtype.kind not in "iuf" else ""
+        elif arrays[name].dtype != dtype(name):
+            wrong = f"{arrays[name].dtype}, not {dtype(name)}"
+        else:
+            wrong = "" if np.isfinite(arrays[name]).all() else "not finite"
+        if wrong:
+            raise ModelFileError(f"{where}: {name} is {wrong}: give another file, or save it anew")
         made[name] = arrays[name]
     if not any(all(name in made for name in network.arrays) for network in DCGAN.networks):
         raise ModelFileError(f"{where} holds neither of the article's networks: {MEND}")
@@ -100,18 +108,26 @@ def _onnx(path: Path) -> Arrays:
     """By the order of the nodes, which both exporters keep: the i-th convolution is conv<i>, a sum
     with a constant behind it its bias, a batch normalisation behind it bn<i>."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path)
-        held = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-    except (DecodeError, ValueError, OSError) as error:
-        raise ModelFileError(f"{path} is no ONNX file ({error}): {MEND}") from error
-    transposed = any(node.op_type == "ConvTranspose" for node in model.graph.node)
+        return weights_of(_of_graph(onnx.load(path).graph), str(path))
+    except ParityError:
+        raise
+    except Exception as error:  # onnx has no class that all its errors share
+        said = str(error).splitlines() or [type(error).__name__]
+        raise ModelFileError(f"{path} is no ONNX file of the article's networks ({said[0]}): {MEND}"
+                             ) from error
+
+
+def _of_graph(graph: Any) -> Arrays:
+    import onnx
+
+    held = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    transposed = any(node.op_type == "ConvTranspose" for node in graph.node)
     network = DCGAN.maker if transposed else DCGAN.critic
     made: Arrays = {}
     number, waits = 0, False
-    for node in model.graph.node:
+    for node in graph.node:
         constants = [held[name] for name in node.input if name in held]
         if node.op_type in ("Conv", "ConvTranspose"):
             number += 1
@@ -127,7 +143,7 @@ def _onnx(path: Path) -> Arrays:
             made.update({f"{network.name}/bn{number}/{name}": value for name, value in values})
             made[f"{network.name}/bn{number}/sample_count"] = np.array(0, np.int64)
         waits = waits and node.op_type in ("Conv", "ConvTranspose", "Reshape")
-    return weights_of(made, str(path))
+    return made
 
 
 def _safetensors(path: Path) -> Arrays:

@@ -49,6 +49,7 @@ def losses(folder: Path) -> Path | None:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -62,6 +63,7 @@ def losses(folder: Path) -> Path | None:
             axes.plot(*smoothed(step, values), color=colour, label=f"{label}, mean of "
                       f"{len(rows) // 100} iterations")
     axes.set(xlabel="iteration", ylabel="loss", title=_title(folder, rows))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     axes.grid(alpha=0.3)
     with written_whole(folder / LOSSES) as part:

@@ -53,8 +53,39 @@ def test_no_run(tmp_path):
         article.shown(tmp_path)
 
 
+def test_a_run_that_was_converted_and_did_not_go_on(tmp_path):
+    folder = a_run(tmp_path / "run", "port")
+    (folder / "run.json").write_text('{"program": "port", "iterations": 3, "settings": {}}')
+    with pytest.raises(article.ArticleError, match="has done no iteration there"):
+        article.shown(folder)
+
+
+@pytest.mark.parametrize("rows, said", [
+    (ROWS[:1], "the last iteration: discriminating 1.2500, generating 2.5000"),
+    ([(i, 1.0, 2.0) for i in range(1, 31)], "means of the last 3 iterations: discriminating 2.0")])
+def test_the_losses_in_words(tmp_path, rows, said):
+    assert said in article.shown(a_run(tmp_path / "run", "port", rows)).losses
+
+
+def test_a_short_run_says_that_grey_is_to_be_expected(tmp_path):
+    assert "grey is what is to be expected" in page_of(tmp_path)
+
+
+def test_a_long_run_does_not(tmp_path):
+    rows = [(i, 1.0, 2.0) for i in range(1, article.GREY + 1)]
+    runs = [article.shown(a_run(tmp_path / name, name, rows)) for name in ("cntk", "port")]
+    assert "to be expected" not in article.write(runs, tmp_path / "page").read_text()
+
+
 def test_the_programs_side_by_side_are_as_the_sources():
     assert side_by_side.PAGE.read_text(encoding="utf-8") == side_by_side.page()
+
+
+def test_no_table_ends_before_its_end():
+    """Markdown ends a block of HTML at the first blank line."""
+    for part in side_by_side.page().split("\n## ")[1:]:
+        table = part[part.index("<table>"):part.index("</table>")]
+        assert all(line.strip() for line in table.split("\n"))
 
 
 def test_a_part_that_is_gone_would_show():

@@ -3,8 +3,10 @@ import json
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from captures.article import DCGAN
 from captures.errors import ParityError
@@ -140,6 +142,53 @@ def test_what_is_no_model(tmp_path, name, content):
         torch.save(torch.nn.Linear(2, 2).state_dict(), path)
     elif content is not None:
         path.write_bytes(content)
+    with pytest.raises(ParityError) as caught:
+        sources.read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+WEIGHT = "generator.conv1.weight"
+
+
+@pytest.mark.parametrize("made, expected", [
+    (lambda held: held.half(), "is float16, not float32"),
+    (lambda held: held.bfloat16(), "is bfloat16, not float32"),
+    (lambda held: held.to(torch.complex64), "is complex64, not float32"),
+    (lambda held: held > 0, "is bool, not float32"),
+    (lambda held: held / 0, "is not finite"),
+])
+def test_weights_of_another_kind(forms, tmp_path, made, expected):
+    """In safetensors, and in PyTorch's own, which numpy may not read."""
+    held = {name: tensor for name, tensor in load_file(forms["safetensors"]).items()
+            if name.startswith("generator.") and not name.endswith((".m", ".v"))}
+    held[WEIGHT] = made(held[WEIGHT])
+    save_file(held, tmp_path / "a.safetensors")
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(ParityError) as caught:
+        sources.read(tmp_path / "a.safetensors")
+    assert f"generator/conv1/weight {expected}" in str(caught.value)
+    with pytest.raises(ParityError, match=r"a\.pt"):
+        sources.read(tmp_path / "a.pt")
+
+
+def edited(graph):
+    first = graph.initializer[0]
+    return {"no constants": lambda: graph.ClearField("initializer"),
+            "half of them": lambda: [graph.initializer.pop() for _ in range(
+                len(graph.initializer) // 2)],
+            "an unknown type": lambda: setattr(first, "data_type", 99),
+            "cut off": lambda: setattr(first, "raw_data", first.raw_data[:8]),
+            "outside": lambda: (first.ClearField("raw_data"), setattr(first, "data_location", 1),
+                                first.external_data.add(key="location", value="../../secret"))}
+
+
+@pytest.mark.parametrize("edit", edited(onnx.helper.make_graph([], "", [], [], [
+    onnx.numpy_helper.from_array(np.ones(1, np.float32))])))
+def test_graphs_that_are_not_the_articles(forms, tmp_path, edit):
+    model = onnx.load(forms["onnx"])
+    edited(model.graph)[edit]()
+    path = tmp_path / "edited.onnx"
+    path.write_bytes(model.SerializeToString())
     with pytest.raises(ParityError) as caught:
         sources.read(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
