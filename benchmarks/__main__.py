@@ -17,7 +17,7 @@ from pathlib import Path
 from captures.files import written_whole
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHMARKS = ("initial_weights", "image_reader", "adam", "products", "iteration")
+BENCHMARKS = ("initial_weights", "image_reader", "adam", "products", "iteration", "score")
 
 
 class BenchmarkError(RuntimeError):

@@ -1,7 +1,7 @@
 """Pictures to scores, a batch at a time: logits, moments and a sample of features stay, no more.
 
-Memory for N pictures, K classes, D features: N K float32 logits, three times that in float64 while
-the score is computed, two D x D matrices, and at most 10,000 x D features for KID.
+Memory for N pictures, K classes, D features: N K float32 logits, once that in float64 while the
+score is computed, a few D x D matrices, and at most 10,000 x D features for KID, of each side.
 """
 from __future__ import annotations
 

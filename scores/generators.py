@@ -23,6 +23,7 @@ from scores.images import Pictures, Pixels, headers, open_pictures
 LATENT_SIZE = 100
 AT_ONCE = 8
 MODELS = (".model", ".onnx")
+MISSING = "{} is not there: give a CNTK .model, an ONNX file or a run's folder"
 Generate = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # z -> images
 
 
@@ -68,8 +69,9 @@ def open_generator(path: Path, count: int, seed: int = 0, threads: int = 2,
                    eight_bits: bool = True) -> Generated:
     """Raises ScoreError: not there, of another kind, or no generator of pictures."""
     if not path.is_file() and not is_run(path):
-        raise ScoreError(f"{path} is not there: give a CNTK .model, an ONNX file or a run's folder")
-    generate = _onnx(path, threads) if path.suffix == ".onnx" else _port(path)
+        raise ScoreError(MISSING.format(path))
+    generate = (_onnx(path, threads) if path.suffix.lower() == ".onnx"
+                else model_of(captured_arrays(path)))
     return Generated(str(path), count, generate=generate, seed=seed, eight_bits=eight_bits)
 
 
@@ -89,7 +91,13 @@ def _onnx(path: Path, threads: int) -> Generate:
     return generate
 
 
-def _port(path: Path) -> Generate:
+def latents_of(count: int, seed: int) -> NDArray[np.float32]:
+    """The first ``count`` latents of a seed."""
+    return np.random.RandomState(seed).normal(size=(count, LATENT_SIZE)).astype(np.float32)
+
+
+def model_of(arrays: Mapping[str, Any]) -> Generate:
+    """The port's, of arrays by the captures' names, in evaluation mode."""
     import torch
 
     from torch_port.dcgan import Generator
@@ -97,7 +105,7 @@ def _port(path: Path) -> Generate:
     network = Generator()
     network.load_state_dict({name.partition("/")[2].replace("/", "."):
                              torch.from_numpy(np.array(value))
-                             for name, value in captured_arrays(path).items()})
+                             for name, value in arrays.items()})
     network.eval()
 
     def generate(z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,7 +118,7 @@ def _port(path: Path) -> Generate:
 def captured_arrays(path: Path) -> dict[str, Any]:
     """The generator's arrays by the captures' names, ``generator/conv1/weight``.
 
-    Raises ScoreError: another file's.
+    Raises ScoreError: not there, or another file's.
     """
     from torch_port.files.message import ModelFileError
     from torch_port.files.model import read_model
@@ -118,6 +126,8 @@ def captured_arrays(path: Path) -> dict[str, Any]:
     if is_fitted(path):
         with np.load(path, allow_pickle=False) as file:
             return _wanted(path, file)
+    if not path.exists():
+        raise ScoreError(MISSING.format(path))
     if not is_run(path):
         try:
             return dict(read_model(path, "generator"))

@@ -70,7 +70,9 @@ def softmax(logits: "Floats", first: int = 0) -> "Floats":
 
 
 def distributions(rows: "Floats") -> "Tuple[Floats, str]":
-    """Rows p(y|x), checked and divided by their sums, as float64; and a word about it, or "".
+    """Rows p(y|x), checked, as float64; and a word about it, or "". float64 rows are given back
+    as they are, not a copy: 50,000 of 1,000 classes take 400 MB. Shorter ones are divided by their
+    sums.
 
     rows: N x K. float16 and float32 rows are taken: their sums are 1 within what their rounding
     explains, and float64 ones within 1e-6.
@@ -88,7 +90,7 @@ def distributions(rows: "Floats") -> "Tuple[Floats, str]":
     if given.dtype.name not in SUM_WITHIN:
         raise ScoreError("probabilities are {}: give float16, float32 or float64".format(
             given.dtype))
-    p = given.astype(np.float64)
+    p = given.astype(np.float64, copy=False)
     if not np.isfinite(p).all():
         bad = int(np.argmin(np.isfinite(p).all(1)))
         raise ScoreError("row {} of the probabilities holds NaN or infinity: look at that picture"
@@ -156,9 +158,11 @@ def enough(pictures: int, splits: int) -> None:
                              splits, pictures, pictures))
 
 
-def _split_scores(p: "Floats", splits: int) -> "Floats":
+def _split_scores(p: "Floats", splits: int, order: "Optional[NDArray[np.intp]]" = None
+                  ) -> "Floats":
     edges = [i * len(p) // splits for i in range(splits + 1)]
-    return np.array([_score(p[a:b]) for a, b in zip(edges[:-1], edges[1:])])
+    return np.array([_score(p[a:b] if order is None else p[order[a:b]])
+                     for a, b in zip(edges[:-1], edges[1:])])
 
 
 def interval(probabilities: "Floats", resamples: int = RESAMPLES, seed: int = 0,
@@ -222,7 +226,7 @@ def inception_score(probabilities: "Floats", splits: int = SPLITS, resamples: in
     low, high = interval(p, resamples, seed, confidence)
     if order is None:
         order = np.random.RandomState(seed).permutation(len(p))
-    shuffled = _split_scores(p[order], splits)
+    shuffled = _split_scores(p, splits, order)
     notes = [word] if word else []
     whole = _score(p)
     if whole - 1 < 1e-9:

@@ -27,6 +27,8 @@ from scores.images import Pictures, Pixels
 from scores.inception_score import SPLITS, inception_score, score, split_scores
 from scores.resize import KERNELS
 
+OF_ROWS = ("order", "splits", "count")  # one look at the pictures is enough
+KINDS = (*OF_ROWS, "resize", "rounding", "file", "classifier")
 SHUFFLES = 20
 COUNTS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 FEWEST = 100
@@ -81,11 +83,18 @@ def truncated(batch: Pixels) -> Pixels:
 
 
 def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int = 0,
-                told: Callable[[int], None] = lambda n: None) -> list[Row]:
-    """Every row. The first classifier is the one that nothing is changed of.
+                told: Callable[[int], None] = lambda n: None, only: Sequence[str] = KINDS
+                ) -> list[Row]:
+    """Every row. The first classifier is the one that nothing is changed of. only: these kinds.
 
-    Raises ScoreError: fewer than 100 pictures, of which splits would say nothing; as ``evaluate``.
+    Raises ScoreError: fewer than 100 pictures, of which splits would say nothing; an unknown kind;
+    as ``evaluate``.
     """
+    for kind in only:
+        if kind not in KINDS:
+            raise ScoreError(f"there is no change {kind!r}: give some of {', '.join(KINDS)}")
+    if pictures.count < FEWEST:  # before the work
+        raise ScoreError(f"{pictures.count} pictures: give at least {FEWEST}")
     first = classifiers[0]
     p = _likely(pictures, first, told)
     if len(p) < FEWEST:
@@ -94,10 +103,12 @@ def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int
     rows = [Row("nothing", f"{SPLITS} splits, {first.spec.kernel}, {first.spec.name}", base, 0.0)]
 
     def add(what: str, choice: str, value: float) -> None:
-        rows.append(Row(what, choice, value, value / base - 1))
+        if what in only:
+            rows.append(Row(what, choice, value, value / base - 1))
 
-    _of_rows(p, seed, add)
-    for kernel in KERNELS:
+    if set(only) & set(OF_ROWS):
+        _of_rows(p, seed, add)
+    for kernel in KERNELS if "resize" in only else ():
         if kernel != first.spec.kernel:
             q = probabilities(evaluate(pictures, first, told, kernel).logits)
             add("resize", kernel, float(split_scores(q, SPLITS).mean()))
@@ -106,13 +117,22 @@ def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int
             ("file", "PNG", through_file("PNG")),
             ("file", "JPEG of quality 95", through_file("JPEG", quality=95)),
             ("file", "JPEG of quality 75", through_file("JPEG", quality=75))):
+        if what not in only:
+            continue
         q = _likely(Changed(pictures.name, pictures.count, source=pictures, change=change), first,
                     told)
         add(what, choice, float(split_scores(q, SPLITS).mean()))
-    for other in classifiers[1:]:
+    for other in classifiers[1:] if "classifier" in only else ():
         add("classifier", other.spec.name,
             float(split_scores(_likely(pictures, other, told), SPLITS).mean()))
     return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """For a page in Markdown."""
+    lines = ["| what | choice | score | moved by |", "| --- | --- | ---: | ---: |"]
+    lines += [f"| {row.what} | {row.choice} | {row.value:.4f} | {row.moved:+.2%} |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def _likely(pictures: Pictures, classifier: Classifier, told: Callable[[int], None]

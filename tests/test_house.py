@@ -280,6 +280,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "the_judge_knows_no_framework": {
         "parity/cli/score.py": "the command of scores, which has none of its own",
         "parity/cli/sensitivity.py": "the command of scores, which has none of its own",
+        "parity/cli/score_limits.py": "the command of scores, which has none of its own",
         "parity/cli/equivalent.py": "the command of scores, which has none of its own",
         "parity/producers/for_score.py": "names the classifier's file, reads what was trained",
         "parity/report/gather.py": "contact sheets",

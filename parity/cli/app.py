@@ -28,6 +28,7 @@ COMMANDS = {
     "golden": "what real CNTK does with a table of plans, kept as certificates",
     "score": "the Inception Score of pictures or of a model; FID and KID with a reference",
     "sensitivity": "what moves a score, and by how much, on the same pictures",
+    "score-limits": "how small a change of a model's layer the stage score would have seen",
     "equivalent": "two sets of scores: equivalent, different, or cannot be told",
     "defects": "every planted mistake, and what the suite says of it",
     "certified-defects": "planted mistakes, found with certificates where real CNTK finds them?",

@@ -13,9 +13,9 @@ from parity.cli.options import RUNS, Quiet, console_of, listed
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
 from scores.generators import open_source
-from scores.sensitivity import sensitivity
+from scores.sensitivity import KINDS, sensitivity, table
 
-FILE = "sensitivity.json"
+FILES = ("sensitivity.json", "sensitivity.md")
 
 
 def command(
@@ -26,6 +26,9 @@ def command(
         ] = registry.DEFAULT,
     weights: Annotated[str, typer.Option(metavar="A,B", show_default="their own", help=(
         "files of weights, one for each classifier; nothing between two commas: its own"))] = "",
+    only: Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
+        f"only these: {', '.join(KINDS)}; order, splits and count take one look at the pictures"))
+        ] = "",
     count: Annotated[int, typer.Option(min=100, help="pictures of a model")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help=(
         "of a model's latents, and of the shuffled orders"))] = 0,
@@ -33,10 +36,10 @@ def command(
         "download nothing"))] = False,
     threads: Annotated[int, typer.Option(min=1, help="of the classifier")] = 2,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help=(
-        "where sensitivity.json goes"))] = RUNS / "sensitivity",
+        "where sensitivity.json and sensitivity.md go"))] = RUNS / "sensitivity",
     quiet: Quiet = False,
 ) -> int:
-    refuse_foreign(output, (FILE,))  # before the work
+    refuse_foreign(output, FILES)  # before the work
     names = listed(classifiers) or (registry.DEFAULT,)
     files = [Path(file) if file else None for file in weights.split(",")]
     files += [None] * (len(names) - len(files))
@@ -44,11 +47,16 @@ def command(
                             threads=threads) for name, file in zip(names, files, strict=False)]
     pictures = open_source(source, count, seed, threads, eight_bits=False)
     with tqdm(unit="picture", disable=quiet or None) as bar:
-        rows = sensitivity(pictures, chosen, seed, bar.update)
-    with replacing(output, (FILE,)), written_whole(output / FILE) as part:
-        part.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
-    table = Table("what", "choice", "score", "moved by", title=f"{source}")
+        rows = sensitivity(pictures, chosen, seed, bar.update, listed(only) or KINDS)
+    with replacing(output, FILES):
+        for name, text in zip(FILES, (json.dumps([vars(row) for row in rows], indent=1) + "\n",
+                                      table(rows)), strict=True):
+            with written_whole(output / name) as part:
+                part.write_text(text, encoding="utf-8")
+    shown = Table("what", "choice", "score", "moved by", title=f"{source}")
     for row in rows:
-        table.add_row(row.what, row.choice, f"{row.value:.5g}", f"{row.moved:+.2%}")
-    console_of(quiet).print(table)
+        shown.add_row(row.what, row.choice, f"{row.value:.5g}", f"{row.moved:+.2%}")
+    console = console_of(quiet)
+    console.print(shown)
+    console.print(f"{' and '.join(FILES)} are in {output}", highlight=False)
     return 0

@@ -23,10 +23,11 @@ NORMALISATIONS: dict[str, tuple[Level, Level]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),  # torchvision's mean and std
     "pixels": (0.0, 1.0),
 }
+DEFAULT = "[-1,1]"
 SIDE = 224  # where the file leaves height and width open
 
 
-def load(path: Path, threads: int, normalisation: str = "[-1,1]", kernel: str = "bilinear",
+def load(path: Path, threads: int, normalisation: str = DEFAULT, kernel: str = "bilinear",
          sha256: str = "") -> Classifier:
     """Raises ScoreError: not there, a wrong checksum, no ONNX file, no classifier of pictures."""
     if normalisation not in NORMALISATIONS:

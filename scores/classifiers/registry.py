@@ -69,11 +69,18 @@ def load(name: str = DEFAULT, weights: Path | None = None, sha256: str = "",
     """
     if runtime not in RUNTIMES:
         raise ScoreError(f"there is no runtime {runtime!r}: give one of {', '.join(RUNTIMES)}")
-    if name.endswith(".onnx"):
+    if name.lower().endswith(".onnx"):
         from scores.classifiers import onnx_file
+        for given, what in ((weights, "--weights"), (runtime == "torch", "--runtime torch")):
+            if given:
+                raise ScoreError(f"{what} is not for an ONNX file, which has its own weights and "
+                                 "runs in onnxruntime: leave it out")
         return onnx_file.load(Path(name), threads, normalisation, sha256=sha256)
-    from scores.classifiers import runtimes
+    from scores.classifiers import onnx_file, runtimes
 
+    if normalisation != onnx_file.DEFAULT:
+        raise ScoreError(f"--normalisation is for an ONNX file, not for {name}, which says itself "
+                         "how it takes its pictures: leave it out")
     made, says, found = network(name, weights, sha256, cache, offline)
     spec = module_of(name).SPEC
     if runtime == "torch" or double:

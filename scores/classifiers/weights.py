@@ -11,6 +11,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ def load_into(module: nn.Module, path: Path, name: str, unused: tuple[str, ...] 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
     try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a pickle's protocol, say: what follows says enough
+            warnings.simplefilter("ignore")
+            given = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no class that all its errors share
         said = str(error)
         if type(error).__name__ == "UnpicklingError" and (
@@ -113,7 +116,7 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
             raise ScoreError(f"{path} holds pickled Python objects, which could run any program: "
                              "it is not loaded. Save its state_dict() alone and give that"
                              ) from error
-        first = (said.splitlines() or ["no reason given"])[0][:120]
+        first = (said.splitlines() or ["no reason given"])[0].partition(". ")[0][:120]
         raise ScoreError(f"{path} is no weights file, or is cut off ({first}): fetch it again"
                          ) from error
     if isinstance(given, Mapping) and isinstance(given.get("state_dict"), Mapping):

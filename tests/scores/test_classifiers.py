@@ -196,6 +196,12 @@ def test_onnx_files_that_classify_no_pictures(tmp_path):
         registry.load(str(tmp_path / "a.onnx"))
     with pytest.raises(ScoreError, match="cannot be read"):
         registry.load(str(tmp_path / "none.onnx"))
+    for given, says in (({"weights": Path("a.pth")}, "--weights is not for an ONNX file"),
+                        ({"runtime": "torch"}, "--runtime torch is not for an ONNX file")):
+        with pytest.raises(ScoreError, match=says):
+            registry.load(str(tmp_path / "a.onnx"), **given)
+    with pytest.raises(ScoreError, match="--normalisation is for an ONNX file"):
+        registry.load(normalisation="imagenet")
     with pytest.raises(ScoreError, match="there is no normalisation"):
         onnx_file.load(tmp_path / "a.onnx", 1, "caffe")
     h = onnx.helper

@@ -90,6 +90,14 @@ def test_the_command(pictures, small, tmp_path, capfd):
     assert "tensorflow1" in capfd.readouterr().out
     rows = json.loads((tmp_path / "sensitivity.json").read_text())
     assert {"what", "choice", "value", "moved"} == set(rows[0])
+    page = (tmp_path / "sensitivity.md").read_text().splitlines()
+    assert len(page) == len(rows) + 2 and page[2].endswith("| +0.00% |")
+    assert main(["sensitivity", str(pictures), "--classifiers", str(small), "--only",
+                 "order,rounding", "--output", str(tmp_path)]) == 0
+    fewer = json.loads((tmp_path / "sensitivity.json").read_text())
+    assert fewer == [row for row in rows if row["what"] in ("nothing", "order", "rounding")]
+    assert main(["sensitivity", str(pictures), "--only", "colour"]) == 2
+    assert "there is no change 'colour'" in capfd.readouterr().err
 
 
 def runs(folder, name, values, pictures=1000):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +84,13 @@ def test_pickled_files_are_not_run(tmp_path, capsys, content, says):
     with pytest.raises(ScoreError, match=says):
         load_into(network(), tmp_path / "a.pth", "this")
     assert "this program ran" not in capsys.readouterr().out
+
+
+def test_a_pickle_of_another_protocol_is_one_message(tmp_path):
+    """torch.load warns of such a file besides; warnings are errors here."""
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"0.weight": Trap()}, protocol=4))
+    with pytest.raises(ScoreError, match="pickled Python objects"):
+        load_into(network(), tmp_path / "a.pth", "this")
 
 
 @pytest.mark.parametrize("size", [0, 10, -40])
