@@ -17,6 +17,7 @@ import numpy as np
 from captures.article import DCGAN
 from captures.process import pinned
 from captures.training import ending
+from captures.training.events import Events
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
 from environment.quiet import select_device
@@ -33,9 +34,9 @@ def encode(picture: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def events(folder: str, step: int) -> Any:
-    from tensorboardX import SummaryWriter
-    return SummaryWriter(folder, purge_step=step)
+def events(folder: str, step: int) -> Events:
+    import tensorboardX
+    return Events(tensorboardX, folder, step)
 
 
 def program() -> Program:
@@ -64,7 +65,7 @@ def draw_figures(folder: Path) -> None:
         click.echo("figures were not drawn, because .venv-torch is not there: run make setup-torch "
                    "and `.venv-torch/bin/python -m %s %s`" % (FIGURES, folder), err=True)
         return
-    subprocess.call([str(python), "-m", FIGURES, str(folder)], cwd=str(ROOT),
+    subprocess.call([str(python), "-m", FIGURES, os.path.abspath(str(folder))], cwd=str(ROOT),
                     env=pinned(os.environ))
 
 

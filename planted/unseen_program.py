@@ -110,7 +110,7 @@ def events_exchanged() -> None:
     before = outputs.events
 
     def events(folder: str, step: int) -> Any:
-        made = before(folder, step)
+        made: Any = before(folder, step)
         add, other = made.add_scalar, {"G_loss": "D_loss", "D_loss": "G_loss"}
         made.add_scalar = lambda name, value, at_step: add(other[name], value, at_step)
         return made

@@ -328,3 +328,14 @@ def test_both_programs_have_the_same_options(imported):
     shown = re.sub(r"\s+", "", imported.help)
     for option in OPTIONS:
         assert option.flag in shown and re.sub(r"\s+", "", option.help) in shown
+
+
+def test_the_figures_of_a_folder_that_is_named_from_another(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "dcgan.csv").write_text("step,G_loss,D_loss\n1,0.5,0.25\n2,0.4,0.2\n")
+    done = subprocess.run(
+        [cntk_environment_or_fail(), "-c", "from pathlib import Path; from cntk_impl import "
+         "console; console.draw_figures(Path('run'))"], cwd=tmp_path, capture_output=True,
+        text=True, env={**pinned(os.environ), "PYTHONPATH": str(ROOT)}, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "dcgan_logging.png").exists()

@@ -97,7 +97,7 @@ def _model(path: Path) -> Arrays:
     problems = []
     for network in MODELS:
         try:
-            return read_model(path, network)
+            return weights_of(read_model(path, network), str(path))
         except ModelFileError as error:
             problems.append(error)
     named = [network for network in MODELS if network in path.name]

@@ -1,9 +1,10 @@
 """Pictures and TensorBoard's events, as ``captures.training.session`` asks for them."""
 import errno
-from typing import Any
 
 import cv2
 import numpy as np
+
+from captures.training.events import Events
 
 
 def encode(picture: np.ndarray) -> bytes:
@@ -14,7 +15,7 @@ def encode(picture: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def events(folder: str, step: int) -> Any:
-    """A writer of TensorBoard's events; those from ``step`` on that are there do not count."""
-    from tensorboardX import SummaryWriter
-    return SummaryWriter(folder, purge_step=step)
+def events(folder: str, step: int) -> Events:
+    """A writer of TensorBoard's events."""
+    import tensorboardX
+    return Events(tensorboardX, folder, step)
