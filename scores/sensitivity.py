@@ -128,6 +128,12 @@ def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int
     return rows
 
 
+def looks(only: Sequence[str], classifiers: int) -> int:
+    """How often each picture is looked at."""
+    each = {"resize": len(KERNELS) - 1, "rounding": 2, "file": 3, "classifier": classifiers - 1}
+    return 1 + sum(each.get(kind, 0) for kind in only)
+
+
 def table(rows: Sequence[Row]) -> str:
     """For a page in Markdown."""
     lines = ["| what | choice | score | moved by |", "| --- | --- | ---: | ---: |"]

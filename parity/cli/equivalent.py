@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from captures.process import AGREE, DIFFER
-from parity.cli.options import Quiet, console_of
+from parity.cli.options import Quiet, console_of, counting
 from scores import agreement
 from scores.errors import ScoreError
 
@@ -27,9 +26,10 @@ def command(
     """Exit codes: 0 equivalent, 1 different, 2 cannot tell (or bad input)."""
     console = console_of(quiet)
     if rates:
-        with tqdm(total=400, unit="pair", disable=quiet or None) as bar:
-            for what, rate in agreement.error_rates(told=bar.update).items():
-                console.print(f"{what}: {rate:.1%} of 200 (stated: at most 5%)", highlight=False)
+        with counting(console, "pairs", 400) as told:
+            found = agreement.error_rates(told=told)
+        for what, rate in found.items():
+            console.print(f"{what}: {rate:.1%} of 200 (stated: at most 5%)", highlight=False)
         return AGREE
     sides = [[_score(Path(file)) for file in side.split(",") if file] for side in (first, second)]
     setups = {(pictures, by) for side in sides for _, pictures, by in side}

@@ -1,7 +1,8 @@
 """Groups of options that more than one command has."""
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
+from parity.producers.progress import shown
 from parity.stages import registry
 from parity.stages.common import TWIN, WHO
 
@@ -45,6 +47,14 @@ Merge = Annotated[list[Path] | None, typer.Option(metavar="FOLDER", show_default
 
 def console_of(quiet: bool) -> Console:
     return Console(quiet=quiet)
+
+
+@contextmanager
+def counting(console: Console, what: str, total: float | None) -> Iterator[Callable[[int], None]]:
+    """Gives what is told how many more are done; total: None where it is not known."""
+    with shown(console, counted=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda more: progress.update(task, advance=more)
 
 
 def listed(text: str) -> tuple[str, ...]:

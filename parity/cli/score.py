@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from captures.files import written_whole
 from captures.output import refuse_foreign, replacing
-from parity.cli.options import RUNS, Quiet, console_of
+from parity.cli.options import RUNS, Quiet, console_of, counting
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
 from scores.evaluate import Scored, add_reference, evaluate, open_reference, scored
@@ -60,18 +59,19 @@ def command(
     chosen = registry.load(classifier, weights, sha256, runtime, cache, offline, threads,
                            normalisation=normalisation)
     against = reference and open_reference(reference, pictures.count, chosen.spec, broken)
-    with tqdm(total=pictures.count, unit="picture", disable=quiet or None) as bar:
-        made = evaluate(pictures, chosen, bar.update, features=reference is not None)
+    console = console_of(quiet)
+    with counting(console, "pictures", pictures.count) as told:
+        made = evaluate(pictures, chosen, told, features=reference is not None)
     found = scored(pictures, made, chosen, splits, seed)
     if against:
-        with tqdm(unit="picture of the reference", disable=quiet or None) as bar:
-            add_reference(found, made, against, str(reference), chosen, bar.update)
+        with counting(console, "pictures of the reference", against.count) as told:
+            add_reference(found, made, against, str(reference), chosen, told)
     with replacing(output, FILES):
         with written_whole(output / "score.html") as part:
             part.write_text(page(found, made.shown), encoding="utf-8")
         with written_whole(output / "score.json") as part:
             part.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
-    show(found, console_of(quiet), output)
+    show(found, console, output)
     return 0
 
 

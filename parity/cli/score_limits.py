@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from tqdm import tqdm
 
 from captures.files import written_whole
 from captures.output import refuse_foreign, replacing
-from parity.cli.options import RUNS, Quiet, console_of
+from parity.cli.options import RUNS, Quiet, console_of, counting
 from parity.producers.jobs import ROOT
 from parity.stages.score import policy_of
 from scores.classifiers import registry
@@ -33,10 +32,10 @@ def command(
     refuse_foreign(output, (FILE,))  # before the work
     arrays = captured_arrays(model)
     classifier = registry.load(cache=ROOT / "build" / "classifier", threads=threads)
-    with tqdm(total=sum(name.endswith("/weight") for name in arrays), unit="layer",
-              disable=quiet or None) as bar:
+    console = console_of(quiet)
+    with counting(console, "layers", sum(name.endswith("/weight") for name in arrays)) as told:
         found = limits(arrays, model_of, latents_of(count, seed), classifier,
-                       lambda link: policy_of(link).value, bar.update)
+                       lambda link: policy_of(link).value, told)
     with replacing(output, (FILE,)), written_whole(output / FILE) as part:
         part.write_text(json.dumps([vars(one) for one in found], indent=1) + "\n")
     steps = [step for step in STEPS if any(step in one.smallest for one in found)]
@@ -44,5 +43,5 @@ def command(
     for one in found:
         table.add_row(one.layer, *(f"{one.smallest[step]:g}" if step in one.smallest else ""
                                    for step in steps))
-    console_of(quiet).print(table)
+    console.print(table)
     return 0

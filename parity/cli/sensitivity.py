@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from tqdm import tqdm
 
 from captures.files import written_whole
 from captures.output import refuse_foreign, replacing
-from parity.cli.options import RUNS, Quiet, console_of, listed
+from parity.cli.options import RUNS, Quiet, console_of, counting, listed
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
 from scores.generators import open_source
-from scores.sensitivity import KINDS, sensitivity, table
+from scores.sensitivity import KINDS, looks, sensitivity, table
 
 FILES = ("sensitivity.json", "sensitivity.md")
 
@@ -46,8 +45,10 @@ def command(
     chosen = [registry.load(name, file, cache=ROOT / "build" / "classifier", offline=offline,
                             threads=threads) for name, file in zip(names, files, strict=False)]
     pictures = open_source(source, count, seed, threads, eight_bits=False)
-    with tqdm(unit="picture", disable=quiet or None) as bar:
-        rows = sensitivity(pictures, chosen, seed, bar.update, listed(only) or KINDS)
+    kinds = listed(only) or KINDS
+    console = console_of(quiet)
+    with counting(console, "pictures", pictures.count * looks(kinds, len(chosen))) as told:
+        rows = sensitivity(pictures, chosen, seed, told, kinds)
     with replacing(output, FILES):
         for name, text in zip(FILES, (json.dumps([vars(row) for row in rows], indent=1) + "\n",
                                       table(rows)), strict=True):
@@ -56,7 +57,6 @@ def command(
     shown = Table("what", "choice", "score", "moved by", title=f"{source}")
     for row in rows:
         shown.add_row(row.what, row.choice, f"{row.value:.5g}", f"{row.moved:+.2%}")
-    console = console_of(quiet)
     console.print(shown)
     console.print(f"{' and '.join(FILES)} are in {output}", highlight=False)
     return 0

@@ -48,6 +48,7 @@ def command(capfd, *arguments: object) -> tuple[int, str, str]:
 def test_a_folder_is_scored(folder, small, tmp_path, capfd):
     code, out, _ = command(capfd, folder, "--classifier", small, "--output", tmp_path / "out")
     assert code == 0 and "score.json and score.html" in out and "small.onnx" in out
+    assert "pictures 120/120" in out  # a log has a line of how far it is
     made = json.loads((tmp_path / "out" / "score.json").read_text())
     logits = evaluate(open_pictures(folder), registry.load(str(small))).logits
     by_hand = inception_score(softmax(logits))

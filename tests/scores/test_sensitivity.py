@@ -13,7 +13,7 @@ from scores.classifiers import registry
 from scores.errors import ScoreError
 from scores.images import open_pictures
 from scores.inception_score import score, softmax
-from scores.sensitivity import sensitivity, through_file, unlimited
+from scores.sensitivity import KINDS, looks, sensitivity, through_file, unlimited
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def small(tmp_path_factory):
 
 def test_every_row(pictures, small):
     chosen = registry.load(str(small))
-    rows = sensitivity(open_pictures(pictures), [chosen, chosen])
+    told: list[int] = []
+    rows = sensitivity(open_pictures(pictures), [chosen, chosen], told=told.append)
+    assert sum(told) == 120 * looks(KINDS, 2)
     found = {(row.what, row.choice): row for row in rows}
     (nothing,) = (row for row in rows if row.what == "nothing")
     assert nothing.moved == 0
