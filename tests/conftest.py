@@ -22,6 +22,13 @@ MISSING = {
                    "pip install -r requirements-triton.txt (0.3 GB), then again."),
 }
 
+EVERY_MISTAKE = "--every-mistake"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(EVERY_MISTAKE, action="store_true", help=(
+        "tests/test_example_mistakes.py: all mistakes in the first example, not some"))
+
 
 @cache
 def without_python36() -> bool:

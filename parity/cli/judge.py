@@ -8,7 +8,7 @@ from captures.errors import CaptureError
 from captures.output import alone, note_made, refuse_foreign
 from captures.process import AGREE, DIFFER
 from parity import comparison
-from parity.cli.options import REPORTS, NoLayers, Quiet, Stages, console_of, listed
+from parity.cli.options import REPORTS, Layers, Quiet, Stages, console_of, listed
 from parity.judge import policies
 from parity.report import write_all
 
@@ -20,7 +20,7 @@ def command(
     allow: Annotated[list[str] | None, typer.Option(
         metavar="POLICY=NUMBER", show_default="docs/tolerances.md",
         help="judge by this allowance; may be given more than once")] = None,
-    no_layers: NoLayers = False,
+    layers: Layers = False,
     quiet: Quiet = False,
 ) -> int:
     allowances = dict(map(allowance, allow or ()))
@@ -32,7 +32,7 @@ def command(
         _refuse_foreign_case(folder)
         with console.status("comparing"):
             report, pictures = comparison.judge(folder, listed(stages) or None, allowances)
-        write_all(report, pictures, policies.policies(), folder, console, layers=not no_layers)
+        write_all(report, pictures, policies.policies(), folder, console, layers=layers)
         note_made(folder, (*REPORTS, comparison.REPRODUCTION))
     return AGREE if report.passed else DIFFER
 

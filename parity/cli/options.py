@@ -35,8 +35,8 @@ MapFile = Annotated[Path, typer.Option(metavar="FILE", help=(
 Only = Annotated[str, typer.Option(metavar="A,B", help="only these, by name", show_default="all")]
 Stages = Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
     "only these: " + ", ".join(registry.names())))]
-NoLayers = Annotated[bool, typer.Option("--no-layers", show_default="off", help=(
-    "the terminal's table without a row for each layer"))]
+Layers = Annotated[bool, typer.Option("--layers", show_default="off", help=(
+    "a row for each layer in the terminal too, as report.html has it"))]
 Restart = Annotated[bool, typer.Option("--restart", show_default="off", help=(
     "forget what was done before; otherwise the run is resumed"))]
 Part = Annotated[str, typer.Option("--shard", metavar="3/8", show_default="all of it", help=(

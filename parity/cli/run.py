@@ -13,7 +13,7 @@ from parity import comparison
 from parity.cli.options import (
     RUNS,
     WRITTEN,
-    NoLayers,
+    Layers,
     Output,
     Quiet,
     Stages,
@@ -48,7 +48,7 @@ def command(
     trained: Annotated[bool, typer.Option("--trained/--no-trained", show_default="on", help=(
         "score the pictures of a network fitted to faces too, where real CNTK is the reference; "
         "the first run fits it, which takes up to a minute"))] = True,
-    no_layers: NoLayers = False,
+    layers: Layers = False,
     reference: Annotated[str, typer.Option(
         metavar="|".join(recipes.REFERENCES), show_default="cntk where it is installed", help=(
             "who makes the reference: " + "; ".join(
@@ -70,7 +70,7 @@ def command(
         report, pictures = comparison.run(plan, Path(making), console, sources, wanted)
         if report.reproduction:
             report.reproduction = os.fspath(output / Path(report.reproduction).relative_to(making))
-        write_all(report, pictures, policies(), Path(making), console, layers=not no_layers,
+        write_all(report, pictures, policies(), Path(making), console, layers=layers,
                   final=output)
     return AGREE if report.passed else DIFFER
 

@@ -192,7 +192,8 @@ def choices(samples: int, right: Settings) -> dict[str, list[dict[str, Any]]]:
             (NORM, float(n * n)), (NORM, float(n)), (ELEMENTS, 1.0), (NORM, 1.0),
             (ELEMENTS, 16.0), (ELEMENTS, 256.0), (ELEMENTS, 16.0 * n), (NORM, 16.0),
             (ELEMENTS, 1.0 * n), (NORM, 5.0), (NORM, 5.0 * n),
-            *((TOTAL, at * f) for at in (0.1, 0.5, 1.0, 5.0, 10.0) for f in (1.0, float(n))))],
+            *((how, at * f) for how in (TOTAL, ELEMENTS) for at in (0.1, 0.5, 1.0, 5.0, 10.0)
+              for f in (1.0, float(n))))],
         "others": [{}, {"correction": False}, {"counts": "parameter"}, {"sleeping": "left"},
                    *({"decoupled": value} for value in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)),
                    *({"decay": value * f} for value in (1e-5, 1e-4, 1e-3, 5e-4, 1e-2)
@@ -287,19 +288,22 @@ CNTKS = "torch_port.translate.adam.CNTKAdamOfMeans(parameters, minibatch_size)"
 
 
 def another(probe: Probe) -> Found | None:
-    """Where no Adam gives the port's numbers: the first step of another optimizer."""
-    g, moved = probe.gradients[0], probe.start.w - probe.after[0]
-    large = np.abs(g) > 0.01 * rms(g)
-    rounding = 4 * UNIT * (np.abs(probe.start.w) + np.abs(moved))
-    for name, direction in (("SGD", g), ("one that goes by the gradient's sign", np.sign(g))):
-        rate = float(np.median(moved[large] / direction[large])) if large.any() else 0.0
-        if rate > 0 and np.all(np.abs(moved - rate * direction)[large] <= rounding[large]
-                               + 1e-3 * rate * np.abs(direction[large])):
-            of = "summed gradient" if name == "SGD" else "sign of it"
-            return Found("another-optimizer", f"its first step is {nice(rate, 3)} times the {of}: "
+    """Where no Adam gives the port's numbers: another optimizer, by its first two steps. (An Adam's
+    first is one by the sign, too.)"""
+    for name, of, direction in (("SGD", "summed gradient", np.positive),
+                                ("one that goes by the gradient's sign", "sign of it", np.sign)):
+        rates = []
+        for before, after, g in zip((probe.start.w, *probe.after), probe.after[:2],
+                                    probe.gradients, strict=False):
+            moved, along, large = before - after, direction(g), np.abs(g) > 0.01 * rms(g)
+            rate = float(np.median(moved[large] / along[large])) if large.any() else 0.0
+            rounding = 4 * UNIT * (np.abs(before) + np.abs(moved)) + 1e-3 * rate * np.abs(along)
+            rates.append(rate if np.all(np.abs(moved - rate * along)[large] <= rounding[large])
+                         else 0.0)
+        if rates[0] > 0 and np.allclose(rates, rates[0], rtol=1e-2):
+            return Found("another-optimizer", f"a step is {nice(rates[0], 3)} times the {of}: "
                          f"{name}; CNTK's is Adam", CNTKS, PAGE)
     return None
-
 
 
 def mistakes(s: Settings, samples: int, unit_gain: bool, rounded: bool = True) -> list[Found]:
