@@ -167,8 +167,9 @@ class _Record:
             lines.pop()  # the run was stopped while it wrote this one
         try:
             kept = [json.loads(line) for line in lines]
-        except ValueError:
-            kept = [None]  # another program's
+            results = [Result(**one) for one in kept[1:]]
+        except (ValueError, TypeError):
+            kept, results = [None], []  # another program's
         if kept and kept[0] != told:
             raise DataError(f"{settings.output} holds what was prepared from another folder or in "
                             "another way: give another --output, or delete that one")
@@ -180,8 +181,7 @@ class _Record:
             if path.exists():
                 raise DataError(f"{path} was not written by this program: give another --output, "
                                 "or move it away")
-        for one in kept[1:]:
-            result = Result(**one)
+        for result in results:
             if all((faces / image).is_file() for image in result.images):
                 self.done[result.name] = result
         faces.mkdir(parents=True, exist_ok=True)

@@ -409,6 +409,15 @@ def test_an_output_of_another_kind(folder, tmp_path, made):
         assert "is in use by another run" in refusal(Settings(folder, made[1], whole=True))
 
 
+@pytest.mark.parametrize("line", ["[1]", "7", '{"name": "a.jpg", "width": 3}', "{", "null"])
+def test_a_record_of_another_kind(folder, tmp_path, made, line):
+    shutil.copytree(made[1], tmp_path / "set")
+    with (tmp_path / "set" / RECORD).open("a") as record:
+        record.write(line + "\n")
+    with pytest.raises(DataError, match="prepared from another folder or in another way"):
+        prepare(Settings(folder, tmp_path / "set", whole=True), quiet=True)
+
+
 def test_no_image_at_all(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "text.jpg").write_bytes(b"text")
