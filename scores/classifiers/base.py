@@ -6,7 +6,7 @@
         -> features N x D and logits N x K
 
 A classifier is described by a ``Spec`` and run by a runner: PyTorch or onnxruntime, from the same
-weights; CNTK runs the ONNX file in a process of its own (``cntk_impl/classifier.py``).
+weights; CNTK runs the ONNX file in a process of its own (``cntk_impl/capture/pictures.py``).
 """
 from __future__ import annotations
 
