@@ -86,10 +86,35 @@ def _moved(captures: Captures, which: str, names: list[str]) -> Places:
     if one is not None:
         yield f"after_{which}/{next(iter(changed))}", one
         return
+    named = list(_by_settings(captures, which, names))
+    if named:
+        yield from named
+        return
     for name, of in changed.items():
         part = _of_one(name, *of) if of[0].size >= FEWEST else None
         if part is not None:
             yield f"after_{which}/{name}", part
+
+
+def _by_settings(captures: Captures, which: str, names: list[str]) -> Places:
+    """The settings of an Adam that makes all of the step's updates of the port's own gradients."""
+    cntk, port, after = captures.all_of_cntk, captures.port, f"step/0001/after_{which}"
+    names = [name for name in names if f"{after}/{name}" in port
+             and f"gradient/{which}/{name}" in port]
+    if not names:
+        return
+    gain = 1 - _settings(captures).b1 if captures.plan["unit_gain"] else 1.0
+    probe = adam.probe_of(
+        {name: wide(cntk[f"state/{name}"]) for name in names},
+        {name: [wide(port[f"gradient/{which}/{name}"])] for name in names},
+        {name: [wide(port[f"{after}/{name}"])] for name in names},
+        {name: (wide(cntk[f"optimizer/state/{name}_m"]) / gain,
+                wide(cntk[f"optimizer/state/{name}_v"])) for name in names},
+        _count(captures, names[0]))
+    given = int(captures.plan["minibatch_size"]), bool(captures.plan["unit_gain"])
+    found = adam.settings_of(probe, *given)
+    for one in adam.mistakes(found[0], *given, found[1]) if found else ():
+        yield f"after_{which}/{names[0]}", one
 
 
 def _clipped(captures: Captures, which: str, names: list[str]) -> Places:
