@@ -188,4 +188,7 @@ MISNAMED = {
     "dropout": "noise in training: which it is",
     "real-branch-counts-twice": "nothing: a step of the user's own shows one gradient, not two",
     "fake-before-real": "nothing: after a minibatch of 3 the order is of rounding's size",
+    "lr-2e-4+weight-decay": "the rate alone: with an Adam of other settings a step is not asked",
+    "beta2-0.999+gradients-clipped-by-norm": "beta2 alone, likewise",
+    "clipped-to-less+gradients-clipped-by-norm": "the clipping alone, likewise",
 }

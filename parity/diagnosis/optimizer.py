@@ -288,20 +288,19 @@ CNTKS = "torch_port.translate.adam.CNTKAdamOfMeans(parameters, minibatch_size)"
 
 
 def another(probe: Probe) -> Found | None:
-    """Where no Adam gives the port's numbers: another optimizer, by its first two steps. (An Adam's
-    first is one by the sign, too.)"""
-    for name, of, direction in (("SGD", "summed gradient", np.positive),
-                                ("one that goes by the gradient's sign", "sign of it", np.sign)):
-        rates = []
-        for before, after, g in zip((probe.start.w, *probe.after), probe.after[:2],
-                                    probe.gradients, strict=False):
-            moved, along, large = before - after, direction(g), np.abs(g) > 0.01 * rms(g)
-            rate = float(np.median(moved[large] / along[large])) if large.any() else 0.0
-            rounding = 4 * UNIT * (np.abs(before) + np.abs(moved)) + 1e-3 * rate * np.abs(along)
-            rates.append(rate if np.all(np.abs(moved - rate * along)[large] <= rounding[large])
-                         else 0.0)
-        if rates[0] > 0 and np.allclose(rates, rates[0], rtol=1e-2):
-            return Found("another-optimizer", f"a step is {nice(rates[0], 3)} times the {of}: "
+    """Where no Adam gives the port's numbers: the first step of another optimizer. An Adam's first
+    goes by the sign too, and its second has as many sizes as there are weights."""
+    g, before, after = probe.gradients[0], probe.start.w, probe.after
+    moved, large = before - after[0], np.abs(g) > 0.01 * rms(g)
+    rounding = 4 * UNIT * (np.abs(before) + np.abs(moved))
+    for name, of, direction in (("SGD", "summed gradient", g),
+                                ("one that goes by the gradient's sign", "sign of it", np.sign(g))):
+        rate = float(np.median(moved[large] / direction[large])) if large.any() else 0.0
+        if rate > 0 and np.all(np.abs(moved - rate * direction)[large] <= rounding[large]
+                               + 1e-3 * rate * np.abs(direction[large])) and (
+                direction is g or len(after) == 1
+                or len(np.unique(np.round(np.abs(after[0] - after[1])[large] / rate, 2))) <= 4):
+            return Found("another-optimizer", f"its first step is {nice(rate, 3)} times the {of}: "
                          f"{name}; CNTK's is Adam", CNTKS, PAGE)
     return None
 

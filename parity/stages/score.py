@@ -21,6 +21,7 @@ from parity.judge.policies import (
     OUTPUT,
     PICTURES,
     PREPARED,
+    SCORE_OF_FLIPS,
     Policy,
 )
 from parity.judge.policies import SCORE as POLICY
@@ -90,7 +91,9 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
     maker = captures.spec.maker
     nudge = captures.nudge(f"{maker.name}/{maker.last}/output")["largest"] \
         if source == maker.name else 0.0
-    made.checks += [_check(source, link, nudge) for link in links]
+    flipped = next((link.measured for link in links
+                    if link.step == "pictures" and not link.side), 0.0)
+    made.checks += [_check(source, link, nudge, flipped) for link in links]
     _figures(figures, "" if source == maker.name else f"{source} ", likely, values)
     top = ", ".join(f"{row['class']} ({row['share']:.0%})" for row in carrying(likely["cntk"], 3))
     title = sources(captures.spec)[source][1]
@@ -98,15 +101,18 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
                       f"classes that carry it: {top}.")
 
 
-def _check(source: str, link: Link, nudge: float) -> Check:
+def _check(source: str, link: Link, nudge: float, flipped: float) -> Check:
     """nudge: how far CNTK's own images move by one ULP of the latents. It widens what two sides may
-    differ by, not what a side does to its own input."""
+    differ by, not what a side does to its own input; so does flipped, the part of the pictures'
+    values that another whole number came out for, as far as that is allowed, for the score."""
     place = f"{source}/{link.step}/{link.side or 'apart'}"
     policy = policy_of(link)
     measured = link.measured if not math.isnan(link.measured) else math.inf
     if link.step == "images":
         return judgements.within_nudges(place, measured, nudge, policy, detail=link.detail)
     wider = 1.0 if link.side else max(1.0, 4 * nudge / OUTPUT.value)
+    if link.step == "score" and not link.side:
+        wider += SCORE_OF_FLIPS.value * min(flipped, PICTURES.value) / POLICY.value
     return judgements.within(place, measured, policy, link.detail, factor=wider,
                              local=True if link.side else None)
 

@@ -40,7 +40,7 @@ SMALL = checked(Spec(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, cntk) -> Path:
     made = tmp_path_factory.mktemp("another")
     plan = Plan.make(ROOT / "data" / "train_dcgan_map.txt", minibatch_size=4, score_images=2,
                      twin_iterations=0).of(SMALL)

@@ -109,7 +109,7 @@ def test_what_a_process_finds(run, monkeypatch):
     assert recipes.CNTK_ENVIRONMENT["MKL_DEBUG_CPU_TYPE"] == "0"
 
 
-def test_the_main_job(plan, tmp_path):
+def test_the_main_job(plan, tmp_path, cntk):
     jobs = {job.name: job for job in main_jobs(plan, tmp_path)}
     assert list(jobs) == ["cntk", "port", "oracle", "twin-cntk"]
     (beside,) = jobs["twin-cntk"].beside

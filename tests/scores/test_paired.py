@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.stages.score import policy_of
+from parity.stages.score import _check, policy_of
 from scores.classifiers.base import Spec, prepared
 from scores.evaluate import probabilities
 from scores.inception_score import score
-from scores.paired import STEPS, Side, judged, looked, written
+from scores.paired import STEPS, Link, Side, judged, looked, written
 
 SPEC = Spec("small", "small", 24, "bilinear", 127.0, 128.0, 6, 0)
 WEIGHT = np.random.RandomState(1).normal(size=(3 * 4, 6))
@@ -133,3 +133,13 @@ def test_nan_in_an_image():
 def test_what_a_file_holds_by_the_formula():
     x = np.array([-1, 0, 1], np.float32).reshape(1, 3, 1, 1)
     np.testing.assert_array_equal(written(x)[0, 0, 0], [255, 127.5, 0])
+
+
+@pytest.mark.parametrize(("moved", "flipped", "right"), [
+    (9e-6, 0.0, True), (5e-5, 0.0, False), (5e-5, 2e-5, True), (2e-4, 2e-5, False),
+    (5e-3, 0.5, False)])
+def test_pictures_that_rounding_turned_move_the_score(moved, flipped, right):
+    """Where values of the pictures fell the other way, and by no more than that explains."""
+    assert _check("trained", Link("score", "", moved, ""), 0.0, flipped).passed == right
+    assert _check("trained", Link("score", "port", moved, ""), 0.0, flipped).passed == (
+        moved < 1e-5)
