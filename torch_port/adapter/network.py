@@ -10,6 +10,7 @@ Layers are matched by the order in which they run, their kinds and their shapes;
 four arrays by what the functions of PyTorch take, else by name and by first value. Whatever is not
 certain is a question, never a guess.
 """
+import contextlib
 import itertools
 import math
 import re
@@ -158,6 +159,7 @@ def match(module: nn.Module, network: Network, example: Tensor,
     _gives(out, network, len(example))
     _complete(network, held, paths, extra)
     _checked_paths(network, held)
+    held = _looked_at(module, network, groups, names, held, silent, example, mapping or {})
     if not bgr:
         held = _turned(network, held)
     return Matched(module, network, groups, names, held, silent, tuple(unseen), logits,
@@ -340,6 +342,62 @@ def _checked_paths(network: Network, held: Mapping[str, Held]) -> None:
                                 f"{seen[one.path]} and as {name}: give each array a tensor of its "
                                 "own")
         seen[one.path] = name
+
+
+def _looked_at(module: nn.Module, network: Network, groups: list[Group], names: list[Names],
+               held: dict[str, Held], silent: frozenset[str], example: Tensor,
+               mapping: Mapping[str, str]) -> dict[str, Held]:
+    """Where a normalisation's arrays were told by their names: what it does with them. Known values
+    are put in; if the output is that of the same four in another order, that order is right."""
+    asked = {}
+    for group, name in zip(groups, names, strict=True):
+        places = [f"{network.name}/{name.normalisation}/{quantity}" for quantity in ARGUMENTS]
+        if name.convolution and name.normalisation and not (
+                set(ARGUMENTS.values()) <= group.statistics.keys() or set(places) & set(mapping)):
+            asked[name] = places, group.eps or 1e-5
+    tensors, seen = dict(_named(module)), dict[str, Tensor]()
+    kept = {held[place].path: tensors[held[place].path].detach().clone()
+            for places, _ in asked.values() for place in places}
+    modes = {one: one.training for one in module.modules()}
+    random, values = torch.Generator().manual_seed(0), dict[str, Tensor]()
+
+    def each(name: str, h: Tensor) -> Tensor:
+        seen[name] = h
+        return h
+
+    try:
+        with torch.no_grad():
+            for path, tensor in kept.items():
+                values[path] = torch.rand(tensor.numel(), generator=random) + 0.5
+                tensors[path].copy_(values[path].reshape(tensor.shape))
+            module.eval()
+            with contextlib.suppress(Exception), watched(module, names, each, silent):
+                module(example)
+    finally:
+        for one, mode in modes.items():
+            one.training = mode
+        with torch.no_grad():
+            for path, tensor in kept.items():
+                tensors[path].copy_(tensor)
+    made = dict(held)
+    for name, (places, eps) in asked.items():
+        x, y = (seen.get(one) for one in (name.convolution, name.normalisation))
+        if x is None or y is None or x.shape != y.shape:
+            continue
+
+        def fits(order: Sequence[str], x: Tensor = x, y: Tensor = y, eps: float = eps) -> bool:
+            mean, variance, scale, bias = (
+                values[held[place].path].to(x.device).view(-1, *[1] * (x.dim() - 2))
+                for place in order)
+            wanted = scale * (x - mean) / (variance + eps).sqrt() + bias
+            return bool((y - wanted).square().mean() < 1e-4 * y.square().mean())
+        if fits(places):
+            continue
+        orders = [order for order in itertools.permutations(places) if fits(order)]
+        if len(orders) == 1:
+            made.update({place: held[other]
+                         for place, other in zip(places, orders[0], strict=True)})
+    return made
 
 
 def _turned(network: Network, held: dict[str, Held]) -> dict[str, Held]:

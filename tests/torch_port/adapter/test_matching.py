@@ -86,6 +86,26 @@ class Called(nn.Module):
                             training=self.training)
 
 
+class Lying(nn.Module):
+    """A normalisation of one's own, whose names say another thing than it does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.full((channels,), v)) for v in (0.0, 1.0))
+        self.register_buffer("running_var", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self.running_var, self.running_mean
+        if self.training:
+            mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), False)
+            self.running_var.copy_(mean.detach())
+            self.running_mean.copy_(variance.detach())
+        mean, variance, scale, bias = (
+            one[:, None, None] for one in (mean, variance, self.bias, self.weight))
+        return (x - mean) / (variance + 1e-5).sqrt() * scale + bias
+
+
 class Pair(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
@@ -208,6 +228,8 @@ MATCHED = {
     "reordered and renamed, in place": Reordered,
     "sequential": lambda: sequential(Block(), Block()),
     "a normalisation of one's own": lambda: sequential(Block(Own), Block(Own)),
+    "a normalisation of one's own, whose names are wrong": lambda: sequential(
+        Block(Lying), Block(Own)),
     "activations of one's own": lambda: sequential(
         nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), OwnActivation(),
         nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), OwnActivation(),
