@@ -3,6 +3,7 @@
     images      what the generator gave, [-1, 1], B, G, R            float
     pictures    what the side's picture writer made of them, read back, 0..255, R, G, B
     prepared    scaled and normalised for the classifier             float32
+    features    of the classifier, where it shows them
     logits      of the classifier
     score       of all pictures
 
@@ -28,7 +29,7 @@ from scores.inception_score import score
 
 Array = NDArray[Any]
 
-STEPS = ("images", "pictures", "prepared", "logits", "score")
+STEPS = ("images", "pictures", "prepared", "features", "logits", "score")
 
 
 @dataclass
@@ -56,11 +57,14 @@ class Side:
 @dataclass(frozen=True)
 class Look:
     """What one classifier makes of one side's pictures. logits: of all, N x K. truth: of the first
-    few in float64, of what the side prepared itself, if it did. prepared: those, in float64."""
+    few in float64, of what the side prepared itself, if it did. prepared: those, in float64.
+    features: of all, N x D, and exact: in float64 of the first few; None where it shows none."""
 
     logits: Array
     truth: Array
     prepared: Array | None = None
+    features: Array | None = None
+    exact: Array | None = None
 
 
 def looked(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner, checked: int
@@ -71,17 +75,20 @@ def looked(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner,
     Raises ScoreError: pictures that cannot be classified.
     """
     made: dict[str, Look] = {}
-    files: list[tuple[Array, Array]] = []  # those that were classified, and their logits
+    files: list[tuple[Array, tuple[Array, Array]]] = []  # those classified, and what it gave
     for name, side in sides.items():
-        logits = next((one for same, one in files if np.array_equal(same, side.files)), None)
-        if logits is None:
-            logits = runner(prepared(side.pixels(), spec))[1]
-            files.append((side.files, logits))
+        given = next((one for same, one in files if np.array_equal(same, side.files)), None)
+        if given is None:
+            given = runner(prepared(side.pixels(), spec))
+            files.append((side.files, given))
         own = side.logits is not None and side.prepared is not None
         taken = (side.prepared[:checked] if own and side.prepared is not None
                  else prepared(side.pixels(checked), spec))
-        made[name] = Look(logits, truth(taken)[1], None if side.prepared is None else prepared(
-            side.pixels(len(side.prepared)).astype(np.float64), spec))
+        exact, ours = truth(taken), prepared(side.pixels(checked), spec)
+        features = given[0] if given[0].size else None
+        made[name] = Look(given[1], exact[1], None if side.prepared is None else prepared(
+            side.pixels(len(side.prepared)).astype(np.float64), spec), features,
+            None if features is None else truth(ours)[0] if own else exact[0])
     return made
 
 
@@ -121,14 +128,14 @@ def judged(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str
 
     sides: two, by name. looks: of the same. classifier, kernel: what it is called, and how it
     scales. Units: images, largest difference; pictures, part of the values that another whole
-    number came out for; prepared, largest difference; logits, of the largest logit; score,
-    relative.
+    number came out for; prepared, largest difference; features and logits, of the largest one;
+    score, relative.
 
     Raises ScoreError: logits that cannot be scored.
     """
     first, second = sides
     links = [*_of_pictures(sides), *_prepared(sides, looks, classifier, kernel),
-             *_of_logits(sides, looks, classifier)]
+             *_of_features(looks, classifier), *_of_logits(sides, looks, classifier)]
     likely = {name: probabilities(look.logits) for name, look in looks.items()}
     values = {name: score(p) for name, p in likely.items()}
     for name, side in sides.items():
@@ -165,6 +172,20 @@ def _prepared(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: 
                  f"({kernel})")
             for name, side in sides.items()
             if side.prepared is not None and (expected := looks[name].prepared) is not None]
+
+
+def _of_features(looks: Mapping[str, Look], classifier: str) -> list[Link]:
+    links = [Link("features", name, relative(look.features[:len(look.exact)], look.exact),
+                  f"the features that {classifier} sees in {name}'s pictures are not those of "
+                  "float64")
+             for name, look in looks.items() if look.features is not None
+             and look.exact is not None]
+    (first, a), (second, b) = looks.items()
+    if a.features is not None and b.features is not None:
+        links.append(Link("features", "", relative(b.features, a.features),
+                          f"the classifier sees other features in {second}'s pictures than in "
+                          f"{first}'s"))
+    return links
 
 
 def _of_logits(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str

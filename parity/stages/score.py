@@ -16,6 +16,8 @@ from captures.errors import CaptureError, DamageError
 from captures.format import Capture
 from parity.judge import judgements
 from parity.judge.policies import (
+    FEATURES,
+    FEATURES_CHAIN,
     LOGITS,
     LOGITS_CHAIN,
     OUTPUT,
@@ -36,13 +38,15 @@ from scores.paired import Link, Side, judged
 from scores.sides import compared, side_of, sources
 
 POLICY_OF: dict[str, Policy] = {"images": OUTPUT, "pictures": PICTURES, "prepared": PREPARED,
-                                "logits": LOGITS, "score": POLICY}
+                                "features": FEATURES, "logits": LOGITS, "score": POLICY}
+CHAIN: dict[str, Policy] = {"features": FEATURES_CHAIN, "logits": LOGITS_CHAIN}
 RESAMPLES = 200
 
 
 def policy_of(link: Link) -> Policy:
-    """Between the sides logits are judged more loosely than a side's on its own input."""
-    return LOGITS_CHAIN if link.step == "logits" and not link.side else POLICY_OF[link.step]
+    """Between the sides features and logits are judged more loosely than a side's on its own
+    input."""
+    return (POLICY_OF if link.side else {**POLICY_OF, **CHAIN})[link.step]
 
 
 def judge(made: Stage, captures: Captures) -> None:

@@ -2,6 +2,8 @@
 
     classifier/SOURCE/SIDE/logits      of all pictures, N x K
     classifier/SOURCE/SIDE/truth       of the first ones, by the same network in float64
+    classifier/SOURCE/SIDE/features    of all pictures, N x D, where it shows them
+    classifier/SOURCE/SIDE/exact       of the first ones, in float64
     classifier/SOURCE/SIDE/prepared    the pictures that the side prepared itself, in float64
 
 Pictures that cannot be classified are no error of this program: the fact ``refused`` says why.
@@ -22,6 +24,7 @@ from scores.paired import Look, looked
 from scores.sides import compared, names_of, side_of, sources
 
 PRODUCER, JOB = "classifier", "pictures"
+FURTHER = ("prepared", "features", "exact")  # of a Look, where there are any
 CHECKED = 4  # pictures whose logits are compared with float64
 Note = Callable[[str, int, int], None]
 
@@ -63,15 +66,17 @@ def write(folder: AnyPath, plan: Plan, sides: Mapping[str, Capture], classifier:
 def _add(writer: CaptureWriter, place: str, look: Look) -> None:
     writer.add(f"{place}/logits", look.logits)
     writer.add(f"{place}/truth", look.truth)
-    if look.prepared is not None:
-        writer.add(f"{place}/prepared", look.prepared)
+    for name in FURTHER:
+        if (value := getattr(look, name)) is not None:
+            writer.add(f"{place}/{name}", value)
 
 
 def look_of(capture: Capture, source: str, who: str) -> Look:
     """What was written, NaN too. Raises CaptureError: it is not there."""
     place = f"classifier/{source}/{who}"
-    return Look(capture.as_it_is(f"{place}/logits"), capture.as_it_is(f"{place}/truth"),
-                capture.as_it_is(f"{place}/prepared") if f"{place}/prepared" in capture else None)
+    return Look(capture.as_it_is(f"{place}/logits"), capture.as_it_is(f"{place}/truth"), *(
+        capture.as_it_is(f"{place}/{name}") if f"{place}/{name}" in capture else None
+        for name in FURTHER))
 
 
 def version_of(package: str) -> str:

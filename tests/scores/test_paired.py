@@ -119,6 +119,20 @@ def test_another_classifier():
     assert began(wrong, RIGHT) == ("logits", "cntk")
 
 
+@pytest.mark.parametrize("change, found", [
+    (lambda look: replace(look, features=look.features * np.float32(1.0001)), ("features", "port")),
+    (lambda look: replace(look, features=look.features * np.float32(1.01),
+                          exact=look.exact * 1.01), ("features", ""))])
+def test_other_features(change, found):
+    """What another runtime of the classifier sees; and what it sees in other pictures."""
+    sides = {"cntk": LOOKED, "port": RIGHT}
+    looks = looked(sides, SPEC, classifier(np.float32), classifier(np.float64), 4)
+    looks["port"] = change(looks["port"])
+    links, _, _ = judged(sides, looks, SPEC.name, SPEC.kernel)
+    failed = [link for link in links if not link.measured <= policy_of(link).value]
+    assert (failed[0].step, failed[0].side) == found and failed[0].detail
+
+
 def test_another_formula():
     assert LOOKED.score is not None
     assert began(replace(LOOKED, score=LOOKED.score * 1.0001), RIGHT) == ("score", "cntk")
