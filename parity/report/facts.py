@@ -295,11 +295,11 @@ def failure_facts(stage: Stage, check: Check, policies: Policies) -> list[tuple[
 PLACES = 3  # of a diagnosis that are named; the others are counted
 
 
-def diagnosis_facts(one: Diagnosis) -> list[tuple[str, str]]:
-    """What explains a failure, where, and what to change: label, text."""
-    places = ", ".join(one.places[:PLACES])
-    if len(one.places) > PLACES:
-        places += f" and {len(one.places) - PLACES} more"
+def diagnosis_facts(one: Diagnosis, most: int = PLACES) -> list[tuple[str, str]]:
+    """What explains a failure, where, and what to change: label, text. most: places named."""
+    places = ", ".join(one.places[:most])
+    if len(one.places) > most:
+        places += f" and {len(one.places) - most} more"
     known = one.name.replace("-", " ") if one.name else "no known mistake"
     facts = [(known, one.what), ("in", f"{one.stage}: {places}"), ("mend", one.mend),
              ("page", one.page)]

@@ -27,6 +27,9 @@ from parity.report.facts import (
 
 GOOD, BAD, QUIET = "green", "bold red", "dim"
 EXACT = "exact"
+# Left to the page where a diagnosis says more: a failed run is one screen.
+OF_THE_TOLERANCE = ("tolerance's name", "where it came from",
+                    "smallest tolerance that would have passed")
 
 
 class _Printer:
@@ -64,12 +67,7 @@ def _margin(check: Check) -> str:
 
 def _stages(out: _Printer, report: Report) -> None:
     table = _table("", "stage", "where the margin is largest", "checks", "margin", "s", numbers=3)
-    for stage in report.stages:
-        if stage.not_judged:
-            table.add_row(out.text("-", QUIET), out.text(stage.name, QUIET),
-                          out.text("not judged", QUIET), out.text("0", QUIET),
-                          out.text("-", QUIET), out.text(seconds(stage.seconds)))
-            continue
+    for stage in report.judged:
         check = worst(stage)
         failed = sum(not one.passed for one in stage.checks)
         count = f"{failed}/{len(stage.checks)}" if failed else str(len(stage.checks))
@@ -82,12 +80,19 @@ def _stages(out: _Printer, report: Report) -> None:
             out.text(count, style), out.text(_margin(check) if check else "-", style),
             out.text(seconds(stage.seconds)))
     out.console.print(table)
+    left = [stage.name for stage in report.stages if stage.not_judged]
+    if left:
+        out.line(out.text("not judged: " + ", ".join(left), QUIET))
     out.line(out.text("checks: failed / all; margin: measured / allowed, above 1 fails, exact is "
                       "no difference at all; s: seconds", QUIET))
 
 
 def _coverage(out: _Printer, report: Report) -> None:
-    """What was not judged: of a difference, behind it."""
+    """What was not judged: of a difference, behind it; in one line where there is more to read."""
+    if report.diagnoses and report.coverage:
+        out.line(out.text(f"What was not judged or compared, and what it would take: report.md, "
+                          f"{several(len(report.coverage), 'line')}", "yellow"))
+        return
     for line in report.coverage:
         out.line(out.text(line, "yellow"))
 
@@ -136,7 +141,8 @@ def _failures(out: _Printer, report: Report, policies: Policies) -> None:
     for i, (stage, check) in enumerate(checked):
         if i == 0:
             out.line(out.text("First difference", BAD))
-            _facts(out, failure_facts(stage, check, policies))
+            _facts(out, [(label, text) for label, text in failure_facts(stage, check, policies)
+                         if not report.diagnoses or label not in OF_THE_TOLERANCE])
         else:
             if i == 1:
                 out.console.print()
@@ -153,7 +159,7 @@ def _failures(out: _Printer, report: Report, policies: Policies) -> None:
         out.console.print()
         out.line(out.text("What explains it", BAD))
     for one in report.diagnoses:
-        _facts(out, diagnosis_facts(one))
+        _facts(out, diagnosis_facts(one, 1))
 
 
 def print_verdict(report: Report, console: Console) -> None:
