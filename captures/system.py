@@ -95,6 +95,17 @@ def cpuinfo() -> str:
         return ""
 
 
+def largest_memory() -> int:
+    """Bytes that this process held at most. (``getrusage`` counts what the process that started it
+    held, too.) Where there is no /proc, that."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+    except (IOError, OSError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def keep_memory(every_block: bool = False) -> bool:
     """Freed memory stays with this process; whether the system's C library can be told so.
 

@@ -1,6 +1,5 @@
 """Memory and time that `parity compare` takes, of two captures of 500 MB, made with two torches."""
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import numpy as np
 
 from captures.format import Capture, CaptureWriter
 from captures.plan import Plan
+from captures.system import largest_memory
 from parity.history.compare import compared
 
 LARGEST = 13_107_200  # values of the article's largest weight, the generator's second layer
@@ -33,7 +33,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     started = time.monotonic()
     found = compared(Capture(first), Capture(second))
     return {"seconds": time.monotonic() - started, "word": found.word,
-            "largest_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+            "largest_memory_mb": largest_memory() / 2 ** 20}
 
 
 def measure(megabytes: int, map_file: Path, folder: Path) -> dict[str, Any]:

@@ -3,11 +3,11 @@ seconds and bytes. Python 3.6.
 
     python -m benchmarks.iteration.in_cntk MAP_FILE MINIBATCH_SIZE
 """
-import resource
 import sys
 import time
 
 from captures.plan import Latents
+from captures.system import largest_memory
 from cntk_impl import dcgan_training as program
 from environment.quiet import select_device
 
@@ -22,7 +22,7 @@ def main(map_file: str, minibatch_size: int) -> None:
         start, used = time.perf_counter(), time.process_time()
         next(steps)
         print(time.perf_counter() - start, time.process_time() - used,
-              resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+              largest_memory(), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ in PyTorch's own layout. An empty line asks for an iteration; any other text for
 profiled, whose parts are answered as JSON.
 """
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from benchmarks.iteration.parts import seconds_of_parts
 from captures import spec as described
 from captures.article import DCGAN, LEARNING_RATE, MOMENTUM
 from captures.spec import Network
-from captures.system import keep_memory
+from captures.system import keep_memory, largest_memory
 from torch_port import rounding
 from torch_port.dcgan import normalized
 from torch_port.fast.arithmetic import ON_THE_CPU, Arithmetic
@@ -106,7 +105,7 @@ def main(map_file: str, minibatch_size: int, name: str) -> None:
         start, used = time.perf_counter(), time.process_time()
         next(steps)
         print(time.perf_counter() - start, time.process_time() - used,
-              resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+              largest_memory(), flush=True)
 
 
 if __name__ == "__main__":

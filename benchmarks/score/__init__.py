@@ -7,7 +7,6 @@ the classifier's speed is its own multiplications and additions, 2 for each pair
 which PyTorch multiplies two square float32 matrices on as many threads. The memory is the largest
 that the process ever held.
 """
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from captures.system import largest_memory
 from scores.classifiers import registry
 from scores.classifiers.base import Spec, prepared
 from scores.evaluate import Told, add_reference, evaluate, scored
@@ -87,7 +87,7 @@ def measure(count: int, name: str, weights: Path | None, cache: Path, threads: i
     reference.count, reference.squares = count, np.eye(spec.features) * (count - 1)
     add_reference(found, made, reference, "unit Gaussian", classifier)
     done = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = largest_memory()
     x = prepared(next(pictures.batches(32)), spec)
     alone = len(x) / seconds(lambda: classifier.of_prepared(x))
     rate, speed = product_rate(threads), count / (streamed - start)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -123,6 +124,17 @@ def test_without_proc_the_processor_is_what_python_says(monkeypatch):
     assert found["flags"] == [] and found["packages"]["numpy"] and found["code"]
 
 
+def test_the_largest_memory_is_this_processes_own(monkeypatch):
+    """Not what the one that started it held, which the system's count goes on from."""
+    held = np.ones(60_000_000)
+    said = subprocess.run([sys.executable, "-c", "from captures import system\n"
+                           "print(system.largest_memory())"], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    assert 1e6 < int(said.stdout) < held.nbytes < system.largest_memory()
+    monkeypatch.setattr(builtins, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    assert system.largest_memory() >= held.nbytes
+
+
 @pytest.mark.parametrize(("every_block", "size"), [(False, 4), (True, 4), (True, 400)])
 def test_memory_is_kept_where_the_c_library_can(every_block, size):
     """In a process of its own: 400 MB are freed, in blocks of so many, and stay."""
@@ -227,7 +239,7 @@ def test_two_names_that_some_systems_take_for_one(writer, tmp_path):
 ONLY_IN = {
     r"\bfcntl\b|\bmsvcrt\b": {"captures/system.py", "environment/set_up.py"},
     r"sched_getaffinity": {"captures/system.py", "environment/processors.py"},
-    r"os\.fork|os\.waitpid|import resource": {"parity/evidence/child.py"},
+    r"os\.fork|os\.waitpid|import resource": {"parity/evidence/child.py", "captures/system.py"},
     r"\"/proc|'/proc": {"captures/system.py"},
     r"fsync": {"captures/system.py", "captures/training/checkpoint.py"},
     r"os\.sep\b|os\.altsep": {"captures/machine.py"},

@@ -78,15 +78,16 @@ def test_a_capture_carries_its_networks(folder, tmp_path):
 
 def test_every_array_has_an_entry(folder):
     """In the table of docs/captures.md, which names the capture that it is of; and every entry is
-    met, but for those of the score and of the twin run, which were not made here."""
+    met, but for those of the score, of the twin run and of adapters, which were not made here."""
     met = set()
     for place in sorted(path.parent for path in folder.glob("*/manifest.json")):
         for array in Capture(place):
             entry = name_of(array)
             assert entry is not None and place.name in entry.by.split(), (place.name, array)
             met.add(entry)
-    assert {one.pattern.split("/")[0] for one in set(NAMES) - met} <= {
-        "score", "classifier", "twin"}
+    left = [one for one in set(NAMES) - met if not one.pattern.startswith(
+        ("normalisation/networks/", "program/resumed/state/"))]
+    assert {one.pattern.split("/")[0] for one in left} <= {"score", "classifier", "twin"}
 
 
 def test_an_array_without_an_entry_is_seen():
