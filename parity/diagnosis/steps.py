@@ -1,7 +1,6 @@
 """What may be wrong with a step: the update from a right gradient, and the running statistics."""
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -98,23 +97,32 @@ def _moved(captures: Captures, which: str, names: list[str]) -> Places:
 
 def _by_settings(captures: Captures, which: str, names: list[str]) -> Places:
     """The settings of an Adam that makes all of the step's updates of the port's own gradients."""
-    cntk, port, after = captures.all_of_cntk, captures.port, f"step/0001/after_{which}"
-    names = [name for name in names if f"{after}/{name}" in port
-             and f"gradient/{which}/{name}" in port]
+    names = _shown(captures, which, names)
     if not names:
         return
+    given = int(captures.plan["minibatch_size"]), bool(captures.plan["unit_gain"])
+    found = adam.settings_of(_probe(captures, which, names), *given)
+    for one in adam.mistakes(found[0], *given, found[1]) if found else ():
+        yield f"after_{which}/{names[0]}", one
+
+
+def _shown(captures: Captures, which: str, names: list[str]) -> list[str]:
+    """Those whose gradient and whose update the port shows."""
+    return [name for name in names if f"step/0001/after_{which}/{name}" in captures.port
+            and f"gradient/{which}/{name}" in captures.port]
+
+
+def _probe(captures: Captures, which: str, names: list[str]) -> adam.Probe:
+    """The step as a probe of the optimizer, from CNTK's weights and moments."""
+    cntk, port = captures.all_of_cntk, captures.port
     gain = 1 - _settings(captures).b1 if captures.plan["unit_gain"] else 1.0
-    probe = adam.probe_of(
+    return adam.probe_of(
         {name: wide(cntk[f"state/{name}"]) for name in names},
         {name: [wide(port[f"gradient/{which}/{name}"])] for name in names},
-        {name: [wide(port[f"{after}/{name}"])] for name in names},
+        {name: [wide(port[f"step/0001/after_{which}/{name}"])] for name in names},
         {name: (wide(cntk[f"optimizer/state/{name}_m"]) / gain,
                 wide(cntk[f"optimizer/state/{name}_v"])) for name in names},
         _count(captures, names[0]))
-    given = int(captures.plan["minibatch_size"]), bool(captures.plan["unit_gain"])
-    found = adam.settings_of(probe, *given)
-    for one in adam.mistakes(found[0], *given, found[1]) if found else ():
-        yield f"after_{which}/{names[0]}", one
 
 
 def _clipped(captures: Captures, which: str, names: list[str]) -> Places:
@@ -230,18 +238,10 @@ def _of_one(name: str, g: Floats, effective: Floats, w: Floats, tolerance: Float
 
 
 def _alone(captures: Captures, which: str, names: list[str]) -> Places:
-    """The gradient is right, the update is not: the settings of the optimizer, or a few weights."""
-    s, cntk, port = _settings(captures), captures.all_of_cntk, captures.port
-    gain = 1 - s.b1 if captures.plan["unit_gain"] else 1.0
-    for name in names:
-        after = f"step/0001/after_{which}/{name}"
-        if after not in port or f"gradient/{which}/{name}" not in port:
-            continue
-        w, m, v = (wide(cntk[place]) for place in (
-            f"state/{name}", f"optimizer/state/{name}_m", f"optimizer/state/{name}_v"))
-        probe = adam.probe_of({name: w}, {name: [wide(port[f"gradient/{which}/{name}"])]},
-                              {name: [wide(port[after])]}, {name: (m / gain, v)},
-                              _count(captures, name))
+    """The gradient is right, the update is not: one parameter's rate, or its settings."""
+    s = _settings(captures)
+    for name in _shown(captures, which, names):
+        probe = _probe(captures, which, [name])
         if adam.fits(probe, s) <= 1:
             continue
         faster = adam.fitted(probe, s, True)
@@ -250,11 +250,7 @@ def _alone(captures: Captures, which: str, names: list[str]) -> Places:
                 "learning-rate", f"{name} moves {nice(faster.rate / s.rate, 4)} times as far as "
                 "CNTK's", "one parameter group, with one lr", ADAM)
             return
-        found = adam.settings_of(replace(probe), int(captures.plan["minibatch_size"]),
-                                 bool(captures.plan["unit_gain"]))
-        for one in adam.mistakes(found[0], int(captures.plan["minibatch_size"]),
-                                 bool(captures.plan["unit_gain"]), found[1]) if found else ():
-            yield f"after_{which}/{name}", one
+        yield from _by_settings(captures, which, [name])
         return
 
 
