@@ -41,9 +41,10 @@ def changed(arrays: Arrays, name: str, size: float) -> dict[str, Array]:
 
 
 def limits(arrays: Arrays, model: Callable[[Arrays], Generate], latents: Array,
-           classifier: Classifier, allowed: Callable[[Link], float],
+           classifier: Classifier, allowed: Callable[[Link, Sequence[Link]], float],
            told: Callable[[int], None] = lambda n: None) -> list[Limit]:
-    """Of each layer with weights, in order. allowed: of a judgement between the sides.
+    """Of each layer with weights, in order. allowed: of a judgement between the sides,
+    and all of them.
 
     Raises ScoreError: a model that does not agree with itself; pictures that cannot be scored.
     """
@@ -68,10 +69,11 @@ def limits(arrays: Arrays, model: Callable[[Arrays], Generate], latents: Array,
     return found
 
 
-def _seen(before: Array, after: Array, classifier: Classifier, allowed: Callable[[Link], float]
-          ) -> Sequence[str]:
+def _seen(before: Array, after: Array, classifier: Classifier,
+          allowed: Callable[[Link, Sequence[Link]], float]) -> Sequence[str]:
     """The steps at which the two sides are farther apart than is allowed."""
     sides = {"one": Side(before, None), "other": Side(after, None)}
     looks = looked(sides, classifier.spec, classifier.of_prepared, classifier.of_prepared, 1)
     links, _, _ = judged(sides, looks, classifier.spec.name, classifier.spec.kernel)
-    return [link.step for link in links if not link.side and not link.measured <= allowed(link)]
+    return [link.step for link in links
+            if not link.side and not link.measured <= allowed(link, links)]

@@ -10,7 +10,7 @@ from captures.files import written_whole
 from captures.output import refuse_foreign, replacing
 from parity.cli.options import RUNS, Quiet, console_of, counting
 from parity.producers.jobs import ROOT
-from parity.stages.score import policy_of
+from parity.stages.score import allowed, turned
 from scores.classifiers import registry
 from scores.generators import captured_arrays, latents_of, model_of
 from scores.limits import limits
@@ -35,7 +35,7 @@ def command(
     console = console_of(quiet)
     with counting(console, "layers", sum(name.endswith("/weight") for name in arrays)) as told:
         found = limits(arrays, model_of, latents_of(count, seed), classifier,
-                       lambda link: policy_of(link).value, told)
+                       lambda link, links: allowed(link, turned(links)), told)
     with replacing(output, (FILE,)), written_whole(output / FILE) as part:
         part.write_text(json.dumps([vars(one) for one in found], indent=1) + "\n")
     steps = [step for step in STEPS if any(step in one.smallest for one in found)]

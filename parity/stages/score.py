@@ -8,7 +8,7 @@ looked at some of them itself, in its own process.
 The classifier is EfficientNet-Lite0 by default, so the number is not a paper's Inception Score.
 """
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,10 +43,30 @@ CHAIN: dict[str, Policy] = {"features": FEATURES_CHAIN, "logits": LOGITS_CHAIN}
 RESAMPLES = 200
 
 
-def policy_of(link: Link) -> Policy:
-    """Between the sides features and logits are judged more loosely than a side's on its own
-    input."""
-    return (POLICY_OF if link.side else {**POLICY_OF, **CHAIN})[link.step]
+def policy_of(link: Link, part: float = 0.0) -> Policy:
+    """part: what ``turned`` says. Where rounding turned values of the pictures, what comes of them
+    is judged more loosely between the sides than a side's on its own input."""
+    return (CHAIN if part and not link.side else {}).get(link.step, POLICY_OF[link.step])
+
+
+def turned(links: Sequence[Link], nudge: float = 0.0) -> float:
+    """The part of the two sides' pictures' values that rounding turned: another whole number came
+    out for them. 0 where images or pictures are farther apart than rounding takes them. nudge: as
+    ``_check``."""
+    steps = [one for one in links if not one.side and one.step in ("images", "pictures")]
+    return steps[-1].measured if all(
+        one.measured <= policy_of(one).value * wider(nudge) for one in steps) and steps else 0.0
+
+
+def wider(nudge: float) -> float:
+    """Times that images which a nudge moves are allowed to be apart."""
+    return max(1.0, 4 * nudge / OUTPUT.value)
+
+
+def allowed(link: Link, part: float) -> float:
+    """part: what ``turned`` says. It moves the score."""
+    more = SCORE_OF_FLIPS.value * part if link.step == "score" and not link.side else 0.0
+    return policy_of(link, part).value + more
 
 
 def judge(made: Stage, captures: Captures) -> None:
@@ -95,9 +115,8 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
     maker = captures.spec.maker
     nudge = captures.nudge(f"{maker.name}/{maker.last}/output")["largest"] \
         if source == maker.name else 0.0
-    flipped = next((link.measured for link in links
-                    if link.step == "pictures" and not link.side), 0.0)
-    made.checks += [_check(source, link, nudge, flipped) for link in links]
+    part = turned(links, nudge)
+    made.checks += [_check(source, link, nudge, part) for link in links]
     _figures(figures, "" if source == maker.name else f"{source} ", likely, values)
     top = ", ".join(f"{row['class']} ({row['share']:.0%})" for row in carrying(likely["cntk"], 3))
     title = sources(captures.spec)[source][1]
@@ -105,19 +124,16 @@ def _judge_source(made: Stage, captures: Captures, source: str, by: Capture,
                       f"classes that carry it: {top}.")
 
 
-def _check(source: str, link: Link, nudge: float, flipped: float) -> Check:
+def _check(source: str, link: Link, nudge: float, part: float) -> Check:
     """nudge: how far CNTK's own images move by one ULP of the latents. It widens what two sides may
-    differ by, not what a side does to its own input; so does flipped, the part of the pictures'
-    values that another whole number came out for, as far as that is allowed, for the score."""
+    differ by, not what a side does to its own input. part: as ``allowed``."""
     place = f"{source}/{link.step}/{link.side or 'apart'}"
-    policy = policy_of(link)
+    policy = policy_of(link, part)
     measured = link.measured if not math.isnan(link.measured) else math.inf
     if link.step == "images":
         return judgements.within_nudges(place, measured, nudge, policy, detail=link.detail)
-    wider = 1.0 if link.side else max(1.0, 4 * nudge / OUTPUT.value)
-    if link.step == "score" and not link.side:
-        wider += SCORE_OF_FLIPS.value * min(flipped, PICTURES.value) / POLICY.value
-    return judgements.within(place, measured, policy, link.detail, factor=wider,
+    factor = allowed(link, part) / policy.value * (1.0 if link.side else wider(nudge))
+    return judgements.within(place, measured, policy, link.detail, factor=factor,
                              local=True if link.side else None)
 
 

@@ -11,7 +11,7 @@ from test_paired import classifier as small_classifier
 
 from parity.cli.app import main
 from parity.judge.policies import OUTPUT
-from parity.stages.score import policy_of
+from parity.stages import score as stage
 from scores.classifiers.base import Classifier
 from scores.errors import ScoreError
 from scores.limits import Limit, changed, limits
@@ -33,8 +33,8 @@ def model(arrays):
     return run
 
 
-def allowed(link):
-    return policy_of(link).value
+def allowed(link, links):
+    return stage.allowed(link, stage.turned(links))
 
 
 def test_one_filter_is_changed():

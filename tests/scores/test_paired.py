@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.stages.score import _check, policy_of
+from parity.stages.score import _check, allowed, policy_of, turned
 from scores.classifiers.base import Spec, prepared
 from scores.evaluate import probabilities
 from scores.inception_score import score
@@ -57,7 +57,7 @@ def began(cntk: Side, port: Side) -> tuple[str, str] | None:
     assert [link.step for link in links] == sorted(
         (link.step for link in links), key=STEPS.index), "not in the order in which they spread"
     for link in links:
-        if not link.measured <= policy_of(link).value:
+        if not link.measured <= allowed(link, turned(links)):
             assert link.detail
             return link.step, link.side
     return None
@@ -149,11 +149,15 @@ def test_what_a_file_holds_by_the_formula():
     np.testing.assert_array_equal(written(x)[0, 0, 0], [255, 127.5, 0])
 
 
-@pytest.mark.parametrize(("moved", "flipped", "right"), [
-    (9e-6, 0.0, True), (5e-5, 0.0, False), (5e-5, 2e-5, True), (2e-4, 2e-5, False),
-    (5e-3, 0.5, False)])
-def test_pictures_that_rounding_turned_move_the_score(moved, flipped, right):
+@pytest.mark.parametrize(("moved", "images", "flipped", "right"), [
+    (9e-6, 0.0, 0.0, True), (5e-5, 1e-6, 0.0, False), (5e-5, 1e-6, 2e-5, True),
+    (2e-4, 1e-6, 2e-5, False),
+    (5e-5, 1e-4, 2e-5, False),  # the images are farther apart than rounding takes them
+    (5e-5, 1e-6, 0.5, False)])  # the writer turned the values
+def test_pictures_that_rounding_turned_move_the_score(moved, images, flipped, right):
     """Where values of the pictures fell the other way, and by no more than that explains."""
-    assert _check("trained", Link("score", "", moved, ""), 0.0, flipped).passed == right
-    assert _check("trained", Link("score", "port", moved, ""), 0.0, flipped).passed == (
-        moved < 1e-5)
+    links = [Link("images", "", images, ""), Link("pictures", "port", 0.0, ""),
+             Link("pictures", "", flipped, ""), Link("score", "port", moved, ""),
+             Link("score", "", moved, "")]
+    *_, own, between = (_check("trained", link, 0.0, turned(links)).passed for link in links)
+    assert between == right and own == (moved < 1e-5)
