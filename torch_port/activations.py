@@ -111,6 +111,8 @@ class _LeakyReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (below,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # of the gradient there will be one: nothing in place
+            return torch.where(below, upstream * ctx.slope, upstream), None
         gradient = upstream * ctx.slope
         return torch.where(below, gradient, upstream, out=gradient), None
 

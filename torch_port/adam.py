@@ -165,6 +165,7 @@ class CNTKAdam(torch.optim.Optimizer):
         state = self.state[p]
         if not state:
             state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+        _lay_out(state, p)
         g, threshold = p.grad, k.threshold
         if k.gradient_factor != 1:
             g = g * k.gradient_factor
@@ -213,8 +214,7 @@ class CNTKAdam(torch.optim.Optimizer):
         self._check(state_dict)
         super().load_state_dict(state_dict)
         for p, state in self.state.items():
-            for name in ("m", "v"):  # laid out as the parameter, whatever layout was saved
-                state[name] = torch.empty_like(p).copy_(state[name])
+            _lay_out(state, p)
 
     def _check(self, loaded: dict[str, Any]) -> None:
         mend = ("; load the state saved with the same networks and options, or start with a new "
@@ -248,14 +248,24 @@ class CNTKAdam(torch.optim.Optimizer):
                             f"{tuple(state[name].shape)}, the parameter has {tuple(p.shape)}{mend}")
 
 
+def _lay_out(state: dict[str, Any], p: Tensor) -> None:
+    """m and v as the parameter lies, whatever layout and precision it had when they were made."""
+    wanted = torch.empty_like(p, device="meta").stride()
+    for name in ("m", "v"):
+        held = state[name]
+        if (held.stride(), held.dtype, held.device) != (wanted, p.dtype, p.device):
+            state[name] = torch.empty_like(p).copy_(held)
+
+
 def _rounded(value: float, dtype: torch.dtype) -> float:
     return torch.tensor(value, dtype=dtype).item()
 
 
 def _square_root(v: Tensor, out: Tensor) -> Tensor:
     """The correctly rounded root. torch.sqrt's is not, on the CPU: where MKL computes it, one value
-    in six is off by one unit in the last place. NumPy's is, and it is the faster of the two."""
-    if v.device.type != "cpu":
+    in six is off by one unit in the last place. NumPy's is, and it is the faster of the two; it
+    has no bfloat16, whose root PyTorch rounds from float32's."""
+    if v.device.type != "cpu" or v.dtype == torch.bfloat16:
         return torch.sqrt(v, out=out)
     np.sqrt(v.numpy(), out=out.numpy())
     return out

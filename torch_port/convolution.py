@@ -88,9 +88,21 @@ class _Transposed(torch.autograd.Function):
 # ------------------------------------------------------------------------------ the two functions
 
 
+def _has_values(x: Tensor, weight: Tensor, channels: int, size: Pair) -> bool:
+    """Whether there are values to compute, of images and a weight that fit: the C code looks at no
+    size. What has none, or does not fit, is PyTorch's to answer or to refuse."""
+    if x.ndim != 4:
+        raise ValueError("a convolution in CNTK's order takes images N x C x H x W, not x of "
+                         f"shape {tuple(x.shape)}: give a single one as x[None]")
+    return (weight.ndim == 4 and x.shape[1] == channels and min(size) > 0
+            and x.numel() > 0 and weight.numel() > 0)
+
+
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
     """F.conv2d, without padding, in CNTK's order where there is no bias."""
-    if bias is None and follows_cntk(x, weight):
+    size = tuple(x.shape[i] - weight.shape[i] + 1 for i in (-2, -1))
+    if (bias is None and follows_cntk(x, weight)
+            and _has_values(x, weight, weight.shape[1], size)):
         y: Tensor = _Convolution.apply(x, weight, stride)
         return y
     return F.conv2d(x, weight, bias, stride)
@@ -99,10 +111,11 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tens
 def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair,
                      output_padding: Pair) -> Tensor:
     """F.conv_transpose2d in CNTK's order where there is no bias."""
-    if bias is not None or not follows_cntk(x, weight):
+    size = tuple((x.shape[i] - 1) * stride[i] - 2 * padding[i] + weight.shape[i]
+                 + output_padding[i] for i in (-2, -1))
+    if not (bias is None and follows_cntk(x, weight)
+            and _has_values(x, weight, weight.shape[0], size)):
         return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding)
-    size = tuple((x.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + weight.shape[2 + i]
-                 + output_padding[i] for i in (0, 1))
     (top, left), (bottom, right) = padding, (padding[i] - output_padding[i] for i in (0, 1))
     y: Tensor = _Transposed.apply(x, weight, stride, (left, right, top, bottom), size)
     return y

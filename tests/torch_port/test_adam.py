@@ -249,6 +249,43 @@ def test_c_and_pytorch_take_the_same_steps(unit_gain):
         assert a.numpy().tobytes() == b.contiguous().numpy().tobytes()
 
 
+def test_moments_follow_a_parameter_that_is_laid_out_anew():
+    """They were updated in a copy that was lost."""
+    made = []
+    for changed in (False, True):
+        parameters = two_parameters()
+        p = parameters[0]
+        optimizer = CNTKAdam(parameters, 1e-2)
+        steps(optimizer, 2)
+        if changed:
+            p.data = p.data.to(memory_format=torch.channels_last)
+        steps(optimizer, 3)
+        made.append([p.detach(), *optimizer.state[p].values()])
+    for a, b in zip(*made, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_moments_of_double_are_not_read_as_float32():
+    parameters = two_parameters(torch.float64)
+    optimizer = CNTKAdam(parameters, 1e-2)
+    steps(optimizer, 2)
+    for p in parameters:
+        g, p.grad = p.grad, None
+        p.data = p.data.float()
+        p.grad = g.float()
+    before = {p: optimizer.state[p]["m"].float() for p in parameters}
+    steps(optimizer, 1)
+    for p in parameters:
+        torch.testing.assert_close(optimizer.state[p]["m"], 0.5 * before[p] + p.grad)
+
+
+def test_bfloat16_parameters_move():
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    p.grad = torch.tensor([1.0, -2.0, 0.0], dtype=torch.bfloat16)
+    CNTKAdam([p], 0.1).step(samples=1)
+    assert p[0] < 1 < p[1] and p[2] == 1
+
+
 def test_the_gradient_is_left_alone():
     parameters = two_parameters()
     before = [p.grad.clone() for p in parameters]

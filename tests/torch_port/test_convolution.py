@@ -215,6 +215,32 @@ def test_it_follows_cntk_only_in_float32_on_the_cpu_without_onednn(monkeypatch):
     assert not rounding.follows_cntk(x)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_does_not_fit_is_refused_as_by_pytorch(transposed):
+    """The C code would read beyond the arrays."""
+    def made(x):
+        if transposed:
+            return convolution.conv_transpose2d(x, weight, None, (2, 2), (1, 1), (1, 1))
+        return convolution.conv2d(x, weight, None, (2, 2))
+
+    weight = torch.ones(3, 3, 3, 3, requires_grad=True)
+    for channels in (2, 4):
+        with pytest.raises(RuntimeError, match=f"to have 3 channels, but got {channels} channels"):
+            made(torch.ones(2, channels, 9, 9))
+    with pytest.raises(ValueError, match=r"N x C x H x W, not x of shape \(3, 9, 9\)"):
+        made(torch.ones(3, 9, 9))
+    none = torch.ones(0, 3, 9, 9, requires_grad=True)
+    made(none).sum().backward()
+    assert none.grad.shape == none.shape
+    assert torch.equal(weight.grad, torch.zeros_like(weight))
+
+
+def test_an_image_smaller_than_the_kernel_is_refused():
+    for size in (1, 2):
+        with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+            convolution.conv2d(torch.ones(1, 3, 5, size), torch.ones(4, 3, 3, 3), None, (1, 1))
+
+
 def test_inference_mode(networks):
     layer = networks.discriminator.conv2
     x = torch.ones(2, 32, 16, 16)

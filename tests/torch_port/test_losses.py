@@ -179,6 +179,18 @@ def test_float64_has_the_same_formulas(function):
     assert activations.cntk_log(torch.zeros(1, dtype=torch.float64)).item() == -85.1
 
 
+@pytest.mark.parametrize("function", [
+    activations.relu, activations.leaky_relu, activations.sigmoid, activations.tanh])
+def test_a_gradient_has_a_gradient(function):
+    x = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
+    (once,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+    (plain,) = torch.autograd.grad(function(x).square().sum(), x)
+    assert torch.equal(once, plain)
+    (twice,) = torch.autograd.grad(once.sum(), x)
+    if function is activations.leaky_relu:
+        torch.testing.assert_close(twice, torch.tensor([0.08, 2.0, 2.0]))
+
+
 @pytest.mark.parametrize(("function", "exact", "slope", "saturated"), [
     (activations.sigmoid, torch.sigmoid, lambda y: y * (1 - y), 16.636),
     (activations.tanh, torch.tanh, lambda y: 1 - y * y, 9.1)])

@@ -122,3 +122,16 @@ def test_what_another_processor_left_in_the_cache_is_not_taken(tmp_path, monkeyp
     of_another.unlink()  # it is loaded: to write into it would end this process
     of_another.write_bytes(b"of another processor")
     assert native.fastest(folder=tmp_path).lanes() in (4, 16, 32)
+
+@pytest.mark.parametrize("content", [b"", b"of another processor" * 99])
+def test_what_is_no_library_in_the_cache_is_made_again(tmp_path, content):
+    native.variant("plain", folder=tmp_path / "good")
+    (good,) = (tmp_path / "good").glob("*.so")
+    (tmp_path / good.name).write_bytes(content)
+    assert native.variant("plain", folder=tmp_path).lanes() == native.variant("plain").lanes()
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(CompilerError, match="must be a folder that can be written to"):
+        native.fastest(folder=tmp_path / "file")

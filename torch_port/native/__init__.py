@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,28 @@ def compiled(source: str, folder: Path = BUILD, compiler: str = "cc",
     key = "\n".join((source, *FLAGS, *flags, platform.machine(), platform.system(),
                      *platform.libc_ver()))
     library = folder / f"{of.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        _compile(source, library, compiler, of.name, flags)
-    loaded = ctypes.CDLL(os.fspath(library))
+    try:
+        if not library.exists():
+            _compile(source, library, compiler, of.name, flags)
+        loaded = _loaded(library, lambda: _compile(source, library, compiler, of.name, flags))
+    except OSError as error:
+        raise CompilerError(
+            f"{library}: {error.strerror or error}. CNTK's arithmetic needs {of.name} compiled "
+            f"once into {folder}, which must be a folder that can be written to; mend that, or "
+            "remove what stands there, and run this again.") from error
     for name, (result, arguments) in _SIGNATURES[of].items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
     return loaded
+
+
+def _loaded(library: Path, again: Callable[[], None]) -> ctypes.CDLL:
+    """Made again where the file that stands there is no library."""
+    try:
+        return ctypes.CDLL(os.fspath(library))
+    except OSError:
+        again()
+        return ctypes.CDLL(os.fspath(library))
 
 
 @cache
