@@ -29,9 +29,10 @@ after the other). For a sample of a convolution that is
 
 A sum that depends on a place in memory depends on where CNTK's array begins: here always at a
 multiple of four values. CNTK's threads unfold their images one behind the other, so with several
-samples and threads an image of no multiple of four may begin elsewhere, as may any sample of a kernel of
-1 x 1 at stride 1; not followed, a few values (m or n = 1) are then a last digit off. No layer of
-the article's is such a one (76 small geometries, 2 threads: 47 of 912 arrays).
+samples and threads an image whose size is no multiple of four may begin elsewhere, as may any
+sample of a kernel of 1 x 1 at stride 1; not followed, a few values (m or n = 1) are then a last
+digit off. No layer of the article's is such a one (76 small geometries, 2 threads: 47 of 912
+arrays).
 
 Found by tracing MKL's inner calls and by cancellation in each (Xie et al. 2025, FPRev).
 0 values differ from CNTK's own MKL: `python -m benchmarks.product_search`.
