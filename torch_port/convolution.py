@@ -16,8 +16,8 @@ sets them to the machine's processors, whatever OMP_NUM_THREADS and the process'
 CNTK is run with as many (environment/processors.py). The port's own threads change no bit.
 
 0 values differ from CNTK's: output and gradients of x, weight and bias of every layer of the
-article and of some small layers with odd sizes, of 1 and 3 samples, with 1 and 2 threads of CNTK. Of
-several samples of sizes that are no multiple of four, sums at the edges may differ in their last
+article and of some small layers with odd sizes, of 1 and 3 samples, with 1 and 2 threads of CNTK.
+Of several samples of sizes that are no multiple of four, sums at the edges may differ in their last
 digits: CNTK's memory begins elsewhere for each (edges.py).
 
 Source: found by cancellation (Xie et al. 2025, FPRev) and from MKL's own entry points; measured by
