@@ -12,13 +12,14 @@ A convolution's forward pass, gradient of x and gradient of weight are the three
 products.py, where the order of their sums is explained; the transposed one's are the same with the
 first two exchanged. The gradient of a weight depends on how many threads CNTK has: making a trainer
 sets them to the machine's processors, whatever OMP_NUM_THREADS and the process's affinity say
-(measured). How many are followed is said outright, ``rounding.as_cntk_rounds(cntk_threads)``, and
-CNTK is run with as many (environment/processors.py). The port's own threads change no bit.
+(measured); of sizes that are no multiple of four so do the other two (products.where_unfolded). How
+many are followed is said outright, ``rounding.as_cntk_rounds(cntk_threads)``, and CNTK is run with
+as many (environment/processors.py). The port's own threads change no bit.
 
 0 values differ from CNTK's: output and gradients of x, weight and bias of every layer of the
-article and of some small layers with odd sizes, of 1 and 3 samples, with 1 and 2 threads of CNTK.
-Of several samples of sizes that are no multiple of four, sums at the edges may differ in their last
-digits: CNTK's memory begins elsewhere for each (edges.py).
+article and of some small layers with odd sizes, of 1 and 3 samples, with 1 and 2 threads of CNTK;
+of random small layers of up to 5 samples with 1, 2 and 4 threads (benchmarks.convolution_search).
+Not followed: a padded kernel of even size, for which CNTK says that it takes another engine.
 
 Source: found by cancellation (Xie et al. 2025, FPRev) and from MKL's own entry points; measured by
 tests/torch_port/test_convolution.py.
@@ -49,7 +50,8 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        y: Tensor = products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS)
+        y: Tensor = products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS,
+                                              cntk_threads())
         return y
 
     @staticmethod
@@ -58,8 +60,8 @@ class _Convolution(torch.autograd.Function):
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, _ = ctx.needs_input_grad
         made = products_of(x)
-        return (made.backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]))
-                if of_x else None,
+        return (made.backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]),
+                                   cntk_threads()) if of_x else None,
                 made.backward_weight(whole(g), whole(x), tuple(weight.shape[2:]), ctx.stride,
                                      NO_PADS, cntk_threads())
                 if of_weight else None, None)
@@ -71,7 +73,8 @@ class _Transposed(torch.autograd.Function):
                 ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.pads = stride, pads
-        y: Tensor = products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size)
+        y: Tensor = products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size,
+                                                  cntk_threads())
         return y
 
     @staticmethod
@@ -81,7 +84,8 @@ class _Transposed(torch.autograd.Function):
         (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
         of_x, of_weight, *_ = ctx.needs_input_grad
         made = products_of(x)
-        return (made.correlate(g, weight, ctx.stride, ctx.pads) if of_x else None,
+        return (made.correlate(g, weight, ctx.stride, ctx.pads, cntk_threads())
+                if of_x else None,
                 made.backward_weight(whole(x), whole(g), tuple(weight.shape[2:]), ctx.stride,
                                      ctx.pads, cntk_threads())
                 if of_weight else None, None, None, None)

@@ -17,25 +17,24 @@ after the other). For a sample of a convolution that is
     n = 1                   a chain; if dotted, lines
     k = 1                   a product, added without a sum from 0
 
-    chain         one product after the other onto the value. Of each column the rows above the
-                  first place in memory that is a multiple of four add every second four products
-                  up first, if four rows are left below; not where the right matrix is spread and
-                  the column beyond n - n % 4
+    chain         one product after the other onto the value. Of each column, and of a single row,
+                  the values before the first place in memory that is a multiple of four add every
+                  second four products up first, if four values are left there; not where the right
+                  matrix is spread and the column one of several rows beyond n - n % 4
     dot product   first the products before b's place is a multiple of four; then four (rows in
                   fours) or eight (the rows left) running sums, joined in halves; then what is left
     lines         the same with one to four products first, so that the fourth of four lines, or
                   the vector, comes to a multiple of four; of the lines left over from fours the
                   second has four running sums and takes eight products at a time
 
-A sum that depends on a place in memory depends on where CNTK's array begins: here always at a
-multiple of four values. CNTK's threads unfold their images one behind the other, so with several
-samples and threads an image whose size is no multiple of four may begin elsewhere, as may any
-sample of a kernel of 1 x 1 at stride 1; not followed, a few values (m or n = 1) are then a last
-digit off. No layer of the article's is such a one (76 small geometries, 2 threads: 47 of 912
-arrays).
+So a sum may depend on where its matrices begin in CNTK's memory: the arrays at a multiple of four
+values, but a sample behind the one before, and what a thread unfolds behind what the thread before
+unfolds (products.where_unfolded).
 
 Found by tracing MKL's inner calls and by cancellation in each (Xie et al. 2025, FPRev).
-0 values differ from CNTK's own MKL: `python -m benchmarks.product_search`.
+0 values differ from CNTK's own MKL, wherever the matrices begin: `python -m
+benchmarks.product_search`; and from CNTK's convolutions of small sizes: `python -m
+benchmarks.convolution_search`.
 """
 import ctypes
 from dataclasses import dataclass
@@ -58,7 +57,8 @@ class _Product(ctypes.Structure):
     """Of cntk_edges.c."""
     _fields_ = [("a", _POINTER), ("rows", _POINTER), ("offsets", _POINTER), ("b", _POINTER),
                 ("b_column", _SIZE), ("b_k", _SIZE), ("c", _POINTER),
-                *((name, _SIZE) for name in ("m", "n", "k", "b_place", "c_place", "add")),
+                *((name, _SIZE) for name in (
+                    "m", "n", "k", "a_place", "b_place", "c_place", "add")),
                 ("values", _POINTER)]
 
 
@@ -83,18 +83,26 @@ class Shape:
         return in_blocks(self.m, self.n, self.k) != (self.m, self.n)
 
 
-def fill(shape: Shape, a: int, rows: Table, offsets: Table, b: int, c: int, b_place: int = 0,
-         c_place: int = 0, add: bool = False) -> None:
+def fill(shape: Shape, a: int, rows: Table, offsets: Table, b: int, c: int,
+         places: tuple[int, int, int] = (0, 0, 0), add: bool = False) -> None:
     """Computes the product's values that are not sums over blocks. a, b, c: addresses of float32;
-    value (row, k) of the left matrix is at rows[row] + offsets[k] from a. Places count in values
-    from where CNTK's array begins."""
+    value (row, k) of the left matrix is at rows[row] + offsets[k] from a. places: where MKL has a,
+    b and c, in values from a multiple of four."""
+    a_place, b_place, c_place = (place % 4 for place in places)
+
     def work(first: int, last: int) -> None:
         values = torch.empty(shape.k)
         product = _Product(a, rows.ctypes.data, offsets.ctypes.data, b, shape.b_column, shape.b_k,
-                           c, shape.m, shape.n, shape.k, b_place % 4, c_place % 4, add,
+                           c, shape.m, shape.n, shape.k, a_place, b_place, c_place, add,
                            values.data_ptr())
         edges_library().edges(ctypes.addressof(product), first, last, shape.dotted, shape.spread)
     side_by_side(ranges(shape.n, -(-shape.n // torch.get_num_threads())), work)
+
+
+def other_order(shape: Shape, c_places: list[int]) -> bool:
+    """Whether a spread product, made at these places, has edges that are no sums over blocks."""
+    return shape.has_edges and (shape.k > BLOCK or (shape.m % 4 > 0 and shape.m > 1)
+                                or any(place % 4 for place in c_places))
 
 
 def paste(shape: Shape, made: Tensor, edge: Tensor) -> None:

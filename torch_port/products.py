@@ -1,13 +1,13 @@
 """The three products of a convolution, each sum in CNTK's order, on any processor.
 
-    correlate(x, weight, stride, pads)               forward; a transposed one's gradient of x
-    backward_data(g, weight, stride, pads, size)     gradient of x; a transposed one's forward
+    correlate(x, weight, stride, pads, threads)            forward; a transposed one's gradient of x
+    backward_data(g, weight, stride, pads, size, threads)  gradient of x; a transposed one's forward
     backward_weight(g, x, kernel, stride, pads, threads)
 
-x N x in x H x W, weight out x in x h x w, g N x out x h' x w', all float32 on the CPU. CNTK leaves
-one product of matrices for each sample to MKL 2018, which takes its plain code on an AMD processor:
-every value is a sum over some k = 0 .. K - 1 of products, each rounded, each added with a rounding
-of its own.
+x N x in x H x W, weight out x in x h x w, g N x out x h' x w', all float32 on the CPU; threads are
+CNTK's. CNTK leaves one product of matrices for each sample to MKL 2018, which takes its plain code
+on an AMD processor: every value is a sum over some k = 0 .. K - 1 of products, each rounded, each
+added with a rounding of its own.
 
 The order. k is cut into blocks of 112, the last of which may be shorter; a block's products are
 added one by one, from 0. The sums of the blocks are added in this order: the last, then block 0, 1,
@@ -129,11 +129,24 @@ def padded(x: Tensor, pads: Pads) -> Tensor:
     return (F.pad(x, pads) if any(pads) else x).contiguous()
 
 
+def where_unfolded(n: int, threads: int, channels: int, pixels: int, taps: int, places: int
+                   ) -> list[int]:
+    """Where in CNTK's memory each sample's image begins as MKL unfolds it, the channels' values
+    under every tap of the kernel at every place, or the product which it folds: each thread has
+    memory for one, that of the next thread behind it. A kernel of one tap at every pixel needs
+    none: the image is taken as it is."""
+    size = channels * taps * places
+    if taps == 1 and places == pixels:
+        return [i * size for i in range(n)]
+    return [thread * size for thread, share in enumerate(shares(n, threads)) for _ in share]
+
+
 # --------------------------------------------------------------------------------- forward pass
 
 
-def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
-    """The forward pass."""
+def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads, threads: int) -> Tensor:
+    """The forward pass, as of so many threads of CNTK."""
+    pixels = x.shape[2] * x.shape[3]
     (out, channels, h, w), x, weight = weight.shape, padded(x, pads), weight.contiguous()
     n, _, height, width = x.shape
     rows, columns = (height - h) // stride[0] + 1, (width - w) // stride[1] + 1
@@ -150,9 +163,9 @@ def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
     shape = edges.Shape(places, out, count, b_column=count, b_k=1, dotted=places == 1)
     if shape.has_edges:
         bases = lattice((rows, stride[0] * width), (columns, stride[1]))
-        for i in range(n):
+        for i, at in enumerate(where_unfolded(n, threads, channels, pixels, h * w, places)):
             edges.fill(shape, x[i].data_ptr(), bases, offsets, weight.data_ptr(),
-                       y[i].data_ptr(), c_place=i * out * places)
+                       y[i].data_ptr(), (at, 0, i * out * places))
     return y
 
 
@@ -183,13 +196,16 @@ def phase_of(phase: Pair, size: Pair, small: Pair, kernel: Pair, stride: Pair, c
     return where, taps
 
 
-def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair) -> Tensor:
-    """The gradient N x in x H x W of x from that of y; size: H, W."""
+def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair, threads: int
+                  ) -> Tensor:
+    """The gradient N x in x H x W of x from that of y, as of so many threads of CNTK; size: H, W.
+    """
     n, (out, channels, h, w), weight = len(g), weight.shape, weight.contiguous()
     places, taps = g.shape[2] * g.shape[3], h * w
     shape = edges.Shape(places, channels * taps, out, b_column=1, b_k=channels * taps, spread=True)
-    if shape.has_edges and (out > BLOCK or (places % 4 and places > 1)):
-        return _through_products(g.contiguous(), weight, stride, pads, size, shape)
+    at = where_unfolded(n, threads, channels, size[0] * size[1], taps, places)
+    if edges.other_order(shape, at):
+        return _through_products(g.contiguous(), weight, stride, pads, size, shape, at)
     spread = g.reshape(n, out, places).transpose(1, 2).contiguous()
     if channels * stride[0] * stride[1] <= library().lanes() and bool(g.sum().isfinite()):
         return _phases_together(spread, weight, stride, (pads[2], pads[0]), size,
@@ -258,9 +274,10 @@ def _phases_together(spread: Tensor, weight: Tensor, stride: Pair, crop: Pair, s
 
 
 def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair,
-                      shape: edges.Shape) -> Tensor:
-    """The same where the product has edges whose order is another: it is made as a whole, and
-    F.fold adds its taps, from the first to the last: all is turned by 180 degrees before."""
+                      shape: edges.Shape, at: list[int]) -> Tensor:
+    """The same where the product has edges whose order is another: it is made as a whole, ``at``
+    these places, and F.fold adds its taps, from the first to the last: all is turned by 180 degrees
+    before."""
     (out, channels, h, w), small = weight.shape, tuple(g.shape[2:])
     full = tuple((small[i] - 1) * stride[i] + (h, w)[i] for i in (0, 1))
     top, left = (full[i] - size[i] - pads[2 - 2 * i] for i in (0, 1))
@@ -271,11 +288,11 @@ def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size:
             packed = pack(weight, shape.n, 1, out, shape.n)
             _multiply(_steps(one.data_ptr(), bases, offsets, packed, [0]), shape.m, packed, bases,
                       shape.m, product)
-        edges.fill(shape, one.data_ptr(), bases, offsets, weight.data_ptr(), product.data_ptr())
+        edges.fill(shape, one.data_ptr(), bases, offsets, weight.data_ptr(), product.data_ptr(),
+                   (0, 0, at[i]))
         turned = product.reshape(channels, h * w, -1).flip(1, 2).reshape(1, shape.n, -1)
         x = F.fold(turned, full, (h, w), stride=stride)
-        x = F.pad(x, (max(0, -left), 0, max(0, -top), 0))
-        made[i] = x[0, :, max(0, top):, max(0, left):][:, :size[0], :size[1]].flip(1, 2)
+        made[i] = F.pad(x[0], (-left, -pads[0], -top, -pads[2])).flip(1, 2)
     return made
 
 
@@ -285,6 +302,7 @@ def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size:
 def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads, threads: int
                     ) -> Tensor:
     """The gradient out x in x h x w of the weight, as of so many threads of CNTK."""
+    pixels = x.shape[2] * x.shape[3]
     (n, out, rows, columns), x, g = g.shape, padded(x, pads), g.contiguous()
     _, channels, height, width = x.shape
     places, count = rows * columns, channels * kernel[0] * kernel[1]
@@ -307,11 +325,12 @@ def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads
     shape = edges.Shape(count, out, places, b_column=places, b_k=1, dotted=True)
     if shape.has_edges:
         totals = []
+        at = where_unfolded(n, threads, channels, pixels, count // channels, places)
         for share in parts:
             totals.append(torch.zeros_like(made))
             for i in share:
                 edges.fill(shape, x[i].data_ptr(), bases, offsets, g[i].data_ptr(),
-                           totals[-1].data_ptr(), b_place=i * out * places, add=i > share[0])
+                           totals[-1].data_ptr(), (at[i], i * out * places, 0), i > share[0])
         for total in totals[1:]:
             totals[0] += total
         edges.paste(shape, made, totals[0])

@@ -56,7 +56,8 @@ def of_layers(spec: Spec) -> Iterator[Case]:
                            (left, right, top, bottom))
 
 
-# Odd sizes, one place, one channel, sums shorter and longer than a block: every kind of edge.
+# Odd sizes, one place, one channel, sums shorter and longer than a block: every kind of edge; the
+# last ones at places in memory that are no multiple of four.
 ODD = tuple(Case(f"odd {i}", *case) for i, case in enumerate((
     (16, (9, 9), 24, (3, 3), (2, 2), (0, 0, 0, 0)),
     (3, (16, 16), 32, (3, 3), (2, 2), (1, 0, 1, 0)),
@@ -70,7 +71,13 @@ ODD = tuple(Case(f"odd {i}", *case) for i, case in enumerate((
     (20, (1, 1), 5, (1, 1), (1, 1), (0, 0, 0, 0)),
     (20, (4, 4), 100, (4, 4), (1, 1), (0, 0, 0, 0)),
     (40, (3, 3), 10, (2, 2), (1, 1), (0, 0, 0, 0)),
-    (200, (4, 4), 1, (1, 1), (1, 1), (0, 0, 0, 0)))))
+    (200, (4, 4), 1, (1, 1), (1, 1), (0, 0, 0, 0)),
+    (7, (11, 11), 1, (1, 1), (1, 1), (0, 0, 0, 0)),
+    (31, (2, 2), 3, (1, 1), (3, 3), (0, 0, 0, 0)),
+    (23, (1, 1), 7, (1, 1), (1, 1), (0, 0, 0, 0)),
+    (2, (5, 5), 8, (3, 3), (3, 3), (0, 0, 0, 0)),
+    (1, (9, 9), 9, (1, 1), (2, 2), (0, 0, 0, 0)),
+    (3, (3, 3), 10, (3, 3), (1, 1), (0, 0, 0, 0)))))
 
 
 def differing(ours: Tensor, theirs: Tensor) -> int:
@@ -90,9 +97,9 @@ def products_of(case: Case, samples: int, module: Any, device: str, threads: int
     small = drawn(2, samples, case.out, *case.small).to(device)
     weight = drawn(3, case.out, case.channels, *case.kernel).to(device)
     return {
-        "correlate": lambda: module.correlate(large, weight, case.stride, case.pads),
+        "correlate": lambda: module.correlate(large, weight, case.stride, case.pads, threads),
         "backward_data": lambda: module.backward_data(small, weight, case.stride, case.pads,
-                                                      case.size),
+                                                      case.size, threads),
         "backward_weight": lambda: module.backward_weight(small, large, case.kernel, case.stride,
                                                           case.pads, threads)}
 

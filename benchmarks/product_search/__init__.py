@@ -2,8 +2,9 @@
 
     python -m benchmarks.product_search [--shapes 5000] [--largest 300] [--seed 0]
 
-A product is made as a convolution of 1 x 1: the forward pass, the gradient of x, and the gradient
-of a weight over one to three samples, each added to the one before. Exits 1 where a value differs.
+A product is made as a convolution of 1 x 1 over one to three samples, which lie one behind the
+other, so at every place modulo four: the forward pass, the gradient of x, and the gradient of a
+weight, where each sample is added to the one before. Exits 1 where a value differs.
 """
 import importlib.util
 import os
@@ -26,13 +27,18 @@ ONE = (1, 1)
 Product = tuple[int, ...]  # form, m, n, k, samples
 
 
-def probe() -> ModuleType:
-    """The probe's shapes and values, which need no CNTK."""
-    specification = importlib.util.spec_from_file_location("products_probe", PROBE)
+def loaded(path: Path) -> ModuleType:
+    """A probe, for what it has that needs no CNTK."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def probe() -> ModuleType:
+    """The probe's shapes and values."""
+    return loaded(PROBE)
 
 
 def product(left: Tensor, right: Tensor, form: int) -> Tensor:
@@ -40,11 +46,11 @@ def product(left: Tensor, right: Tensor, form: int) -> Tensor:
     if form == 0:
         samples, k, m = left.shape
         made = products.correlate(left.reshape(samples, k, 1, m), right[:, :, None, None], ONE,
-                                  products.NO_PADS)
+                                  products.NO_PADS, threads=1)
     elif form == 1:
         samples, k, m = left.shape
         made = products.backward_data(left.reshape(samples, k, 1, m), right[:, :, None, None], ONE,
-                                      products.NO_PADS, (1, m))
+                                      products.NO_PADS, (1, m), threads=1)
     else:
         samples, m, k = left.shape
         made = products.backward_weight(right.reshape(samples, -1, 1, k),

@@ -3,8 +3,9 @@
     products.py OUTPUT.npz SEED COUNT LARGEST
 
 COUNT random shapes: "shapes", each (form, m, n, k, samples), and "hashes", of each product's bits.
-The product of several samples is a sum: each goes on from the one before. What a product is of, and
-where its parts lie in memory, says ``factors``; every array begins at a multiple of 16 values.
+The gradient of a weight is a sum over the samples: each goes on from the one before. What a product
+is of, and where its parts lie in memory, says ``factors``; every array begins at a multiple of 16
+values, and its samples lie one behind the other.
 """
 import ctypes
 import glob
@@ -29,7 +30,7 @@ def shapes(seed, count, largest):
     blocks = random.rand(count) < 0.05
     sizes[blocks, 2] = 112 * random.randint(1, 5, blocks.sum())
     forms = np.arange(count) % 3
-    samples = np.where(forms == OF_WEIGHT, random.randint(1, 4, count), 1)
+    samples = random.randint(1, 4, count)
     return np.column_stack([forms, sizes, samples])
 
 
@@ -69,19 +70,19 @@ def mkl():
 
 
 def product(library, number, shape):
-    """n x m."""
+    """n x m, or samples x n x m."""
     form, m, n, k, samples = (int(size) for size in shape)
     a, b = factors(number, shape)
-    left, right, made = aligned(a.shape[1:]), aligned(b.shape), aligned((n, m))
-    right[...] = b
+    left, right = aligned(a.shape), aligned(b.shape)
+    made = aligned((n, m) if form == OF_WEIGHT else (samples, n, m))
+    left[...], right[...] = a, b
     for sample in range(samples):
-        left[...] = a[sample]
-        used = right[sample] if form == OF_WEIGHT else right
+        used, into = (right[sample], made) if form == OF_WEIGHT else (right, made[sample])
         library.cblas_sgemm(
             COLUMNS_FIRST, TRANSPOSED if form == OF_WEIGHT else PLAIN,
-            TRANSPOSED if form == OF_X else PLAIN, m, n, k, 1.0, left.ctypes.data,
+            TRANSPOSED if form == OF_X else PLAIN, m, n, k, 1.0, left[sample].ctypes.data,
             k if form == OF_WEIGHT else m, used.ctypes.data, n if form == OF_X else k,
-            float(sample > 0), made.ctypes.data, m)
+            float(form == OF_WEIGHT and sample > 0), into.ctypes.data, m)
     return made
 
 

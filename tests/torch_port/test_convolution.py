@@ -125,7 +125,7 @@ def test_the_ports_own_threads_change_nothing(networks):
 # ------------------------------------------------------------------------------- mistakes show
 
 
-def taps_ascending(g, weight, stride, pads, size):
+def taps_ascending(g, weight, stride, pads, size, threads):
     """F.fold's own order."""
     out, _, *kernel = weight.shape
     full = tuple((g.shape[2 + i] - 1) * stride[i] + kernel[i] for i in (0, 1))

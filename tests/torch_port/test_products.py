@@ -63,9 +63,10 @@ def test_width_and_threads_change_no_bit(threads, monkeypatch):
         for name in runnable():
             library = native.variant(name)
             monkeypatch.setattr(products, "library", lambda library=library: library)
-            made[name] = [products.correlate(x, weight, (2, 2), (0, 0, 0, 0)),
-                          products.backward_data(g, weight, (2, 2), (0, 0, 0, 0), (17, 15)),
-                          products.backward_weight(g, x, (3, 3), (2, 2), (0, 0, 0, 0), 2)]
+            made[name] = [products.correlate(x, weight, (2, 2), products.NO_PADS, 2),
+                          products.backward_data(g, weight, (2, 2), products.NO_PADS,
+                                                 (17, 15), 2),
+                          products.backward_weight(g, x, (3, 3), (2, 2), products.NO_PADS, 2)]
     finally:
         torch.set_num_threads(before)
     assert len(made) >= 2
@@ -88,7 +89,7 @@ def test_the_order_of_the_docstring_is_what_is_computed():
     random = torch.Generator().manual_seed(3)
     x = torch.randn(1, 300, 4, 4, generator=random)
     weight = torch.randn(12, 300, 1, 1, generator=random)
-    y = products.correlate(x, weight, (1, 1), products.NO_PADS)
+    y = products.correlate(x, weight, (1, 1), products.NO_PADS, threads=1)
     assert torch.equal(y.reshape(12, 16), reference(weight.reshape(12, 300), x.reshape(300, 16)))
 
 

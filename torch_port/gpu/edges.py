@@ -14,7 +14,7 @@ from torch_port.products import blocks
 
 FRESH, JOIN = 1, 2
 JOBS = 32
-OF_B, OR_FOUR = 1, 2  # how places count: kernels.dots
+OF_B, OR_FOUR, OF_A = 1, 2, 4  # how places count: kernels.dots
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,27 @@ def _dot_job(shape: Shape, region: Region, row: int, column: int) -> tuple[int, 
         return column * shape.b_column, OF_B, lanes, lanes
     line, lines = (column, n) if by_row else (row, m)
     if line < lines // 4 * 4:  # four at a time
-        return 3 * k, OR_FOUR + OF_B * by_row, 4, 4
+        return 3 * k, OR_FOUR + (OF_B if by_row else OF_A), 4, 4
     place = 0 if by_row else column * shape.b_column
-    return place, OR_FOUR + OF_B * (not by_row), 4 if line == lines // 4 * 4 + 1 else 8, 8
+    return (place, OR_FOUR + (OF_A if by_row else OF_B),
+            4 if line == lines // 4 * 4 + 1 else 8, 8)
 
 
 def _above(shape: Shape, region: Region, column: int, c_place: int) -> int:
     """How many rows of a column come before a multiple of four."""
-    plain = shape.spread and (shape.m == 1 or (
-        min(shape.m, shape.n, shape.k) >= SMALLEST and column >= shape.n - shape.n % COLUMNS))
-    above = -(c_place + column * shape.m + region.rows.start) % 4
-    return 0 if plain or above + 4 > len(region.rows) else above
+    if shape.m == 1:  # along the row
+        return int(column < _before(c_place, shape.n))
+    plain = (shape.spread and min(shape.m, shape.n, shape.k) >= SMALLEST
+             and column >= shape.n - shape.n % COLUMNS)
+    return 0 if plain else _before(c_place + column * shape.m + region.rows.start,
+                                   len(region.rows))
+
+
+def _before(place: int, count: int) -> int:
+    """How many of ``count`` values from a place on come before a multiple of four, if four are left
+    there."""
+    before = -place % 4
+    return 0 if before + 4 > count else before
 
 
 @lru_cache(maxsize=64)
@@ -74,9 +84,9 @@ def _dots(device: torch.device, shape: Shape, region: Region, rows: tuple[int, .
 
 
 def _dot(shape: Shape, region: Region, a: Tensor, rows: Table, offsets: Table, b: Tensor,
-         made: Tensor, places: Table, groups: Sequence[Sequence[tuple[int, int, int]]]) -> None:
-    """groups: (where a sample begins in a, in b, and b's place) of the samples that are added up;
-    each group's sum is added to the value."""
+         made: Tensor, groups: Sequence[Sequence[tuple[int, int, int, int]]]) -> None:
+    """groups: (where a sample begins in a, in b, and the places of both) of the samples that are
+    added up; each group's sum is added to the value."""
     jobs, within = _dots(a.device, shape, region, tuple(rows.tolist()))
     steps, hows = [], []
     for group in groups:
@@ -104,23 +114,24 @@ def _int32(device: torch.device, table: Table) -> Tensor:
 
 
 def fill(shape: Shape, a: Tensor, rows: Table, offsets: Table, b: Tensor, made: Tensor,
-         same_place: bool = False) -> None:
-    """The edges of each sample's product, N x n x m, with one right matrix b. same_place: each
-    sample's product begins at a multiple of four in CNTK's memory; else they lie side by side."""
+         places: Sequence[tuple[int, int, int]]) -> None:
+    """The edges of each sample's product, N x n x m, with one right matrix b. places: where MKL has
+    each sample's a, b and product, in values from a multiple of four."""
     for region in regions(shape):
         if shape.dotted or (shape.m == 1 and not shape.spread):
-            for i, sample in enumerate(made):
-                _dot(shape, region, a[i], rows, offsets, b, sample, rows, [[(0, 0, 0)]])
+            for i, (sample, (a_place, b_place, _)) in enumerate(zip(made, places, strict=True)):
+                _dot(shape, region, a[i], rows, offsets, b, sample,
+                     [[(0, 0, a_place % 4, b_place % 4)]])
         else:
-            _chain(shape, region, a, rows, offsets, b, made, same_place)
+            _chain(shape, region, a, rows, offsets, b, made, [c_place for *_, c_place in places])
 
 
 def _chain(shape: Shape, region: Region, a: Tensor, rows: Table, offsets: Table, b: Tensor,
-           made: Tensor, same_place: bool) -> None:
+           made: Tensor, c_places: Sequence[int]) -> None:
     size, jobs, places = shape.m * shape.n, [], []
     for i in range(len(a)):
         for column in region.columns:
-            above = _above(shape, region, column, 0 if same_place else i * size)
+            above = _above(shape, region, column, c_places[i])
             for row in region.rows:
                 jobs.append((i * a[0].numel() + int(rows[row]), column * shape.b_column,
                              row - region.rows.start < above))
@@ -135,9 +146,11 @@ def _chain(shape: Shape, region: Region, a: Tensor, rows: Table, offsets: Table,
 
 
 def add_up(shape: Shape, a: Tensor, rows: Table, offsets: Table, b: Tensor, made: Tensor,
-           parts: Sequence[range]) -> None:
-    """The edges of one product n x m that is added up over the samples of a and b, in shares."""
+           parts: Sequence[range], a_places: Sequence[int]) -> None:
+    """The edges of one product n x m that is added up over the samples of a and b, in shares.
+    a_places: where MKL has each sample's a."""
     size = shape.n * shape.k
-    groups = [[(i * a[0].numel(), i * size, i * size % 4) for i in share] for share in parts]
+    groups = [[(i * a[0].numel(), i * size, a_places[i] % 4, i * size % 4) for i in share]
+              for share in parts]
     for region in regions(shape):
-        _dot(shape, region, a, rows, offsets, b, made, rows, groups)
+        _dot(shape, region, a, rows, offsets, b, made, groups)

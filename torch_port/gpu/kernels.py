@@ -99,7 +99,7 @@ def dots(a, b, offsets, jobs, job_count, steps, parts, padded_jobs, JOBS: tl.con
     """Dot products in lanes (torch_port/edges.py), a step of each: steps x jobs.
 
     A job: row of a, column of b, place, how the products before a multiple of four are counted,
-    lanes, products taken at a time. A step: where a and b begin, b's place, start and end of k.
+    lanes, products taken at a time. A step: where a and b begin, their places, start and end of k.
     """
     e = tl.program_id(0) * JOBS + tl.arange(0, JOBS)
     s = tl.program_id(1)
@@ -108,13 +108,15 @@ def dots(a, b, offsets, jobs, job_count, steps, parts, padded_jobs, JOBS: tl.con
     row, column = tl.load(at, there, 0), tl.load(at + 1, there, 0)
     place, rule = tl.load(at + 2, there, 0), tl.load(at + 3, there, 0)
     lanes, unit = tl.load(at + 4, there, 8), tl.load(at + 5, there, 8)
-    step = steps + s * 5
+    step = steps + s * 6
     left = a + tl.load(step) + row
     right = b + tl.load(step + 1) + column
-    start = tl.load(step + 3).to(tl.int32)
-    count = tl.load(step + 4).to(tl.int32) - start
-    # rule: 1 = b's place counts; 2 = a place that is a multiple of four has four products before.
-    place += tl.where((rule & 1) != 0, tl.load(step + 2).to(tl.int32), 0)
+    start = tl.load(step + 4).to(tl.int32)
+    count = tl.load(step + 5).to(tl.int32) - start
+    # rule: 1 = b's place counts; 2 = a place that is a multiple of four has four products before;
+    # 4 = a's place counts.
+    place += tl.where((rule & 4) != 0, tl.load(step + 2).to(tl.int32), 0)
+    place += tl.where((rule & 1) != 0, tl.load(step + 3).to(tl.int32), 0)
     alone = (4 - place % 4) % 4
     alone = tl.where(((rule & 2) != 0) & (alone == 0), 4, alone)
     alone = tl.minimum(alone, count)

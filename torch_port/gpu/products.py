@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_port import edges, products
-from torch_port.edges import BLOCK, Table, in_blocks
+from torch_port.edges import Table, in_blocks
 from torch_port.gpu import edges as gpu_edges
 from torch_port.gpu import kernels
-from torch_port.products import Pads, Pair, blocks, lattice, padded, phase_of
+from torch_port.products import Pads, Pair, blocks, lattice, padded, phase_of, where_unfolded
 from torch_port.threads import shares
 
 FRESH, JOIN = 1, 2
@@ -111,8 +111,9 @@ def _forward_sums(device: torch.device, n: int, out: int, channels: int, size: P
                    lattice((n, out * places), (places, 1)))
 
 
-def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
-    """The forward pass."""
+def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads, threads: int) -> Tensor:
+    """The forward pass, as of so many threads of CNTK."""
+    pixels = x.shape[2] * x.shape[3]
     (out, channels, h, w), x, weight = weight.shape, padded(x, pads), weight.contiguous()
     n, _, height, width = x.shape
     rows, columns = (height - h) // stride[0] + 1, (width - w) // stride[1] + 1
@@ -128,7 +129,9 @@ def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads) -> Tensor:
     if shape.has_edges:
         bases = lattice((rows, stride[0] * width), (columns, stride[1]))
         offsets = lattice((channels, height * width), (h, width), (w, 1))
-        gpu_edges.fill(shape, x, bases, offsets, weight, y)
+        at = where_unfolded(n, threads, channels, pixels, h * w, places)
+        gpu_edges.fill(shape, x, bases, offsets, weight, y,
+                       [(at[i], 0, i * out * places) for i in range(n)])
     return y
 
 
@@ -147,14 +150,17 @@ def _phase_sums(device: torch.device, phase: Pair, size: Pair, small: Pair, kern
     return Sums.of(device, [rows for _, rows in met], lattice((out, 1)), steps, places)
 
 
-def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair) -> Tensor:
-    """The gradient N x in x H x W of x from that of y; size: H, W."""
+def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair, threads: int
+                  ) -> Tensor:
+    """The gradient N x in x H x W of x from that of y, as of so many threads of CNTK; size: H, W.
+    """
     n, (out, channels, h, w), weight = len(g), weight.shape, weight.contiguous()
     small: Pair = tuple(g.shape[2:])
     places, taps = small[0] * small[1], h * w
     shape = edges.Shape(places, channels * taps, out, b_column=1, b_k=channels * taps, spread=True)
-    if shape.has_edges and (out > BLOCK or (places % 4 and places > 1)):
-        return _through_products(g.contiguous(), weight, stride, pads, size, shape)
+    at = where_unfolded(n, threads, channels, size[0] * size[1], taps, places)
+    if edges.other_order(shape, at):
+        return _through_products(g.contiguous(), weight, stride, pads, size, shape, at)
     spread = g.reshape(n, out, places).transpose(1, 2).contiguous()
     packed = weight.reshape(out, channels, taps).permute(2, 0, 1)
     x = g.new_zeros(n, channels, *size)
@@ -167,9 +173,9 @@ def backward_data(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pai
 
 
 def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size: Pair,
-                      shape: edges.Shape) -> Tensor:
-    """The same where the product has edges whose order is another: it is made as a whole, and its
-    taps are added from the last to the first."""
+                      shape: edges.Shape, at: Sequence[int]) -> Tensor:
+    """The same where the product has edges whose order is another: it is made as a whole, ``at``
+    these places, and its taps are added from the last to the first."""
     n, (out, channels, h, w), small = len(g), weight.shape, g.shape[2:]
     made = g.new_zeros(n, shape.n, shape.m)
     offsets = lattice((out, shape.m))
@@ -177,15 +183,17 @@ def _through_products(g: Tensor, weight: Tensor, stride: Pair, pads: Pads, size:
         sums = Sums.of(g.device, [lattice((n, out * shape.m), (shape.m, 1))], offsets,
                        of_blocks(out), lattice((n, shape.n * shape.m), (shape.m, 1)))
         multiply(g, weight.reshape(out, shape.n), sums, shape.m, made)
-    gpu_edges.fill(shape, g, lattice((shape.m, 1)), offsets, weight, made, same_place=True)
-    full = [max((small[i] - 1) * stride[i] + (h, w)[i], size[i] + pads[2 - 2 * i]) for i in (0, 1)]
+    gpu_edges.fill(shape, g, lattice((shape.m, 1)), offsets, weight, made,
+                   [(0, 0, place) for place in at])
+    full = [(small[i] - 1) * stride[i] + (h, w)[i] for i in (0, 1)]
+    top, left = pads[2], pads[0]
     x = g.new_zeros(n, channels, *full)
     by_tap = made.reshape(n, channels, h * w, *small)
     for tap in reversed(range(h * w)):
         i, j = divmod(tap, w)
         x[:, :, i:i + (small[0] - 1) * stride[0] + 1:stride[0],
           j:j + (small[1] - 1) * stride[1] + 1:stride[1]] += by_tap[:, :, tap]
-    return x[:, :, pads[2]:pads[2] + size[0], pads[0]:pads[0] + size[1]].contiguous()
+    return F.pad(x, (-left, size[1] + left - full[1], -top, size[0] + top - full[0])).contiguous()
 
 
 # -------------------------------------------------------------------------- gradient of weight
@@ -214,6 +222,7 @@ def in_one_group(steps: Sequence[Step]) -> list[Step]:
 def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads, threads: int
                     ) -> Tensor:
     """The gradient out x in x h x w of the weight, as of so many threads of CNTK."""
+    pixels = x.shape[2] * x.shape[3]
     (n, out, rows, columns), x, g = g.shape, padded(x, pads), g.contiguous()
     _, channels, height, width = x.shape
     places, count = rows * columns, channels * kernel[0] * kernel[1]
@@ -231,5 +240,6 @@ def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads
     if shape.has_edges:
         bases = lattice((channels, height * width), (kernel[0], width), (kernel[1], 1))
         offsets = lattice((rows, stride[0] * width), (columns, stride[1]))
-        gpu_edges.add_up(shape, x, bases, offsets, g, made, list(shares(n, threads)))
+        gpu_edges.add_up(shape, x, bases, offsets, g, made, list(shares(n, threads)),
+                         where_unfolded(n, threads, channels, pixels, count // channels, places))
     return made.reshape(out, channels, *kernel)

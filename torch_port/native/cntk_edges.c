@@ -3,8 +3,8 @@
  * multiply-add.
  *
  * The product is m x n, a sum over k: a row of the left matrix is a[rows[row] + offsets[k]], a column
- * of the right one b[column * b_column + k * b_k]; c[column * m + row] is the product, `c_place` the
- * place of c modulo 4 in its memory, `b_place` that of b. */
+ * of the right one b[column * b_column + k * b_k]; c[column * m + row] is the product; `a_place`,
+ * `b_place` and `c_place` are the places of the three, modulo 4, in MKL's memory. */
 #include <stddef.h>
 
 typedef struct {
@@ -13,7 +13,7 @@ typedef struct {
     const float *b;
     size_t b_column, b_k;
     float *c;
-    size_t m, n, k, b_place, c_place;
+    size_t m, n, k, a_place, b_place, c_place;
     size_t add;    /* 1: the product is added to what c holds */
     float *values; /* scratch of k values */
 } Product;
@@ -25,22 +25,31 @@ enum { BLOCK = 112 };
 static size_t to_aligned(size_t place) { return (4 - place % 4) % 4; }
 static size_t to_aligned_or_4(size_t place) { return 4 - place % 4; }
 
+/* How many of `count` values from `place` on come before the first place that is a multiple of four,
+ * if four are left there. */
+static size_t above_of(size_t place, size_t count) {
+    const size_t above = to_aligned(place);
+    return above + 4 > count ? 0 : above;
+}
+
 /* One after the other, k of start..end-1, onto c. MKL goes down a column of c in vectors of four from
  * the first place that is a multiple of four, if four rows are left there; the rows above it add
- * every second four of k up before they go to c, unless the product is `plain`. */
+ * every second four of k up before they go to c, unless the product is `plain`. A single row it goes
+ * along in the same way. */
 static void chains(const Product *of, Region region, size_t start, size_t end, int fresh,
                    int plain) {
+    const size_t along = of->m == 1 ? above_of(of->c_place, of->n) : 0;
     for (size_t column = region.first; column < region.last; column++) {
         const float *b = of->b + column * of->b_column;
-        size_t above = to_aligned(of->c_place + column * of->m + region.from);
-        if (plain || above + 4 > region.to - region.from) above = 0;
+        const size_t above = plain ? 0 : above_of(of->c_place + column * of->m + region.from,
+                                                  region.to - region.from);
         for (size_t row = region.from; row < region.to; row++) {
             const float *a = of->a + of->rows[row];
             float *c = of->c + column * of->m + row;
             float sum = fresh ? 0.0f : *c;
             size_t k = start;
 #define AT(k) (a[of->offsets[k]] * b[(k) * of->b_k])
-            if (row - region.from < above)
+            if (row - region.from < above || column < along)
                 for (; k + 8 <= end; k += 8) {
                     for (size_t i = k; i < k + 4; i++) sum += AT(i);
                     float four = AT(k + 4);
@@ -119,7 +128,8 @@ static void column_by_lines(const Product *of, size_t column) {
     for (size_t row = 0; row < of->m; row++)
         put(of, row, column,
             line(row_of(of, row, 0, of->k), of->b + at, of->k, row, of->m,
-                 to_aligned_or_4(3 * of->k), to_aligned_or_4(of->b_place + at)), !of->add);
+                 to_aligned_or_4(of->a_place + 3 * of->k), to_aligned_or_4(of->b_place + at)),
+            !of->add);
 }
 
 /* The only row by lines: the right matrix's columns. */
@@ -128,7 +138,8 @@ static void row_by_lines(const Product *of, size_t first, size_t last) {
     for (size_t column = first; column < last; column++)
         put(of, 0, column,
             line(a, of->b + column * of->b_column, of->k, column, of->n,
-                 to_aligned_or_4(of->b_place + 3 * of->k), to_aligned_or_4(0)), !of->add);
+                 to_aligned_or_4(of->b_place + 3 * of->k), to_aligned_or_4(of->a_place)),
+            !of->add);
 }
 
 /* Columns first..last-1 of the values that are not blocks of k: all but the first m - m % 8 rows of
