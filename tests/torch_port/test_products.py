@@ -108,6 +108,14 @@ def test_a_compiler_without_vectors_gives_the_plain_variant_and_says_so(tmp_path
     assert library.lanes() == native.variant("plain").lanes()
 
 
+def test_a_compiler_without_this_processors_vectors_gives_the_narrow_variant(tmp_path):
+    if native.variant("narrow").fastest() == b"narrow":
+        pytest.skip("this processor has no wider vectors than the narrow variant's")
+    with pytest.warns(RuntimeWarning, match="no vectors as wide as this processor's"):
+        library = native.fastest(refusing(tmp_path, "-mavx"), tmp_path)
+    assert library.lanes() == native.variant("narrow").lanes()
+
+
 def test_no_compiler_is_told(tmp_path):
     with pytest.raises(CompilerError, match=r"no C compiler.*Install one"):
         native.fastest("no-such-compiler", tmp_path)

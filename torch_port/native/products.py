@@ -34,17 +34,19 @@ def variant(name: str, compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDL
 
 
 def fastest(compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDLL:
-    """The variant for this processor; where the compiler makes no vectors the plain one, and a
-    RuntimeWarning says so: the bits are the same."""
+    """The variant for this processor; where the compiler refuses it, or makes no vectors at all,
+    the narrow or the plain one, and a RuntimeWarning says so: the bits are the same."""
+    made = None
     try:
-        name = variant("narrow", compiler, folder).fastest().decode()
-        return variant(name, compiler, folder)
+        made = variant("narrow", compiler, folder)
+        return variant(made.fastest().decode(), compiler, folder)
     except CompilerError as error:
-        plain = variant("plain", compiler, folder)
-        warnings.warn("the C compiler makes no vectors, so convolutions have CNTK's bits but take "
-                      f"several times as long: gcc or clang would be faster. {error}",
+        which = "no vectors" if made is None else "no vectors as wide as this processor's"
+        made = made or variant("plain", compiler, folder)
+        warnings.warn(f"the C compiler makes {which}, so convolutions have CNTK's bits but take "
+                      f"longer: gcc or clang would be faster. {error}",
                       RuntimeWarning, stacklevel=2)
-        return plain
+        return made
 
 
 @cache
