@@ -6,30 +6,24 @@ Of each convolution or transposed one, for 1, 2, 3 and 5 samples and each number
 the output and the gradients of input and weight. What depends on where CNTK's arrays lie in memory
 (torch_port/edges.py) shows here and nowhere else. Exits 1 where a value differs.
 """
-import os
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.product_search import ROOT, loaded
-from captures.process import pinned
+from benchmarks.probes import loaded
 from torch_port import rounding
 from torch_port.convolution import conv2d, conv_transpose2d
 
-PROBE = ROOT / "tests" / "cntk_probes" / "convolution_search.py"
 SAMPLES = (1, 2, 3, 5)
 Case = tuple[int, int, int, str]  # number of the geometry, threads, samples, quantity
 
 
 def probe() -> ModuleType:
     """The probe's sizes and values, which need no CNTK."""
-    return loaded(PROBE)
+    return loaded("convolution_search")
 
 
 def made(of: ModuleType, number: int, geometry: tuple[int, ...], samples: int) -> list[np.ndarray]:
@@ -60,14 +54,3 @@ def differing(hashes: np.ndarray, seed: int, threads: int, samples: tuple[int, .
                for quantity, array, hashed in zip(
                    of.QUANTITIES, made(of, number, geometry, n), theirs, strict=True)
                if of.hash_of(array) != hashed]
-
-
-def by_cntk(seed: int, count: int, threads: int) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "convolutions.npz"
-        subprocess.run([ROOT / ".venv-cntk" / "bin" / "python", "-m",
-                        "tests.cntk_probes.convolution_search", output, str(seed), str(count),
-                        str(threads), *map(str, SAMPLES)], check=True, cwd=ROOT,
-                       env=pinned(os.environ))
-        with np.load(output) as arrays:
-            return np.asarray(arrays["hashes"])

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from benchmarks.convolution_search import SAMPLES, Case, by_cntk, differing, probe
+from benchmarks.convolution_search import SAMPLES, Case, differing, probe
+from benchmarks.probes import answers
 
 
 def main(
@@ -18,7 +19,7 @@ def main(
     differs."""
     found: list[Case] = []
     for number in threads:
-        theirs = by_cntk(seed, count, number)
+        theirs = answers("convolution_search", seed, count, number, *SAMPLES)["hashes"]
         for cases in tqdm(differing(theirs, seed, number), total=count, disable=None,
                           unit="convolution", desc=f"{number} threads"):
             found += cases

@@ -6,39 +6,22 @@ A product is made as a convolution of 1 x 1 over one to three samples, which lie
 other, so at every place modulo four: the forward pass, the gradient of x, and the gradient of a
 weight, where each sample is added to the one before. Exits 1 where a value differs.
 """
-import importlib.util
-import os
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from captures.process import pinned
+from benchmarks.probes import loaded
 from torch_port import products
 
-ROOT = Path(__file__).resolve().parents[2]
-PROBE = ROOT / "tests" / "cntk_probes" / "products.py"
 ONE = (1, 1)
 Product = tuple[int, ...]  # form, m, n, k, samples
 
 
-def loaded(path: Path) -> ModuleType:
-    """A probe, for what it has that needs no CNTK."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def probe() -> ModuleType:
     """The probe's shapes and values."""
-    return loaded(PROBE)
+    return loaded("products")
 
 
 def product(left: Tensor, right: Tensor, form: int) -> Tensor:
@@ -66,13 +49,3 @@ def differing(shapes: Iterable[Product], hashes: Iterable[int]) -> Iterator[tupl
         left, right = (torch.from_numpy(values) for values in of.factors(number, shape))
         if of.hash_of(product(left, right, int(shape[0])).numpy()) != theirs:
             yield number, tuple(int(size) for size in shape)
-
-
-def by_cntk(seed: int, shapes: int, largest: int) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "products.npz"
-        subprocess.run([ROOT / ".venv-cntk" / "bin" / "python", "-m", "tests.cntk_probes.products",
-                        output, str(seed), str(shapes), str(largest)], check=True, cwd=ROOT,
-                       env=pinned(os.environ))
-        with np.load(output) as arrays:
-            return dict(arrays)

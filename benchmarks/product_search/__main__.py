@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from benchmarks.product_search import by_cntk, differing
+from benchmarks.probes import answers
+from benchmarks.product_search import differing
 
 PASSES = ("forward", "gradient of x", "gradient of weight")
 
@@ -16,7 +17,7 @@ def main(
         seed: Annotated[int, typer.Option(min=0, help="of shapes and values")] = 0) -> None:
     """Compares products of random shapes with CNTK's own MKL, bit for bit; exits 1 if any differs.
     """
-    theirs = by_cntk(seed, shapes, largest)
+    theirs = answers("products", seed, shapes, largest)
     found = list(differing(tqdm(theirs["shapes"], unit="product", disable=None), theirs["hashes"]))
     for number, (form, m, n, k, samples) in found[:20]:
         print(f"product {number}: {PASSES[form]} {m} x {n} x {k}, {samples} samples: other bits")
