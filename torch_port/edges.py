@@ -15,7 +15,7 @@ after the other). For a sample of a convolution that is
     smaller                 all of it one chain over k, or, dotted, dot products
     m = 1                   lines; if spread, a chain
     n = 1                   a chain; if dotted, lines
-    k = 1                   a product, added without a sum from 0
+    k = 1, m and n not      a product, added without a sum from 0
 
     chain         one product after the other onto the value. Of each column, and of a single row,
                   the values before the first place in memory that is a multiple of four add every

@@ -152,7 +152,7 @@ def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads, threads: int)
     rows, columns = (height - h) // stride[0] + 1, (width - w) // stride[1] + 1
     places, count = rows * columns, channels * h * w
     y = x.new_empty(n, out, rows, columns)
-    if count == 1:  # a product is no sum from 0: -0 stays
+    if count == 1 and min(places, out) > 1:  # a product is no sum from 0: -0 stays
         return torch.mul(x[:, :, ::stride[0], ::stride[1]], weight.reshape(out, 1, 1), out=y)
     offsets = lattice((channels, height * width), (h, width), (w, 1))
     if all(in_blocks(places, out, count)):
@@ -338,11 +338,11 @@ def backward_weight(g: Tensor, x: Tensor, kernel: Pair, stride: Pair, pads: Pads
 
 
 def outer(g: Tensor, x: Tensor, parts: list[range]) -> Tensor:
-    """One place: products without a sum from 0. g N x out, x N x (in * h * w)."""
+    """One place: each product is added to the value. g N x out, x N x (in * h * w)."""
     totals = []
     for share in parts:
-        totals.append(torch.outer(g[share[0]], x[share[0]]))
-        for i in share[1:]:
+        totals.append(g.new_zeros(g.shape[1], x.shape[1]))
+        for i in share:
             totals[-1] += torch.outer(g[i], x[i])
     for total in totals[1:]:
         totals[0] += total

@@ -91,8 +91,7 @@ def factors(number, geometry, samples):
 
 
 def hash_of(array):
-    """Of the bits, but 0 and -0 are one."""
-    whole = np.ascontiguousarray(array, np.float32) + np.float32(0)
+    whole = np.ascontiguousarray(array, np.float32)
     return np.frombuffer(hashlib.sha256(whole.tobytes()).digest()[:8], "<u8")[0]
 
 

@@ -119,7 +119,7 @@ def correlate(x: Tensor, weight: Tensor, stride: Pair, pads: Pads, threads: int)
     rows, columns = (height - h) // stride[0] + 1, (width - w) // stride[1] + 1
     places, count = rows * columns, channels * h * w
     y = x.new_zeros(n, out, rows, columns)
-    if count == 1:  # a product is no sum from 0: -0 stays
+    if count == 1 and min(places, out) > 1:  # a product is no sum from 0: -0 stays
         return torch.mul(x[:, :, ::stride[0], ::stride[1]], weight.reshape(out, 1, 1), out=y)
     if all(in_blocks(places, out, count)):
         sums = _forward_sums(x.device, n, out, channels, (height, width), (h, w), stride,
