@@ -49,7 +49,6 @@ tests/torch_port/test_batch_norm.py.
 """
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -60,6 +59,7 @@ from torch.autograd.function import once_differentiable
 from torch_port import ranks
 from torch_port.native import Shape, batch_norm_library
 from torch_port.rounding import has_the_order
+from torch_port.threads import ranges, side_by_side
 
 # Below that many values a thread costs more to start than it saves.
 VALUES_PER_THREAD = 1 << 20
@@ -103,7 +103,7 @@ class BatchNormalization(nn.Module):
         if self._rounds_as_cntk(x):
             out: Tensor
             out, mean, variance = _AsMKL.apply(x, self.scale, self.bias, self.epsilon)
-            n = torch.tensor(float(values))
+            n = torch.tensor(float(values), dtype=torch.float32)
             self._update_statistics(mean, variance * (n / (n - 1)), samples, values)
             return out
         # Momentum 1 has the kernel leave the batch's own statistics (summed in double on the CPU,
@@ -129,9 +129,10 @@ class BatchNormalization(nn.Module):
                            values: int) -> None:
         """``values`` is n = N*H*W, ``samples`` is N."""
         a = self.update_factor(samples)
-        mean, unbiased_variance = mean.detach(), unbiased_variance.detach()
-        self.running_mean.mul_(1 - a).add_(mean * a)
-        self.running_variance.mul_(1 - a).add_(self.variance_kept(unbiased_variance, values) * a)
+        if a:  # 0 times infinity would be no number
+            mean, kept = mean.detach(), self.variance_kept(unbiased_variance.detach(), values)
+            self.running_mean.mul_(1 - a).add_(mean * a)
+            self.running_variance.mul_(1 - a).add_(kept * a)
         self.sample_count += samples
 
     def update_factor(self, samples: int) -> float:
@@ -158,7 +159,7 @@ class _AsMKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float
                 ) -> tuple[Tensor, Tensor, Tensor]:
-        x, scale, bias = x.contiguous(), scale.contiguous(), bias.contiguous()
+        x, scale, bias = (t.resolve_neg().contiguous() for t in (x, scale, bias))
         if x.is_cuda:
             from torch_port.gpu import batch_norm as on_gpu  # imports Triton
             y, mean, variance = on_gpu.forward(x, scale, bias, epsilon)
@@ -174,13 +175,13 @@ class _AsMKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, scale, mean, variance = ctx.saved_tensors
+        (x, scale, mean, variance), g = ctx.saved_tensors, g.resolve_neg().contiguous()
         if x.is_cuda:
             from torch_port.gpu import batch_norm as on_gpu
-            return *on_gpu.backward(x, g.contiguous(), scale, mean, variance, ctx.epsilon), None
+            return *on_gpu.backward(x, g, scale, mean, variance, ctx.epsilon), None
         gradients = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
         _over_channels(batch_norm_library().batch_norm_backward, x,
-                       (x, g.contiguous(), scale, mean, variance), ctx.epsilon, gradients)
+                       (x, g, scale, mean, variance), ctx.epsilon, gradients)
         return *gradients, None
 
 
@@ -198,6 +199,4 @@ def _over_channels(function: Callable[..., None], x: Tensor, given: tuple[Tensor
     if threads == 1:
         work(0, channels)
         return
-    edges = [channels * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
+    side_by_side(ranges(channels, -(-channels // threads)), work)

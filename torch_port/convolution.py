@@ -24,6 +24,7 @@ Not followed: a padded kernel of even size, for which CNTK says that it takes an
 Source: found by cancellation (Xie et al. 2025, FPRev) and from MKL's own entry points; measured by
 tests/torch_port/test_convolution.py.
 """
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,19 +46,24 @@ def products_of(x: Tensor) -> Any:
     return on_gpu
 
 
+def plain(t: Tensor) -> Tensor:
+    """The values as they lie in memory: C knows of no view that negates."""
+    return t.detach().resolve_neg()
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        y: Tensor = products_of(x).correlate(x.detach(), weight.detach(), stride, NO_PADS,
+        y: Tensor = products_of(x).correlate(plain(x), plain(weight), stride, NO_PADS,
                                               cntk_threads())
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
+        (x, weight), g = map(plain, ctx.saved_tensors), plain(g).contiguous()
         of_x, of_weight, _ = ctx.needs_input_grad
         made = products_of(x)
         return (made.backward_data(g, weight, ctx.stride, NO_PADS, tuple(x.shape[2:]),
@@ -73,7 +79,7 @@ class _Transposed(torch.autograd.Function):
                 ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.pads = stride, pads
-        y: Tensor = products_of(x).backward_data(x.detach(), weight.detach(), stride, pads, size,
+        y: Tensor = products_of(x).backward_data(plain(x), plain(weight), stride, pads, size,
                                                   cntk_threads())
         return y
 
@@ -81,7 +87,7 @@ class _Transposed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor
                  ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        (x, weight), g = (t.detach() for t in ctx.saved_tensors), g.contiguous()
+        (x, weight), g = map(plain, ctx.saved_tensors), plain(g).contiguous()
         of_x, of_weight, *_ = ctx.needs_input_grad
         made = products_of(x)
         return (made.correlate(g, weight, ctx.stride, ctx.pads, cntk_threads())
@@ -94,6 +100,10 @@ class _Transposed(torch.autograd.Function):
 # ------------------------------------------------------------------------------ the two functions
 
 
+def _pair(sizes: int | Sequence[int]) -> Pair:
+    return (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
+
+
 def _has_values(x: Tensor, weight: Tensor, channels: int, size: Pair) -> bool:
     """Whether there are values to compute, of images and a weight that fit: the C code looks at no
     size. What has none, or does not fit, is PyTorch's to answer or to refuse."""
@@ -104,24 +114,29 @@ def _has_values(x: Tensor, weight: Tensor, channels: int, size: Pair) -> bool:
             and x.numel() > 0 and weight.numel() > 0)
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair) -> Tensor:
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair) -> Tensor:
     """F.conv2d, without padding, in CNTK's order where there is no bias."""
+    stride = _pair(stride)
     size = tuple(x.shape[i] - weight.shape[i] + 1 for i in (-2, -1))
-    if (bias is None and follows_cntk(x, weight)
+    if (bias is None and follows_cntk(x, weight) and len(stride) == 2 and min(stride) > 0
             and _has_values(x, weight, weight.shape[1], size)):
         y: Tensor = _Convolution.apply(x, weight, stride)
         return y
     return F.conv2d(x, weight, bias, stride)
 
 
-def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair,
-                     output_padding: Pair) -> Tensor:
+def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | Pair,
+                     padding: int | Pair, output_padding: int | Pair) -> Tensor:
     """F.conv_transpose2d in CNTK's order where there is no bias."""
-    size = tuple((x.shape[i] - 1) * stride[i] - 2 * padding[i] + weight.shape[i]
-                 + output_padding[i] for i in (-2, -1))
-    if not (bias is None and follows_cntk(x, weight)
-            and _has_values(x, weight, weight.shape[0], size)):
-        return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding)
-    (top, left), (bottom, right) = padding, (padding[i] - output_padding[i] for i in (0, 1))
-    y: Tensor = _Transposed.apply(x, weight, stride, (left, right, top, bottom), size)
-    return y
+    stride, padding, output_padding = map(_pair, (stride, padding, output_padding))
+    if (bias is None and follows_cntk(x, weight)
+            and len(stride) == len(padding) == len(output_padding) == 2
+            and min(padding) >= 0 and all(0 <= output_padding[i] < stride[i] for i in (0, 1))):
+        size = tuple((x.shape[i] - 1) * stride[i] - 2 * padding[i] + weight.shape[i]
+                     + output_padding[i] for i in (-2, -1))
+        if _has_values(x, weight, weight.shape[0], size):
+            (top, left), (bottom, right) = padding, (padding[i] - output_padding[i]
+                                                     for i in (0, 1))
+            y: Tensor = _Transposed.apply(x, weight, stride, (left, right, top, bottom), size)
+            return y
+    return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding)

@@ -38,6 +38,7 @@ benchmarks.convolution_search`.
 """
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,9 @@ from torch_port.threads import ranges, side_by_side
 
 BLOCK = 112
 SMALLEST, ROWS, COLUMNS = 8, 8, 4  # of a product in blocks; multiples of its rows and columns
+
+# Of C's memory, whatever the caller's defaults are.
+FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
 
 Table = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
@@ -89,13 +93,14 @@ def fill(shape: Shape, a: int, rows: Table, offsets: Table, b: int, c: int,
     value (row, k) of the left matrix is at rows[row] + offsets[k] from a. places: where MKL has a,
     b and c, in values from a multiple of four."""
     a_place, b_place, c_place = (place % 4 for place in places)
+    edges = edges_library().edges
 
     def work(first: int, last: int) -> None:
-        values = torch.empty(shape.k)
+        values = torch.empty(shape.k, **FLOAT32)
         product = _Product(a, rows.ctypes.data, offsets.ctypes.data, b, shape.b_column, shape.b_k,
                            c, shape.m, shape.n, shape.k, a_place, b_place, c_place, add,
                            values.data_ptr())
-        edges_library().edges(ctypes.addressof(product), first, last, shape.dotted, shape.spread)
+        edges(ctypes.addressof(product), first, last, shape.dotted, shape.spread)
     side_by_side(ranges(shape.n, -(-shape.n // torch.get_num_threads())), work)
 
 

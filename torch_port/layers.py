@@ -20,7 +20,8 @@ def unchanged(name: str, h: Tensor) -> Tensor:
 class _AddBias(torch.autograd.Function):
     """h + bias of each channel. The bias's gradient is a sum over N, H and W, 65,536 values in the
     first layer at minibatch 4. CNTK adds each sample's map up in double and rounds to float32, then
-    the samples' sums likewise; PyTorch's convolution adds in float32, six times as far off."""
+    the samples' sums likewise, or, where there is one channel, all at once; PyTorch's convolution
+    adds in float32, six times as far off."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, bias: Tensor) -> Tensor:
@@ -29,7 +30,9 @@ class _AddBias(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        of_samples = upstream.sum((2, 3), dtype=torch.float64).to(upstream.dtype)
+        of_samples = upstream.sum((2, 3), dtype=torch.float64)
+        if upstream.shape[1] > 1:
+            of_samples = of_samples.to(upstream.dtype)
         return upstream, whole(of_samples).sum(0, dtype=torch.float64).to(upstream.dtype)
 
 

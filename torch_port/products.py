@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_port import edges
-from torch_port.edges import BLOCK, Table, in_blocks
+from torch_port.edges import BLOCK, FLOAT32, Table, in_blocks
 from torch_port.native.products import FRESH, JOIN, Step, library
 from torch_port.threads import ranges, shares, side_by_side
 
@@ -75,7 +75,7 @@ def pack(source: Tensor, width: int, lane_stride: int, count: int, stride: int, 
     ``samples`` of them follow one another and become taps."""
     lanes = library().lanes()
     panels = -(-width // lanes)
-    values = torch.empty(taps * samples, panels, count, lanes)
+    values = torch.empty(taps * samples, panels, count, lanes, **FLOAT32)
     size = source.numel() // samples
 
     def work(sample: int, first: int, last: int) -> None:
@@ -98,7 +98,7 @@ def _multiply(steps: list[Step], rows: int, packed: Packed, places: Table, strid
     panel_parts = ranges(packed.panels, max(1, packed.panels * len(row_parts) // tasks))
 
     def work(first: int, last: int, start: int, end: int) -> None:
-        scratch = torch.empty(library().scratch_size())
+        scratch = torch.empty(library().scratch_size(), **FLOAT32)
         library().products(array, len(steps), start, end, first, last, scratch.data_ptr(),
                            _pointer(places), stride, packed.width, output.data_ptr())
     side_by_side([(*p, *r) for p in panel_parts for r in row_parts], work)
@@ -255,6 +255,8 @@ def _phases_together(spread: Tensor, weight: Tensor, stride: Pair, crop: Pair, s
     n, (out, channels, h, w) = len(spread), weight.shape
     phases = list(np.ndindex(*stride))
     grid, met = _met_together(stride, crop, size, small, (h, w), n, out)
+    if not met:  # no tap meets a place
+        return spread.new_zeros(n, channels, *size)
     lanes = weight.new_zeros(len(met), out, len(phases), channels)
     for at, (_, taps) in enumerate(met):
         for phase, tap in enumerate(taps):

@@ -2,7 +2,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -26,13 +26,23 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 def side_by_side(parts: Iterable[tuple[Any, ...]], work: Callable[..., None]) -> None:
     """work(*part) for each part, in as many threads as PyTorch has. ``work`` is C for the most
-    part: Python's threads wait for one another, C's do not."""
+    part: Python's threads wait for one another, C's do not. C knows the arrays by address alone, so
+    nothing is left running, whatever ends the wait: an error, Ctrl-C."""
     threads = torch.get_num_threads()
     if threads == 1:
         for part in parts:
             work(*part)
-    else:
-        list(_pool(threads, os.getpid()).map(lambda part: work(*part), parts))
+        return
+    pool, begun = _pool(threads, os.getpid()), []
+    try:
+        for part in parts:
+            begun.append(pool.submit(work, *part))
+        for one in begun:
+            one.result()
+    finally:
+        for one in begun:
+            one.cancel()
+        wait(begun)
 
 
 def ranges(count: int, at_most: int) -> list[tuple[int, int]]:

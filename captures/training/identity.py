@@ -5,6 +5,8 @@ from captures.errors import TrainingError
 from captures.training.checkpoint import Checkpoint
 from captures.training.options import ACCEPTED
 
+NAMES = {"threads": "cntk_threads"}  # CNTK's: the port's own change no bit
+
 
 class Change(NamedTuple):
     what: str
@@ -32,7 +34,7 @@ def refuse_changes(differing: Sequence[Change], accepted: Sequence[str], checkpo
         if change.what in accepted:
             continue
         said = "the run's %s is %s, now it is %s" % (
-            change.what.replace("_", " "), change.theirs, change.ours)
+            NAMES.get(change.what, change.what.replace("_", " ")), change.theirs, change.ours)
         if change.what == "program":
             mend = ("go on with it after `bin/parity convert %s --to %s --output FOLDER`"
                     % (checkpoint.path, change.ours))

@@ -34,6 +34,7 @@ CONVOLUTIONS = {
     "small/strided": ((8, 16, 16), 16, 3, 2, True),
     "small/nine_places": ((16, 5, 5), 24, 3, 1, False),
     "small/odd_both_ways": ((16, 5, 5), 23, 3, 1, False),
+    "small/one_channel": ((7, 31, 31), 1, 3, 1, False),  # its bias has a sum of its own
 }
 # name: (input, channels of the output, kernel, stride, output's size)
 TRANSPOSED = {

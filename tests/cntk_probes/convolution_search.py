@@ -39,8 +39,11 @@ def geometries(seed, count):
         if random.rand() < 0.3:
             stride[:] = 1
         padded = random.rand() < 0.3 and bool((kernel % 2).all())
-        found.append((random.randint(2), padded, before, after, *size, *kernel, *stride))
-    return [tuple(map(int, geometry)) for geometry in found]
+        geometry = (random.randint(2), padded, before, after, *size, *kernel, *stride)
+        if not geometry[0] or all(first >= 0 and 0 <= first - last < step for (first, last), step
+                                  in zip(pads_of(geometry), stride)):
+            found.append(tuple(map(int, geometry)))  # a transposed one that PyTorch has as well
+    return found
 
 
 def small_of(geometry):

@@ -126,6 +126,29 @@ def test_every_quantity_has_cntks_bits(cntk, threads, monkeypatch, theirs, ours)
     assert differing_in_all_cases(run) == dict.fromkeys(QUANTITIES, 0)
 
 
+def test_a_compiler_without_vectors_changes_no_bit(cntk, tmp_path, monkeypatch):
+    source = native.BATCH_NORM.read_text(encoding="ascii")
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-DPLAIN*) exec cc "$@" ;; esac\n'
+                        'echo no vectors >&2; exit 1\n')
+    compiler.chmod(0o755)
+    with pytest.raises(native.CompilerError, match="no vectors"):
+        native.compiled(source, tmp_path, str(compiler), native.BATCH_NORM)
+    plain = native.compiled(source, tmp_path, str(compiler), native.BATCH_NORM, ("-DPLAIN",))
+    monkeypatch.setattr(batch_norm, "batch_norm_library", lambda: plain)
+    assert differing_in_all_cases(cntk.run("batch_norm.py", "cases", "1")) == dict.fromkeys(
+        QUANTITIES, 0)
+
+
+def test_statistics_that_never_move_stay_whatever_comes():
+    layer = BatchNormalization(2, time_constant=math.inf)
+    layer(torch.randn(2, 2, 3, 3))
+    before = [getattr(layer, name).clone() for name in ("running_mean", "running_variance")]
+    layer(torch.full((2, 2, 3, 3), math.inf))
+    assert all(torch.equal(a, b) for a, b in zip(
+        before, (layer.running_mean, layer.running_variance), strict=True))
+
+
 def test_another_layout_in_memory_changes_nothing(cntk):
     run = cntk.run("batch_norm.py", "cases", "2")
     got = differing_in_all_cases(run, change=lambda x: x.clone(memory_format=torch.channels_last))

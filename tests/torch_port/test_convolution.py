@@ -3,6 +3,7 @@ import ast
 import dataclasses
 import hashlib
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -213,6 +214,60 @@ def test_it_follows_cntk_only_in_float32_on_the_cpu_without_onednn(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)
     assert not rounding.follows_cntk(x)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_callers_defaults_change_nothing(transposed):
+    """The C code's own memory is of float32 on the CPU, whatever new tensors are by default."""
+    random = torch.Generator().manual_seed(5)
+    x = torch.randn(2, 12, 9, 9, generator=random)
+    weight = torch.randn(12, 12, 3, 3, generator=random)
+
+    def made():
+        given = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        y = (convolution.conv_transpose2d(*given, None, 2, 0, 0) if transposed
+             else convolution.conv2d(*given, None, 2))
+        return [y.detach(), *torch.autograd.grad(y, given, y.detach())]
+
+    expected = made()
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            found = made()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True)), dtype
+    with torch.device("meta"):
+        found = made()
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_view_that_negates_is_what_it_shows():
+    x, weight = torch.randn(2, 3, 9, 9), torch.randn(4, 3, 3, 3)
+    view = torch._neg_view(x)
+    assert torch.equal(convolution.conv2d(view, weight, None, (1, 1)),
+                       convolution.conv2d(-x, weight, None, (1, 1)))
+
+
+def test_places_that_no_tap_meets_are_0():
+    x, weight = torch.ones(1, 16, 4, 1), torch.ones(16, 2, 1, 2)
+    geometry = (None, (4, 4), (1, 2), (2, 3))
+    found = convolution.conv_transpose2d(x, weight, *geometry)
+    assert torch.equal(found, F.conv_transpose2d(x, weight, *geometry))
+
+
+@pytest.mark.parametrize("geometry", [
+    ((0, 1), (0, 0), (0, 0)), ((-1, 1), (0, 0), (0, 0)), ((2, 2, 2), (0, 0), (0, 0)),
+    ((2, 2), (-1, 0), (0, 0)), ((2, 2), (0, 0), (2, 0)), ((2, 2), (0, 0), (-1, 0))])
+def test_a_geometry_that_pytorch_refuses_is_refused_alike(geometry):
+    x, weight = torch.ones(1, 3, 8, 8), torch.ones(3, 3, 3, 3)
+    with pytest.raises((RuntimeError, TypeError, ValueError)) as theirs:
+        F.conv_transpose2d(x, weight, None, *geometry)
+    with pytest.raises(theirs.type, match=re.escape(str(theirs.value).splitlines()[0])):
+        convolution.conv_transpose2d(x, weight, None, *geometry)
+    if geometry[1:] == ((0, 0), (0, 0)):
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            convolution.conv2d(x, weight, None, geometry[0])
 
 
 @pytest.mark.parametrize("transposed", [False, True])

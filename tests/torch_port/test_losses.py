@@ -101,6 +101,9 @@ def test_rectifiers(run, name, function):
     at_zero = run[f"{name}/input"] == 0
     assert at_zero.sum() >= 2
     assert (got["gradient"][at_zero] == (1 if name == "leaky_relu" else 0)).all()
+    x = torch.tensor([float("nan")], requires_grad=True)
+    function(x).sum().backward()
+    assert x.grad.item() == (1 if name == "leaky_relu" else 0)
 
 
 @pytest.mark.parametrize("name, loss", [

@@ -1,4 +1,7 @@
 """The products of random shapes, against the MKL inside CNTK's wheel; and against themselves."""
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from benchmarks import product_search
 from torch_port import edges, products
 from torch_port.native import CompilerError
 from torch_port.native import products as native
+from torch_port.threads import side_by_side
 
 SEED, COUNT, LARGEST = 1, 450, 40
 
@@ -103,7 +107,7 @@ def refusing(folder, flag):
 
 
 def test_a_compiler_without_vectors_gives_the_plain_variant_and_says_so(tmp_path):
-    with pytest.warns(RuntimeWarning, match="makes no vectors, so convolutions have CNTK.s bits"):
+    with pytest.warns(RuntimeWarning, match="no vectors .*have CNTK.s bits.*the kind 'plain'"):
         library = native.fastest(refusing(tmp_path, "-DWIDTH=4"), tmp_path)
     assert library.lanes() == native.variant("plain").lanes()
 
@@ -111,9 +115,38 @@ def test_a_compiler_without_vectors_gives_the_plain_variant_and_says_so(tmp_path
 def test_a_compiler_without_this_processors_vectors_gives_the_narrow_variant(tmp_path):
     if native.variant("narrow").fastest() == b"narrow":
         pytest.skip("this processor has no wider vectors than the narrow variant's")
-    with pytest.warns(RuntimeWarning, match="no vectors as wide as this processor's"):
+    with pytest.warns(RuntimeWarning, match="by the kind 'narrow'"):
         library = native.fastest(refusing(tmp_path, "-mavx"), tmp_path)
     assert library.lanes() == native.variant("narrow").lanes()
+
+
+def test_threads_that_need_one_library_at_once_compile_it_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: native.variant("plain", folder=tmp_path), range(16)))
+    assert {library.lanes() for library in made} == {native.variant("plain").lanes()}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_is_left_running_when_a_part_fails():
+    """C knows the arrays by address alone, and they go when the error does."""
+    ended = []
+
+    def work(seconds):
+        if not seconds:
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+        ended.append(seconds)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side([(0.2,), (0,), (0,), *[(0.05,)] * 9], work)
+        count = len(ended)
+        time.sleep(0.3)
+        assert 0.2 in ended and len(ended) == count < 10
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_no_compiler_is_told(tmp_path):

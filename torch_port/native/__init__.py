@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,9 @@ _SIGNATURES: dict[Path, dict[str, tuple[Any, tuple[Any, ...]]]] = {
     EDGES: _EDGES}
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class CompilerError(ParityError):
     """There is no C compiler, or it refused the source."""
 
@@ -86,9 +90,10 @@ def compiled(source: str, folder: Path = BUILD, compiler: str = "cc",
                      *platform.libc_ver()))
     library = folder / f"{of.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
-        if not library.exists():
-            _compile(source, library, compiler, of.name, flags)
-        loaded = _loaded(library, lambda: _compile(source, library, compiler, of.name, flags))
+        with _ONE_AT_A_TIME:  # of this process's threads
+            if not library.exists():
+                _compile(source, library, compiler, of.name, flags)
+            loaded = _loaded(library, lambda: _compile(source, library, compiler, of.name, flags))
     except OSError as error:
         raise CompilerError(
             f"{library}: {error.strerror or error}. CNTK's arithmetic needs {of.name} compiled "
@@ -117,8 +122,12 @@ def library() -> ctypes.CDLL:
 
 @cache
 def batch_norm_library() -> ctypes.CDLL:
-    """The library of cntk_batch_norm.c, likewise."""
-    return compiled(BATCH_NORM.read_text(encoding="ascii"), of=BATCH_NORM)
+    """The library of cntk_batch_norm.c, likewise; where the compiler makes no vectors, without."""
+    source = BATCH_NORM.read_text(encoding="ascii")
+    try:
+        return compiled(source, of=BATCH_NORM)
+    except CompilerError:
+        return compiled(source, of=BATCH_NORM, flags=("-DPLAIN",))
 
 
 @cache
@@ -163,5 +172,6 @@ def _compile(source: str, library: Path, compiler: str, name: str, flags: tuple[
         if done.returncode:
             raise CompilerError(
                 f"`{' '.join(command)}` could not compile {name} (exit {done.returncode}):\n"
-                f"{done.stderr.strip()}\nThe C library's headers may be missing (Debian, Ubuntu: "
-                "apt-get install libc6-dev).")
+                f"{done.stderr.strip()}\n" + ("The C library's headers may be missing (Debian, "
+                "Ubuntu: apt-get install libc6-dev)." if ".h" in done.stderr else
+                "gcc and clang can (Debian, Ubuntu: apt-get install gcc)."))

@@ -14,13 +14,21 @@
 #include <string.h>
 
 typedef struct { size_t samples, channels, rows, columns; } Shape;
+#ifdef PLAIN  /* for a compiler that makes no vectors: the same operations, one by one */
+typedef struct { float first, second; } pair;
+#else
 typedef float pair __attribute__((vector_size(8)));
+#endif
 typedef enum { VALUE, SQUARE, PRODUCT } Term;  /* x, (x - mean)^2, (x - mean) * g */
 
 /* A sum waits for its last addition, so the sums of several channels go on side by side. */
 enum { TOGETHER = 8 };
 
+#ifdef PLAIN
+#define INLINE static inline
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 INLINE pair two(const float *at) {
     pair values;
@@ -28,12 +36,22 @@ INLINE pair two(const float *at) {
     return values;
 }
 
-INLINE pair twice(float value) { return (pair){value, value}; }
+#ifdef PLAIN
+INLINE pair plus(pair a, pair b) { return (pair){a.first + b.first, a.second + b.second}; }
+INLINE pair minus(pair a, float b) { return (pair){a.first - b, a.second - b}; }
+INLINE pair times(pair a, pair b) { return (pair){a.first * b.first, a.second * b.second}; }
+INLINE float total(pair a) { return a.first + a.second; }
+#else
+INLINE pair plus(pair a, pair b) { return a + b; }
+INLINE pair minus(pair a, float b) { return a - (pair){b, b}; }
+INLINE pair times(pair a, pair b) { return a * b; }
+INLINE float total(pair a) { return a[0] + a[1]; }
+#endif
 
 INLINE pair term_of_two(Term term, const float *x, const float *g, float mean) {
     if (term == VALUE) return two(x);
-    pair d = two(x) - twice(mean);
-    return term == SQUARE ? d * d : d * two(g);
+    pair d = minus(two(x), mean);
+    return times(d, term == SQUARE ? d : two(g));
 }
 
 INLINE float term_of_one(Term term, const float *x, const float *g, float mean) {
@@ -58,9 +76,9 @@ INLINE void sum_some(Term term, Shape shape, size_t count, const float *x, const
                 for (size_t w = 0; w < even; w += 2)
                     for (size_t k = 0; k < count; k++) {
                         const size_t at = start + k * plane + w;
-                        both[k] += term_of_two(term, x + at, g + at, centre[k]);
+                        both[k] = plus(both[k], term_of_two(term, x + at, g + at, centre[k]));
                     }
-                for (size_t k = 0; k < count; k++) sum[k] = both[k][0] + both[k][1];
+                for (size_t k = 0; k < count; k++) sum[k] = total(both[k]);
             }
             for (size_t w = even; w < shape.columns; w++)
                 for (size_t k = 0; k < count; k++) {

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch_port.native import BUILD, PRODUCTS, CompilerError, compiled
 
-# "narrow" is what every processor of its kind has: SSE2, NEON. "plain" asks for no vectors.
+# From the slowest to the fastest. "narrow" is what every processor of its kind has: SSE2, NEON.
+# "plain" asks for no vectors.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "plain": ("-DWIDTH=1",), "narrow": ("-DWIDTH=4",), "avx": ("-DWIDTH=4", "-mavx"),
     "avx2": ("-DWIDTH=8", "-mavx2"),
@@ -34,19 +35,26 @@ def variant(name: str, compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDL
 
 
 def fastest(compiler: str = "cc", folder: Path = BUILD) -> ctypes.CDLL:
-    """The variant for this processor; where the compiler refuses it, or makes no vectors at all,
-    the narrow or the plain one, and a RuntimeWarning says so: the bits are the same."""
-    made = None
+    """The variant for this processor; where it cannot be made the next narrower one, at last the
+    plain one, and a RuntimeWarning says so: the bits are the same. Raises CompilerError: none."""
+    order, refused = list(VARIANTS), []
     try:
-        made = variant("narrow", compiler, folder)
-        return variant(made.fastest().decode(), compiler, folder)
-    except CompilerError as error:
-        which = "no vectors" if made is None else "no vectors as wide as this processor's"
-        made = made or variant("plain", compiler, folder)
-        warnings.warn(f"the C compiler makes {which}, so convolutions have CNTK's bits but take "
-                      f"longer: gcc or clang would be faster. {error}",
-                      RuntimeWarning, stacklevel=2)
+        wanted = variant("narrow", compiler, folder).fastest().decode()
+    except CompilerError:
+        wanted = "narrow"
+    for name in reversed(order[:order.index(wanted) + 1]):
+        try:
+            made = variant(name, compiler, folder)
+        except CompilerError as error:
+            refused.append(error)
+            continue
+        if refused:
+            warnings.warn(f"the C compiler makes no vectors of the kind {wanted!r}, so "
+                          f"convolutions have CNTK's bits but take longer, by the kind {name!r}: "
+                          f"gcc or clang would be faster. {refused[0]}", RuntimeWarning,
+                          stacklevel=2)
         return made
+    raise refused[-1]
 
 
 @cache

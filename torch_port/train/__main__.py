@@ -50,6 +50,7 @@ from captures.errors import TrainingError
 from captures.process import ERROR, say
 from captures.system import keep_memory
 from captures.training import ending
+from captures.training import folder as run_folder
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
 from captures.training.session import Program, Session
 from torch_port import ranks, rounding
@@ -85,12 +86,28 @@ def program(arithmetic: Arithmetic = ON_THE_CPU) -> Program:
         encode=encode, events=events)
 
 
+def of_the_record(folder: Path, given: set[str], cntk_threads: int, asked: tuple[str, str]
+                  ) -> tuple[int, tuple[str, str]]:
+    """The number of CNTK's threads, and arithmetic and device, where they were not given: those of
+    the port's run in the folder."""
+    record = run_folder.read_run(folder) or {}
+    identity = record.get("identity", {}) if record.get("program") == "port" else {}
+    if "cntk_threads" not in given and identity.get("threads") in range(1, 65):
+        cntk_threads = identity["threads"]
+    if not {"arithmetic", "device"} & given:
+        asked = next(((name, device) for name in arithmetics.NAMES
+                      for device in arithmetics.DEVICES
+                      if Arithmetic(name, device).identity == identity.get("arithmetic")), asked)
+    return cntk_threads, asked
+
+
 def command(**values: Any) -> int:
     """Trains the article's DCGAN in PyTorch as CNTK 2.7 trains it, without CNTK."""
     context = values.pop("context")
     threads, cntk_threads = values.pop("threads"), values.pop("cntk_threads")
     values["accept"] = tuple(one.value for one in values["accept"])
-    given = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
+    given = {name for name in context.params
+             if context.get_parameter_source(name).name != "DEFAULT"}
     folder = Path(values["output_dir"])
     asked = values.pop("arithmetic").value, values.pop("device").value
     if threads:
@@ -98,6 +115,9 @@ def command(**values: Any) -> int:
     keep_memory()
 
     def run() -> None:
+        nonlocal cntk_threads, asked
+        if values["resume"]:
+            cntk_threads, asked = of_the_record(folder, given, cntk_threads, asked)
         arithmetic = arithmetics.chosen(*asked)
         rounding.as_cntk_rounds(cntk_threads, gpu=asked == (arithmetics.CNTK, "cuda"))
         settings = Settings.make(**of_the_run(folder, values, given))

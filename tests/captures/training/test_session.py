@@ -224,8 +224,8 @@ def test_an_edited_record(map_file, folder, edit, expected):
     ({"seed": 8}, "the run's seed is 0, now it is 8: go on with --seed as it was"),
     ({"minibatch_size": 3}, "the run's minibatch size is 2, now it is 3: go on with"),
     ({"unit_gain": True}, "the run's unit gain is False, now it is True: go on with --unit-gain"),
-    ({"identity": {"threads": 4}}, "the run's threads is 2, now it is 4: go on as it was, or with "
-                                   "the change by --accept threads"),
+    ({"identity": {"threads": 4}}, "the run's cntk_threads is 2, now it is 4: go on as it was, or "
+                                   "with the change by --accept threads"),
     ({"identity": {"arithmetic": "other"}}, "--accept arithmetic"),
 ])
 def test_another_run_is_refused_by_name(map_file, folder, given, expected):

@@ -280,11 +280,16 @@ def test_the_program_trains_and_does_not_go_on_in_another(map_file, tmp_path, ca
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["identity"]["arithmetic"] == "float32 on cpu"
     again = [*given, "--iterations", "2", "--resume"]
-    assert program_module.main(again) == 2
+    assert program_module.main([*again, "--arithmetic", "cntk"]) == 2
     assert "the run's arithmetic is float32 on cpu, now it is CNTK's order" in (
         capfd.readouterr().err)
-    assert program_module.main([*again, "--arithmetic", "float32"]) == 0
-    assert program_module.main([*given, "--iterations", "3", "--resume", "--accept",
-                                "arithmetic"]) == 0
+    assert program_module.main([*again, "--cntk-threads", "4"]) == 2
+    assert "the run's cntk_threads is 2, now it is 4" in capfd.readouterr().err
+    assert program_module.main(again) == 0  # what is left out is the run's own
+    assert program_module.main([*given, "--iterations", "3", "--resume", "--accept", "arithmetic",
+                                "--arithmetic", "cntk", "--accept", "threads",
+                                "--cntk-threads", "4"]) == 0
+    assert program_module.main([*given, "--iterations", "4", "--resume"]) == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert [change["what"] for change in record["changes"]] == ["arithmetic"]
+    assert {change["what"] for change in record["changes"]} == {"arithmetic", "threads"}
+    assert record["identity"]["threads"] == 4 and record["iterations"] == 4
