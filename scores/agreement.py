@@ -85,6 +85,10 @@ def of_runs(a: Sequence[float], b: Sequence[float], pictures: int,
     for side in (x, y):
         if not np.isfinite(side).all() or side.min() < 1:
             raise ScoreError(f"the scores are {[float(v) for v in side]}: a score is at least 1")
+    if any(side.max() - side.min() == 0 for side in (x, y)):
+        raise ScoreError(f"all runs of a side have one score ({[float(v) for v in x]} and "
+                         f"{[float(v) for v in y]}), so how far runs scatter is not seen: give "
+                         "runs of other seeds, each once, and generators that make pictures")
     x, y = np.log(x), np.log(y)
     parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
     error = math.sqrt(sum(parts))

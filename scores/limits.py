@@ -49,6 +49,9 @@ def limits(arrays: Arrays, model: Callable[[Arrays], Generate], latents: Array,
     Raises ScoreError: a model that does not agree with itself; pictures that cannot be scored.
     """
     before = model(arrays)(latents)
+    if not np.isfinite(before).all():
+        raise ScoreError("the model makes pictures that hold NaN or infinity: train it, or give an "
+                         "earlier checkpoint")
     if _seen(before, model(arrays)(latents), classifier, allowed):
         raise ScoreError("the model makes other pictures of the same latents each time, so "
                          "nothing can be told from a change of its weights")

@@ -81,10 +81,10 @@ def looked(sides: Mapping[str, Side], spec: Spec, runner: Runner, truth: Runner,
         if given is None:
             given = runner(prepared(side.pixels(), spec))
             files.append((side.files, given))
-        own = side.logits is not None and side.prepared is not None
-        taken = (side.prepared[:checked] if own and side.prepared is not None
-                 else prepared(side.pixels(checked), spec))
-        exact, ours = truth(taken), prepared(side.pixels(checked), spec)
+        ours, taken = prepared(side.pixels(checked), spec), side.prepared
+        own = (side.logits is not None and taken is not None
+               and taken.shape[1:] == ours.shape[1:])
+        exact = truth(taken[:checked] if own and taken is not None else ours)
         features = given[0] if given[0].size else None
         made[name] = Look(given[1], exact[1], None if side.prepared is None else prepared(
             side.pixels(len(side.prepared)).astype(np.float64), spec), features,
@@ -111,15 +111,30 @@ def written(images: Array) -> NDArray[np.float64]:
 
 def flipped(pictures: Array, expected: Array) -> float:
     """The part of all values that are another whole number than the expected one; infinite if any
-    is more than one step off. A value that is nearly half way may fall either way."""
+    is more than one step off, or the shape is another. A value that is nearly half way may fall
+    either way."""
+    if pictures.shape != expected.shape:
+        return float("inf")
     apart = abs(pictures.astype(np.float64) - np.rint(expected))
     return float("inf") if apart.max(initial=0) > 1 else float(np.mean(apart > 0))
 
 
+def largest(ours: Array, theirs: Array) -> float:
+    """Largest difference; infinite if the shape is another."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(abs(np.asarray(ours, np.float64) - theirs).max())
+
+
 def relative(ours: Array, theirs: Array) -> float:
-    """Largest difference as a part of the largest value."""
-    size = float(abs(theirs).max()) or 1.0
-    return float(abs(np.asarray(ours, np.float64) - theirs).max() / size)
+    """Largest difference as a part of the largest value; infinite if the shape is another."""
+    return largest(ours, theirs) / (float(abs(theirs).max()) or 1.0)
+
+
+def _shapes(ours: Array, theirs: Array) -> str:
+    """What a detail says of them where they are not the same."""
+    return "" if ours.shape == theirs.shape else (
+        f": {' x '.join(map(str, ours.shape))} values, not {' x '.join(map(str, theirs.shape))}")
 
 
 def judged(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str, kernel: str
@@ -152,24 +167,26 @@ def judged(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str
 
 def _of_pictures(sides: Mapping[str, Side]) -> list[Link]:
     (first, a), (second, b) = sides.items()
-    links = [Link("images", "", float(abs(a.images.astype(np.float64) - b.images).max()),
+    links = [Link("images", "", largest(a.images, b.images),
                   f"the images of {first} and {second} differ before they are written")]
     for name, side in sides.items():
         if side.pictures is None:
             continue
-        links.append(Link("pictures", name, flipped(side.pictures, written(side.images)),
+        wanted = written(side.images)
+        links.append(Link("pictures", name, flipped(side.pictures, wanted),
                           f"{name}'s picture writer does not write (x / 2 + 1/2) * 255, rounded, "
-                          "in R, G, B"))
+                          f"in R, G, B{_shapes(side.pictures, wanted)}"))
     links.append(Link("pictures", "", flipped(a.files, b.files),
-                      f"the written pictures of {first} and {second} differ"))
+                      f"the written pictures of {first} and {second} differ"
+                      f"{_shapes(a.files, b.files)}"))
     return links
 
 
 def _prepared(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier: str, kernel: str
               ) -> list[Link]:
-    return [Link("prepared", name, float(abs(side.prepared - expected).max()),
+    return [Link("prepared", name, largest(side.prepared, expected),
                  f"{name} scales or normalises its pictures otherwise than {classifier} asks for "
-                 f"({kernel})")
+                 f"({kernel}){_shapes(side.prepared, expected)}")
             for name, side in sides.items()
             if side.prepared is not None and (expected := looks[name].prepared) is not None]
 
@@ -197,7 +214,8 @@ def _of_logits(sides: Mapping[str, Side], looks: Mapping[str, Look], classifier:
         given = side.logits if own and side.logits is not None else looks[name].logits
         truth = looks[name].truth
         links.append(Link("logits", name, relative(given[:len(truth)], truth),
-                          f"{name}'s classifier says something else than {classifier} in float64"))
+                          f"{name}'s classifier says something else than {classifier} in float64"
+                          f"{_shapes(given[:len(truth)], truth)}"))
     links.append(Link("logits", "", relative(looks[second].logits, looks[first].logits),
                       f"the classifier says something else of {second}'s pictures than of "
                       f"{first}'s"))

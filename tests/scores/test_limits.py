@@ -68,6 +68,12 @@ def test_a_model_that_draws_anew_has_no_limit():
                LATENTS, CLASSIFIER, allowed)
 
 
+def test_a_model_of_no_numbers_is_told():
+    with pytest.raises(ScoreError, match="hold NaN or infinity"):
+        limits(ARRAYS, lambda arrays: lambda z: np.full((len(z), 3, 32, 32), np.nan), LATENTS,
+               CLASSIFIER, allowed)
+
+
 def test_the_command(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("parity.cli.score_limits.captured_arrays", lambda path: ARRAYS)
     monkeypatch.setattr("parity.cli.score_limits.limits", lambda *given: [

@@ -138,6 +138,16 @@ def test_another_formula():
     assert began(replace(LOOKED, score=LOOKED.score * 1.0001), RIGHT) == ("score", "cntk")
 
 
+@pytest.mark.parametrize("port, found", [
+    (side(IMAGES, RIGHT.files[:, ::2, ::2]), ("pictures", "port")),
+    (side(IMAGES, RIGHT.files[:-1]), ("pictures", "port")),
+    (replace(LOOKED, prepared=CHOSEN[:, :, :-1]), ("prepared", "port")),
+    (replace(LOOKED, logits=LOOKED.logits[:, :-1]), ("logits", "port")),
+    (replace(LOOKED, logits=LOOKED.logits[:-1]), ("logits", "port"))])
+def test_another_shape_is_a_difference(port, found):
+    assert began(RIGHT, port) == found
+
+
 def test_nan_in_an_image():
     broken = IMAGES.copy()
     broken[0, 0, 0, 0] = np.nan
