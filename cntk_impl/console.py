@@ -2,6 +2,7 @@
 
 Exit codes: 0 done, 2 could not run, 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM.
 """
+import contextlib
 import os
 import platform
 import subprocess
@@ -49,11 +50,15 @@ def program() -> Program:
         encode=encode, events=events)
 
 
+def note(text: str) -> None:
+    click.echo(text, err=True)
+
+
 def train(settings: Settings) -> None:
     from cntk_impl import dcgan_training
 
     select_device()
-    with Session(settings, program(), lambda text: click.echo(text, err=True)) as session:
+    with Session(settings, program(), note) as session:
         dcgan_training.train(session)
 
 
@@ -92,9 +97,13 @@ def _command(context: Any, **values: Any) -> None:
 
     def run() -> None:
         settings = Settings.make(**of_the_run(folder, values, given))
-        train(settings)
+        with contextlib.ExitStack() as stack:
+            if settings.quiet:  # CNTK's own lines
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            train(settings)
 
-    status = ending.run(run, folder, lambda text: click.echo(text, err=True))
+    status = ending.run(run, folder, (lambda text: None) if values["quiet"] else note)
     if status != 2:
         draw_figures(folder)
     sys.exit(status)

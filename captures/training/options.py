@@ -55,6 +55,7 @@ OPTIONS = (
     Option("accept", str, (), "with --resume: go on although this changed (may be repeated)",
            choices=ACCEPTED),
     Option("overwrite", bool, False, "delete the run in the output folder and begin anew"),
+    Option("quiet", bool, False, "print nothing but errors"),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
     resume: bool = False
     accept: Tuple[str, ...] = ()
     overwrite: bool = False
+    quiet: bool = False
 
     @classmethod
     def make(cls, output_dir: str, **given: Any) -> "Settings":
@@ -104,7 +106,7 @@ class Settings(NamedTuple):
 
 
 # What a run is asked for again each time it goes on; the rest belongs to the run.
-OF_THE_CALL = ("output_dir", "resume", "accept", "overwrite")
+OF_THE_CALL = ("output_dir", "resume", "accept", "overwrite", "quiet")
 
 
 def check(option: Option, value: Any) -> None:

@@ -25,8 +25,8 @@ def duration(seconds: float) -> str:
 
 class Progress:
     def __init__(self, total: int, done: int, samples: int, file: Optional[IO[str]] = None,
-                 clock: Callable[[], float] = time.time) -> None:
-        self.total, self.samples = total, samples
+                 clock: Callable[[], float] = time.time, quiet: bool = False) -> None:
+        self.total, self.samples, self._quiet = total, samples, quiet
         self._file, self._clock = file or sys.stderr, clock
         self._last, self._shown, self._length = clock(), -A_MINUTE, 0
         self._each: Optional[float] = None
@@ -45,6 +45,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        if self._quiet:
+            return
         self.clear()
         self._file.write(text + "\n")
         self._file.flush()
@@ -59,6 +61,8 @@ class Progress:
         self._last = self._clock()
 
     def _write(self, text: str) -> None:
+        if self._quiet:
+            return
         if not self._terminal:
             self._file.write(text + "\n")
         else:

@@ -84,7 +84,7 @@ class Session:
         self.record: Dict[str, Any] = {}
         self.changes: List[Dict[str, Any]] = []
         self.progress: Optional[Progress] = None
-        self._say = say or (lambda text: None)
+        self._say = (lambda text: None) if settings.quiet or say is None else say
         self._stack = contextlib.ExitStack()
         self._identity: Dict[str, Any] = {}
 
@@ -187,7 +187,8 @@ class Session:
 
         Raises Stopped after a signal, TrainingError where a loss is not finite."""
         self._begin(trained)
-        self.progress = Progress(self.settings.iterations, self.done, self.settings.minibatch_size)
+        self.progress = Progress(self.settings.iterations, self.done, self.settings.minibatch_size,
+                                 quiet=self.settings.quiet)
         due = _Due(self.settings, self.done)
         try:
             while self.done < self.settings.iterations:

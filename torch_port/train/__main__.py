@@ -34,7 +34,7 @@ import inspect
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,9 +131,10 @@ def command(**values: Any) -> int:
         with Session(settings, program(arithmetic), note) as session:
             train(session, threads or None, arithmetic)
 
-    status = ending.run(run, folder, note)
+    told: Callable[[str], None] = (lambda text: None) if values["quiet"] else note
+    status = ending.run(run, folder, told)
     if status != ERROR and not ranks.rank():
-        figures.draw(folder, note)
+        figures.draw(folder, told)
     return status
 
 

@@ -220,6 +220,16 @@ def test_an_edited_record(map_file, folder, edit, expected):
     assert expected in str(caught.value) and str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_quiet_run_says_nothing(map_file, folder, capfd, quiet):
+    said = []
+    toy.run(map_file, folder, 2, say=said.append, quiet=quiet)
+    toy.run(map_file, folder, 4, say=said.append, resume=True, quiet=quiet)
+    out, err = capfd.readouterr()
+    assert ("iteration 4 of 4" in err) != quiet and bool(out + err + "".join(said)) != quiet
+    assert "quiet" not in json.loads((folder / "run.json").read_text())["settings"]
+
+
 @pytest.mark.parametrize("given, expected", [
     ({"seed": 8}, "the run's seed is 0, now it is 8: go on with --seed as it was"),
     ({"minibatch_size": 3}, "the run's minibatch size is 2, now it is 3: go on with"),
