@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from scores.classifiers.base import Classifier, Floats, Spec
 from scores.errors import ScoreError
 from scores.fid import Moments, enough_for_fid, fid, of_one_classifier
-from scores.images import Pictures, headers, open_pictures
+from scores.images import (
+    Pictures,
+    arrays_of,
+    first_of,
+    headers,
+    open_pictures,
+    told_left_out,
+)
 from scores.inception_score import InceptionScore, distributions, entropy, inception_score, softmax
 from scores.kid import Reservoir, kid
 
@@ -130,10 +137,9 @@ def notes_of(pictures: Pictures) -> list[str]:
     """What was done to how many, and what was left out."""
     notes = [f"{what}: {count:,}" for what, count in sorted(pictures.notes.items())]
     if pictures.broken:
-        named = ", ".join(pictures.broken[:5]) + (", ..." if len(pictures.broken) > 5 else "")
-        notes.append(f"could not be read and were left out: {len(pictures.broken)} of "
-                     f"{pictures.count}, {named}")
-    return notes
+        count, _, named = first_of(pictures.broken).partition(", ")
+        notes.append(f"could not be read and were left out: {count} of {pictures.count}, {named}")
+    return notes + told_left_out(pictures)
 
 
 def open_reference(path: Path, pictures: int, spec: Spec, broken: str = "refuse"
@@ -160,8 +166,7 @@ def _moments(path: Path) -> Moments | None:
         return None
     if not {"mu", "sigma"} <= set(headers(path)):
         return None
-    with np.load(path, allow_pickle=False) as held:
-        mean, covariance = held["mu"], held["sigma"]
+    mean, covariance = arrays_of(path, ("mu", "sigma")).values()
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ScoreError(f"{path}: mu has the shape {mean.shape}, sigma {covariance.shape}: give D "
                          "and D x D")

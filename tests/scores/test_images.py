@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import io
+import os
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from score_samples import noise
 
 from scores import images
 from scores.errors import ScoreError
+from scores.evaluate import notes_of
 from scores.images import open_pictures
 
 
@@ -40,6 +43,67 @@ def test_a_folder_in_the_order_of_its_names(tmp_path):
     made = np.concatenate(batches).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(made, [colour(1), colour(3), colour(0), colour(2)])
     assert not pictures.notes
+    assert pictures.left_out == {"hidden": [".hidden.png"],
+                                 "no picture by its ending": ["notes.txt"]}
+
+
+def test_what_a_folder_leaves_out_is_named_and_counted(tmp_path, monkeypatch):
+    for name in ("pictures", "pictures/sub", "pictures/.git", "elsewhere"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.png", colour())
+    folder = tmp_path / "pictures"
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(folder / "pipe.png")
+    for i in range(7):
+        (folder / f"{i}.heic").write_text("")
+    pictures = open_pictures(folder)
+    assert pictures.count == 2 and notes_of(pictures) == [
+        "left out (a link to a folder): 1, link", "left out (hidden): 1, .git",
+        "left out (neither a file nor a folder): 1, pipe.png",
+        "left out (no picture by its ending): 7, 0.heic, 1.heic, 2.heic, 3.heic, 4.heic, ..."]
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ScoreError, match=r"sub cannot be read.*--broken skip"):
+        open_pictures(folder)
+    pictures = open_pictures(folder, "skip")
+    assert pictures.count == 1 and pictures.left_out["cannot be read"] == ["sub"]
+    (folder / "a.png").unlink()
+    with pytest.raises(ScoreError, match=r"holds no picture.*left out \(hidden\): 1, \.git"):
+        open_pictures(folder, "skip")
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(tmp_path):
+    write(tmp_path / "a.png", colour())
+    (tmp_path / "z.png").symlink_to("none")
+    with pytest.raises(ScoreError, match=r"z\.png cannot be read .*No such file"):
+        read(tmp_path)
+    assert read(tmp_path, broken="skip")[0].broken == ["z.png"]
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "tga", "avif", "jp2", "dib", "apng"])
+def test_every_ending_is_read(tmp_path, ending):
+    kind = {"jfif": "JPEG", "jpe": "JPEG", "apng": "PNG"}.get(ending)
+    notes, made = one(tmp_path, f"a.{ending}", np.full((8, 6, 3), 90, np.uint8), format=kind)
+    assert abs(made - 90).max() <= 4
+    assert [note for note in notes if "8 bits were taken" in note] or ending not in ("avif", "jp2")
+
+
+def test_notes_are_of_one_pass_and_names_are_printable(tmp_path):
+    name = os.fsdecode(b"\xff\n.png")
+    for folder in ("b", "c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("no picture")
+    write(tmp_path / "a.png", colour()[..., 0])
+    pictures = open_pictures(tmp_path, "skip")
+    for _ in range(2):
+        assert sum(map(len, pictures.batches(2))) == 1
+        assert list(pictures.notes.values()) == [1]
+        assert pictures.broken == [r"b/\udcff\n.png", r"c/\udcff\n.png"]
 
 
 def one(tmp_path: Path, name: str, picture: np.ndarray, **more: object):
@@ -99,6 +163,41 @@ def test_exif_turns(tmp_path):
     notes, made = one(tmp_path, "a.png", colour(), exif=exif)
     np.testing.assert_array_equal(made, np.rot90(colour(), -1))
     assert "EXIF" in next(iter(notes))
+
+
+@pytest.mark.parametrize("value", [0, 1, 99])
+def test_exif_that_turns_nothing_is_not_told(tmp_path, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    notes, made = one(tmp_path, "a.png", colour(), exif=exif)
+    np.testing.assert_array_equal(made, colour())
+    assert not notes
+
+
+def test_depth_is_told_as_it_is(tmp_path):
+    deep = np.full((8, 6), 257 * 9, np.uint16)
+    deep[0, 0] = 500
+    notes, made = one(tmp_path, "a.png", deep, transparency=500)
+    assert (made[0, 0] == 255).all() and (made[1:] == 9).all() and len(notes) == 2
+    for name, array, says in (("b.tif", deep.astype(np.int32), "32-bit grey"),
+                              ("c.tif", np.ones((8, 6), np.float32), "no value above 1")):
+        (tmp_path / "a.png").unlink(missing_ok=True)
+        notes, _ = one(tmp_path, name, array)
+        assert says in " ".join(notes)
+        (tmp_path / name).unlink()
+    cv2.imwrite(str(tmp_path / "d.ppm"), np.dstack([deep] * 3))
+    assert list(read(tmp_path)[0].notes) == ["16-bit colour, rounded to 8 bits"]
+
+
+def test_warnings_do_not_reach_the_console(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    write(tmp_path / "a.png", colour())
+    np.savez(tmp_path / "a.npz", np.full((2, 3, 4, 4), 1e300))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read(tmp_path)[1]) == 1
+        with pytest.raises(ScoreError, match=r"values from 1e\+300"):
+            read(tmp_path / "a.npz")
 
 
 def test_animated_gives_its_first_frame(tmp_path):
@@ -209,6 +308,39 @@ def test_broken_array_files(tmp_path):
     np.savez(tmp_path / "c.npz", np.full((2, 3, 4, 4), np.nan))
     with pytest.raises(ScoreError, match="NaN"):
         read(tmp_path / "c.npz")
+
+
+def damaged(path: Path, harm: str, save=np.savez_compressed, **arrays: np.ndarray) -> Path:
+    """An .npz of these arrays, harmed."""
+    save(path, **arrays)
+    content = bytearray(path.read_bytes())
+    (start, central) = (content.index(b"PK\1\2", i) if i else 0 for i in (0, 1))
+    if harm == "stream":
+        content[central // 2:central // 2 + 40] = bytes(40)
+    if harm == "encrypted":
+        content[start + 6] |= 1
+        content[central + 8] |= 1
+    if harm == "method":
+        content[start + 8] = content[central + 10] = 99
+    path.write_bytes(bytes(content))
+    return path
+
+
+@pytest.mark.parametrize("harm", ["stream", "encrypted", "method"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_array_files(tmp_path, harm, save):
+    path = damaged(tmp_path / "a.npz", harm, save, images=noise(40, 0, 8, 6).astype(np.uint8))
+    with pytest.raises(ScoreError, match=r"a\.npz (is broken|cannot be read)"):
+        read(path)
+
+
+def test_a_header_that_is_not_true_takes_no_memory(tmp_path):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {
+        "descr": "|u1", "fortran_order": False, "shape": (1, 3, 10 ** 7, 10 ** 7)})
+    (tmp_path / "a.npy").write_bytes(file.getvalue() + bytes(100))
+    with pytest.raises(ScoreError, match="cut off"):
+        read(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(("wrong", "says"), [
