@@ -59,8 +59,8 @@ int main(void) {
         for (size_t kind = 0; kind < 4; kind++) {
             const size_t m = sizes[i][0], n = sizes[i][1], k = sizes[i][2], dotted = kind & 1;
             const Product product = {left, rows, offsets, right, kind < 2 ? k : 1,
-                                     kind < 2 ? 1 : n, made, m, n, k, i % 4, kind, kind & 1,
-                                     scratch};
+                                     kind < 2 ? 1 : n, made, m, n, k, (i + kind) % 4, i % 4, kind,
+                                     kind & 1, scratch};
             edges(&product, 0, n, kind < 2 ? dotted : 0, kind >= 2);
             add_to(&hash, made, PIXELS * OUT);
         }
