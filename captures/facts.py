@@ -58,6 +58,8 @@ FACTS: Dict[str, Fact] = {
     "initial_sha256": Fact({str: str}, ("twin",), "of each array that the twin run begins with"),
     "minibatch_sha256": Fact([str], ("twin",), "SHA-256 of each minibatch of the twin run"),
     "stopped": Fact(str, (*_PORTS, "port/twin"), "what of a port could not be run, and why"),
+    "stopped_stages": Fact({str: str}, ("port/layers",), "of an adapter: stage to what raised of "
+                           "what it is judged by"),
     "unfinished": Fact(bool, ("layers",), "the process was killed before it had done everything"),
     "latents_hashes": Fact([str], ("twin",), "BLAKE2b of each minibatch of latents"),
     "state_hashes": Fact([{str: str}], ("twin",), "behind each iteration, of each array that it "

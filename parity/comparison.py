@@ -50,6 +50,7 @@ from parity.stages.definition import Definition
 from parity.stages.export import ONNX
 from parity.stages.reference import REFERENCE
 from parity.stages.second import SECOND, SECOND_STAGES
+from parity.stages.whole import WHOLE
 
 REPRODUCTION = "reproduction"
 
@@ -164,7 +165,8 @@ def judge(folder: Path, stages: Sequence[str] | None = None,
           ) -> tuple[Report, Pictures]:
     """The report on the captures in a folder: the same captures, the same report.
 
-    stages: names, all if None. allowances: name of a policy to what it allows instead. A failure is
+    stages: names, all if None; ``whole`` too where one of them could not be judged by the port's or
+    another side's fault. allowances: name of a policy to what it allows instead. A failure is
     reproduced in ``folder/reproduction``.
 
     Raises PlanError: no such stage. PolicyError: no such policy. CaptureError: no capture there, or
@@ -196,6 +198,8 @@ def _report(captures: Captures, wanted: Sequence[Definition]) -> Report:
         role: manifest_of(one) for role, one in there.items() if one is not None})
     for stage in wanted:
         report.stages.append(stage(captures))
+    if WHOLE not in wanted and any(lack.fault for lack in captures.lacks.values()):
+        report.stages.append(WHOLE(captures))  # what was asked for and raised fails the run
     if isinstance(captures.cntk, Shown):
         report.hidden = captures.cntk.lines
     report.hidden += [f"noticed in the port: {line}" for line in captures.port.facts.get(

@@ -105,17 +105,19 @@ class Definition:
         else:
             self.judge(stage, captures)
             if self.needs:  # that which needs nothing is about what stopped
-                self._excused(stage, captures)
+                self._stopped(stage, captures)
             captures.judged.append(self.name)
         stage.seconds = time.monotonic() - begun
         return stage
 
-    @staticmethod
-    def _excused(stage: Stage, captures: Captures) -> None:
+    def _stopped(self, stage: Stage, captures: Captures) -> None:
         """What a port that stopped did not come to is no difference: the stage ``whole`` fails, and
         names where it stopped and why."""
         stopped = captures.port.facts.get("stopped")
+        own = captures.port.facts.get("stopped_stages", {}).get(self.name)
         lost = [one for one in stage.checks if not one.passed and one.policy == PRESENT.name]
+        if own or (stopped and lost):
+            captures.lacks[self.name] = Lack("port", f"the port stopped: {own or stopped}", True)
         if not stopped or not lost:
             return
         stage.checks = [one for one in stage.checks if one not in lost]
@@ -157,8 +159,9 @@ class Definition:
 
     def _why(self, role: str, capture: Capture, reason: str) -> Lack:
         if capture.facts.get("stopped"):
+            own = capture.facts.get("stopped_stages", {}).get(self.name)
             return Lack(role, f"{reason}: {WHO.get(role, role)} stopped: "
-                              f"{capture.facts['stopped']}", True)
+                              f"{own or capture.facts['stopped']}", True)
         made = capture.facts.get("parts", PARTS)
         left = [part for part in self.parts if part not in made] if role != "cntk" else []
         if left:

@@ -9,8 +9,9 @@ from captures.article import DCGAN
 from captures.errors import CaptureError
 from captures.format import Capture
 from captures.spec import Spec
+from parity import comparison
 from parity.diagnosis import carried
-from parity.stages import common, layers, probes, program
+from parity.stages import common, layers, probes, program, registry
 from parity.stages.definition import NO_LINE, Definition, Needs
 
 NETWORK = DCGAN.maker
@@ -26,7 +27,7 @@ class Made(Capture):
         self.arrays, self.facts, self.spec, self.entries = arrays, facts or {}, spec, arrays
         self.attached = {}
         self.manifest = {"plan": {"minibatch_size": 2}}
-        self.folder = Path("nowhere")
+        self.folder, self.producer = Path("nowhere"), ""
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.arrays:
@@ -130,3 +131,35 @@ def test_a_picture_is_judged_beside_it():
         program.APART: np.zeros(len(names)), "program/run/picture/image": image,
         "program/run/picture/written": np.full((4, 4, 3), 128, np.uint8)}))
     assert stage.passed and len(stage.checks) == 2
+
+
+@pytest.mark.parametrize(("asked", "port", "passed", "whole"), [
+    ("reader", {}, False, True),  # not judged, because it raised
+    ("program", {program.APART: None}, False, True),  # judged in part: the rest raised
+    ("state", {}, False, True),  # nothing to do with what raised, and not there
+    ("program,whole", {program.APART: None}, False, True),
+    ("initial", {}, False, False)])  # not given: nobody's failure
+def test_a_stage_that_was_asked_for_and_raised_fails_the_run(asked, port, passed, whole):
+    apart = np.zeros(sum(len(network.arrays) for network in DCGAN.networks))
+    made = captures(dict.fromkeys(port, apart), {
+        "stopped": "reader: OSError: gone; picture: ValueError: no",
+        "stopped_stages": {"reader": "reader: OSError: gone", "program": "picture: ValueError: no"},
+        "not_given": {"initial": "initialize = yours"}}, dict.fromkeys(
+            ("reader/probe/x", "input/reader/x", "initial/x", "state/x"), apart))
+    report = comparison._report(made, registry.chosen(asked.split(",")))
+    assert report.passed == passed
+    assert [stage.name for stage in report.stages] == [
+        asked.split(",")[0], *["whole"] * whole]
+    if whole:
+        said = report.first_failure[1].detail
+        assert said == "the port stopped: reader: OSError: gone; picture: ValueError: no"
+    if asked == "reader":
+        assert report.stages[0].not_judged.endswith("the port stopped: reader: OSError: gone")
+
+
+def test_where_all_that_was_asked_for_was_done_no_other_stage_fails_the_run():
+    apart = np.zeros(sum(len(network.arrays) for network in DCGAN.networks))
+    made = captures({program.APART: apart}, {"stopped": "reader: OSError: gone",
+                                             "stopped_stages": {"reader": "reader: OSError: gone"}})
+    report = comparison._report(made, registry.chosen(["program"]))
+    assert report.passed and [stage.name for stage in report.stages] == ["program"]

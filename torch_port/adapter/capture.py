@@ -20,7 +20,7 @@ from torch_port.adapter.conversion import user_networks
 from torch_port.adapter.files import Files
 from torch_port.adapter.load import Adapter
 from torch_port.adapter.network import UserNetwork
-from torch_port.adapter.not_given import NEEDS, absent, missing, of_stages
+from torch_port.adapter.not_given import NEEDS, STAGES, absent, missing, of_stages
 from torch_port.adapter.updates import Updates
 from torch_port.capture.recorder import Note, Recorder, Replacer, numbers
 from torch_port.layers import Each
@@ -278,5 +278,8 @@ def capture(adapter: Adapter, spec: Spec, plan: Plan, reference: Capture, writer
     writer.fact("absent", absent(port.spec, port.networks))
     writer.fact("noticed", adapter.noticed)
     if stopped:
-        part, why = next(iter(stopped.items()))
-        writer.fact("stopped", f"{part}: {why}")
+        alike = {why: ", ".join(part for part in stopped if stopped[part] == why)
+                 for why in stopped.values()}
+        writer.fact("stopped", "; ".join(f"{parts}: {why}" for why, parts in alike.items()))
+        writer.fact("stopped_stages", {stage: f"{part}: {why}" for part, why in stopped.items()
+                                       for stage in STAGES[part]})

@@ -45,7 +45,8 @@ NEVER = {
     "pointwise": "no line: activations and losses are compared in the layers instead",
     "ledger": "no line: what a step moves is compared array by array instead",
     "onnx": "no line: give .onnx files of your own to a runtime",
-    "twin": "no line: iterations are not compared yet",
+    "twin": "no line: iterations are compared where --port is a folder with a torch_port; an "
+            "adapter is judged step by step",
 }
 
 
