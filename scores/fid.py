@@ -13,6 +13,7 @@ come in, and a covariance of few pictures (singular) needs nothing added to its 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from scores.errors import ScoreError
 
 Floats = NDArray[np.float64]
 LEAST = 100  # pictures on either side: of fewer, chance is larger than what FIDs are compared for
+
+ROUNDED = 1e-3  # of the largest value: what float32 and 2,000 features may leave of a covariance
 
 
 @dataclass
@@ -58,6 +61,29 @@ class Moments:
     @property
     def covariance(self) -> Floats:
         return self.squares / (self.count - 1)
+
+
+def stated(mean: NDArray[Any], covariance: NDArray[Any]) -> Moments:
+    """Moments that a file states, ``mu`` and ``sigma``, of finite real numbers. Of how many
+    pictures is not told.
+
+    Raises ScoreError: not D and D x D, or no covariance.
+    """
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+        raise ScoreError(f"mu has the shape {mean.shape}, sigma {covariance.shape}: give D and "
+                         "D x D")
+    C = covariance.astype(np.float64)
+    size = float(abs(C).max())
+    if abs(C - C.T).max() > ROUNDED * size:
+        raise ScoreError("sigma is not symmetric, so it is no covariance: look at what made it")
+    least = float(np.linalg.eigvalsh(C)[0])
+    if least < -ROUNDED * size:
+        raise ScoreError(f"sigma has an eigenvalue of {least:.6g}, below 0, so it is no "
+                         "covariance: look at what made it")
+    made = Moments(len(mean))
+    made.count, made.mean = 1 << 30, mean.astype(np.float64)
+    made.squares = C * (made.count - 1)
+    return made
 
 
 def frechet_distance(mean1: Floats, covariance1: Floats, mean2: Floats,

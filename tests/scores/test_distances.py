@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scores.errors import ScoreError
-from scores.fid import LEAST, Moments, fid, frechet_distance
+from scores.fid import LEAST, Moments, fid, frechet_distance, stated
 from scores.kid import KEPT, Reservoir, kid, squared_discrepancy
 
 
@@ -67,6 +67,23 @@ def test_what_does_not_belong_together():
         frechet_distance(np.zeros(2), np.eye(3), np.zeros(2), np.eye(2))
     with pytest.raises(ScoreError, match="features of one classifier"):
         squared_discrepancy(a, b)
+
+
+@pytest.mark.parametrize(("mu", "sigma", "says"), [
+    (np.zeros(3), -np.eye(3), "eigenvalue of -1, below 0"),
+    (np.zeros(3), np.eye(3) + np.eye(3, k=1), "not symmetric"),
+    (np.zeros(3), np.eye(2), "D x D"),
+    (np.zeros(0), np.zeros((0, 0)), "D x D"),
+])
+def test_stated_moments_that_are_none(mu, sigma, says):
+    with pytest.raises(ScoreError, match=says):
+        stated(mu, sigma)
+
+
+def test_a_singular_covariance_in_float32_is_one():
+    f = np.random.RandomState(5).normal(size=(20, 300)) * 10
+    made = stated(f.mean(0), np.cov(f, rowvar=False).astype(np.float32))
+    np.testing.assert_allclose(made.covariance, np.cov(f, rowvar=False), rtol=1e-5)
 
 
 def test_kernel_distance_term_by_term():
