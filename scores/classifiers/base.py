@@ -11,7 +11,7 @@ weights; CNTK runs the ONNX file in a process of its own (``cntk_impl/capture/pi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ PIXELS_WITHIN = 0.02  # beyond 0..255: 1e-4 of a generator's [-1, 1], more than 
 class Spec:
     """side: pixels of the input's height and width. kernel: of ``scores/resize.py``. middle, scale:
     (x - middle) / scale, of each channel R, G, B or of all. classes, features: K and D; D is 0
-    where the classifier shows no features."""
+    where the classifier shows no features. title: with the published weights; otherwise: with
+    others."""
 
     name: str
     title: str
@@ -42,6 +43,15 @@ class Spec:
     scale: Level
     classes: int
     features: int
+    otherwise: str = ""
+
+
+@dataclass
+class Reading:
+    """How a classifier's output is taken: "logits" or "probabilities", for good from its first
+    pictures on; "" before."""
+
+    taken: str = ""
 
 
 def prepared(pixels: Floats, spec: Spec, kernel: str | None = None) -> Floats:
@@ -111,13 +121,15 @@ def eight_bits(pixels: Floats) -> NDArray[np.float32]:
 @dataclass(frozen=True)
 class Classifier:
     """spec, and what runs it. runtime: "torch" or "onnxruntime". weights: one line that says which
-    weights these are, with their SHA-256. path: of the ONNX file, where there is one."""
+    weights these are, with their SHA-256. path: of the ONNX file, where there is one. reading: how
+    its output is taken."""
 
     spec: Spec
     runner: Runner
     runtime: str
     weights: str
     path: str = ""
+    reading: Reading = field(default_factory=lambda: Reading("logits"))
 
     def __call__(self, pixels: Floats, kernel: str | None = None) -> tuple[Floats, Floats]:
         """Features N x D and logits N x K of pixels 0..255, R, G, B.

@@ -24,6 +24,8 @@ from scores.errors import ScoreError
 SPEC = Spec(
     name="efficientnet-lite0", title="EfficientNet-Lite0, ImageNet, 1000 classes (not Inception: "
     "compare it only with itself)",
+    otherwise="EfficientNet-Lite0, 1000 classes (not Inception, and other weights than the "
+    "package's: compare it only with itself)",
     side=224, kernel="bilinear", middle=127.0, scale=128.0, classes=1000, features=1280)
 SOURCE = None  # nothing to download: the weights come with a package
 UNUSED = ()

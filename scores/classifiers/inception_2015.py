@@ -24,6 +24,8 @@ from scores.classifiers.weights import Source
 SPEC = Spec(
     name="inception-2015", title="Inception of 2015-12-05, 1008 logits without bias (pytorch-fid's "
     "and torch-fidelity's weights)",
+    otherwise="Inception of 2015-12-05, 1008 logits without bias (other weights than "
+    "pytorch-fid's)",
     side=299, kernel="tensorflow1", middle=128.0, scale=128.0, classes=1008, features=2048)
 SOURCE = Source("pt_inception-2015-12-05-6726825d.pth",
                 "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"

@@ -27,6 +27,7 @@ Pool = Callable[[Tensor], Tensor]
 
 SPEC = Spec(
     name="inception-v3", title="Inception-v3, ImageNet, 1000 classes (torchvision's weights)",
+    otherwise="Inception-v3, 1000 classes (other weights than torchvision's)",
     side=299, kernel="bilinear", middle=127.5, scale=127.5, classes=1000, features=2048)
 # torchvision publishes the first eight digits of the SHA-256, in the file's name.
 SOURCE = Source("inception_v3_google-0cc3c7bd.pth",

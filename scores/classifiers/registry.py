@@ -3,6 +3,7 @@ line here."""
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ def network(name: str, weights: Path | None = None, sha256: str = "", cache: Pat
             offline: bool = False) -> tuple[nn.Module, str, str]:
     """The network in PyTorch with its weights, a line that names them, and their SHA-256.
 
+    sha256: what that has to begin with, wherever the weights come from.
+
     Raises ScoreError: whatever is wrong with the name, the weights or their download.
     """
     from scores.classifiers import weights as files
@@ -43,18 +46,23 @@ def network(name: str, weights: Path | None = None, sha256: str = "", cache: Pat
     source = module.SOURCE
     if weights is not None:
         path, found = weights, files.of_user(weights, sha256)
-        published = source is not None and found.startswith(source.sha256)
-        says = f"{weights.name}" + ("" if published else ", not the published file")
-    elif source is None:
-        path = module.packaged()
-        found, says = files.sha256_of(path), path.name
     else:
-        path = files.fetched(source, cache, offline)
-        found, says = files.sha256_of(path), path.name
+        path = files.fetched(source, cache, offline, sha256) if source else module.packaged()
+        found = files.check_sha256(path, sha256, "you asked for", files.ANOTHER)
+    ours = weights is None or published(module, found)
+    says = path.name + ("" if ours else ", not the published file")
     made = module.network()
     inner = getattr(module, "parameters", lambda whole: whole)(made)
     files.load_into(inner, path, name, module.UNUSED)
     return made.eval(), f"{says}, SHA-256 {found}", found
+
+
+def published(module: ModuleType, sha256: str) -> bool:
+    """Whether these are the weights that the classifier is published, or packaged, with."""
+    from scores.classifiers.weights import sha256_of
+
+    return sha256.startswith(module.SOURCE.sha256 if module.SOURCE
+                             else sha256_of(module.packaged()))
 
 
 def load(name: str = DEFAULT, weights: Path | None = None, sha256: str = "",
@@ -82,17 +90,12 @@ def load(name: str = DEFAULT, weights: Path | None = None, sha256: str = "",
         raise ScoreError(f"--normalisation is for an ONNX file, not for {name}, which says itself "
                          "how it takes its pictures: leave it out")
     made, says, found = network(name, weights, sha256, cache, offline)
-    spec = module_of(name).SPEC
+    module = module_of(name)
+    spec = (module.SPEC if weights is None or published(module, found)
+            else replace(module.SPEC, title=module.SPEC.otherwise))
     if runtime == "torch" or double:
         return Classifier(spec, runtimes.by_torch(made, double), "torch", says)
     path = cache / f"{name}-{found[:12]}-opset{runtimes.OPSET}.onnx"
-    if not path.is_file():
+    if not runtimes.as_converted(path):
         runtimes.convert(made, spec, path)
-        return Classifier(spec, runtimes.by_onnxruntime(path, spec, threads), runtime, says,
-                          str(path))
-    try:
-        runner = runtimes.by_onnxruntime(path, spec, threads)
-    except ScoreError:  # half a file, or another's
-        runtimes.convert(made, spec, path)
-        runner = runtimes.by_onnxruntime(path, spec, threads)
-    return Classifier(spec, runner, runtime, says, str(path))
+    return Classifier(spec, runtimes.by_onnxruntime(path, spec, threads), runtime, says, str(path))

@@ -2,7 +2,7 @@
 
 onnxruntime gets the network as ONNX of opset 9, the newest that CNTK 2.7 reads, so that one file
 serves all three. It is made once, kept in a cache folder under a name that holds the weights'
-SHA-256, and made again if it does not load.
+SHA-256, with its own SHA-256 in a file beside it, and made again where that does not hold.
 """
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from captures.files import written_whole
+from captures.files import write_text, written_whole
 from scores.classifiers.base import Floats, Runner, Spec
+from scores.classifiers.weights import sha256_of
 from scores.errors import ScoreError
 
 OPSET = 9  # CNTK 2.7's
@@ -78,9 +79,22 @@ def load_session(path: Path, threads: int) -> Any:
                          ) from error
 
 
+def as_converted(path: Path) -> bool:
+    """Whether the file is the one that ``convert`` wrote there, to the byte."""
+    try:
+        stated = _beside(path).read_text("ascii").strip()
+        return stated == sha256_of(path)
+    except (OSError, ValueError, ScoreError):  # not there, or not to be read
+        return False
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
 def convert(module: nn.Module, spec: Spec, path: Path) -> None:
     """Writes the network as ONNX, whole or not at all: image (n, 3, side, side) to features (n, D)
-    and logits (n, K).
+    and logits (n, K); and its SHA-256 into ``PATH.sha256``.
 
     Raises ScoreError: the file cannot be written.
     """
@@ -95,6 +109,8 @@ def convert(module: nn.Module, spec: Spec, path: Path) -> None:
                 dynamo=False, opset_version=OPSET, input_names=["image"],
                 output_names=["features", "logits"],
                 dynamic_axes={port: {0: "n"} for port in ("image", "features", "logits")})
+            found = sha256_of(part)
+        write_text(_beside(path), found + "\n")
     except OSError as error:
         raise ScoreError(f"the classifier cannot be kept in {path.parent} "
                          f"({error.strerror or error}): give a folder that can be written, with "

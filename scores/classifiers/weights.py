@@ -5,24 +5,29 @@ Which weights made a score is part of the score, so the SHA-256 is always told.
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import re
+import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from captures.system import locked
 from scores.errors import ScoreError
 
 BLOCK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
+ANOTHER = "Leave --sha256 out, or give the file that has it with --weights FILE"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NAMED_HASH = re.compile(r"-([0-9a-f]{8,64})\.[A-Za-z]+$")
 
 
@@ -50,26 +55,28 @@ def sha256_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def check_sha256(path: Path, expected: str, stated_by: str) -> str:
-    """The file's SHA-256. Raises ScoreError: it does not begin with ``expected``."""
+def check_sha256(path: Path, expected: str, stated_by: str, mend: str = "Fetch it again") -> str:
+    """The file's SHA-256. mend: what the message advises.
+
+    Raises ScoreError: it does not begin with ``expected``."""
     found = sha256_of(path)
     if not found.startswith(expected.lower()):
         raise ScoreError(f"{path} has the SHA-256 {found[:16]}..., {stated_by} {expected[:16]}"
                          f"{'...' if len(expected) > 16 else ''}: it is another file, or was "
-                         "changed or cut off on its way. Fetch it again")
+                         f"changed or cut off on its way. {mend}")
     return found
 
 
 def of_user(path: Path, expected: str = "") -> str:
-    """The SHA-256 of a user's file, checked against what was asked for and against its own name
-    (``name-0cc3c7bd.pth`` states the first digits, as torch.hub has it).
+    """The SHA-256 of a user's file, checked against what was asked for and, whatever that is,
+    against its own name (``name-0cc3c7bd.pth`` states the first digits, as torch.hub has it).
 
     Raises ScoreError: as ``check_sha256``.
     """
-    if expected:
-        return check_sha256(path, expected, "you asked for")
     named = NAMED_HASH.search(path.name)
-    return check_sha256(path, named[1], "its name says") if named else sha256_of(path)
+    if named:
+        check_sha256(path, named[1], "its name says")
+    return check_sha256(path, expected, "you asked for")
 
 
 # ------------------------------------------------------------------------------------ loading
@@ -81,7 +88,8 @@ def load_into(module: nn.Module, path: Path, name: str, unused: tuple[str, ...] 
     name: the classifier's, for messages. unused: beginnings of names that the file may have
     besides.
 
-    Raises ScoreError: not readable, cut off, holding pickled objects, another network's, NaN.
+    Raises ScoreError: not readable, cut off, holding pickled objects, another network's, NaN,
+    values that are no floating point or are not stored one by one.
     """
     given = _tensors(path)
     expected = {key: value for key, value in module.state_dict().items()
@@ -98,10 +106,24 @@ def load_into(module: nn.Module, path: Path, name: str, unused: tuple[str, ...] 
         if given[key].shape != value.shape:
             raise ScoreError(f"{path} holds another network's weights, not {name}'s: {key} has the "
                              f"shape {tuple(given[key].shape)}, not {tuple(value.shape)}")
+        _check_plain(path, key, given[key])
         if not torch.isfinite(given[key]).all():
             raise ScoreError(f"{path}: {key} holds NaN or infinity: fetch the file again")
     with torch.no_grad():
         module.load_state_dict({key: given[key] for key in expected}, strict=False)
+
+
+def _check_plain(path: Path, key: str, value: Tensor) -> None:
+    """Raises ScoreError: whole or complex numbers, sparse, nested, or without its values."""
+    if value.is_meta or value.is_nested or value.layout is not torch.strided:
+        kind = ("a meta tensor, without values" if value.is_meta
+                else "a nested tensor" if value.is_nested else f"a tensor of {value.layout}")
+    elif value.dtype not in FLOATS:
+        kind = f"a tensor of {value.dtype}"
+    else:
+        return
+    raise ScoreError(f"{path}: {key} is {kind.replace('torch.', '')}: save the weights as ordinary "
+                     "tensors of float32")
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
@@ -111,6 +133,9 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
             given = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no class that all its errors share
         said = str(error)
+        if "torchscript" in said.lower():
+            raise ScoreError(f"{path} is a TorchScript program, not a file of weights: save its "
+                             "state_dict() and give that") from error
         if type(error).__name__ == "UnpicklingError" and (
                 "weights_only" in said.lower() or "unsupported" in said.lower()):
             raise ScoreError(f"{path} holds pickled Python objects, which could run any program: "
@@ -131,25 +156,65 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
 # ----------------------------------------------------------------------------------- fetching
 
 
-def fetched(source: Source, folder: Path, offline: bool = False) -> Path:
+def fetched(source: Source, folder: Path, offline: bool = False, asked: str = "") -> Path:
     """The published file in ``folder``: the one that is there, or downloaded now.
 
     The download goes to ``FILE.part``, goes on where an earlier one stopped, and gets its name only
-    when its SHA-256 is right; so what has the name is whole.
+    when its SHA-256 is right; so what has the name is whole. One download at a time: another
+    process or thread waits for it, and then finds the file. asked: what the SHA-256 has to begin
+    with besides.
 
-    Raises ScoreError: offline and not there; no network; cut off (what came is kept for the next
-    try); a wrong checksum (what came is thrown away); the folder cannot be used.
+    Raises ScoreError: the published file is not the one asked for; offline and not there; no
+    network; cut off (what came is kept for the next try); a wrong checksum (what came is thrown
+    away); the folder cannot be used.
     """
+    asked, length = asked.lower(), min(len(asked), len(source.sha256))
+    if asked[:length] != source.sha256[:length]:  # before 100 MB come for nothing
+        raise ScoreError(f"{source.file} has the SHA-256 {source.sha256[:16]}..., you asked for "
+                         f"{asked[:16]}. {ANOTHER}")
+    path = folder / source.file
+    if not path.is_file() and not offline:
+        with _one_at_a_time(source, folder):
+            return _fetched(source, folder, offline)
+    return _fetched(source, folder, offline)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(source: Source, folder: Path) -> Iterator[None]:
+    """Holds ``.FILE.lock``, which stays. Raises ScoreError: the folder cannot be used."""
+    lock = folder / f".{source.file}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise ScoreError(_cannot_be_kept(source, folder, error)) from error
+    with file:
+        if not locked(file.fileno()):
+            print(f"{source.file} is being downloaded to {folder} by another process: waiting "
+                  "for it", file=sys.stderr)
+            if not locked(file.fileno(), wait=True):
+                raise ScoreError(f"{lock} cannot be locked: give a --cache folder on a disk of "
+                                 "this machine")
+        yield
+
+
+def _cannot_be_kept(source: Source, folder: Path, error: OSError) -> str:
+    return (f"{source.file} cannot be kept in {folder} ({error.strerror or error}): give a folder "
+            f"that can be written, with {source.size / 1e6:.0f} MB free")
+
+
+def _fetched(source: Source, folder: Path, offline: bool) -> Path:
+    """As ``fetched``, for whoever is alone."""
     path, part = folder / source.file, folder / (source.file + ".part")
     by_hand = (f"fetch {source.url} where there is a network, and give it with --weights FILE (or "
                f"put it at {path})")
     if path.is_file():
-        check_sha256(path, source.sha256, "the published file has")
+        check_sha256(path, source.sha256, "the published file has",
+                     "Take it away, and it is fetched anew")
         return path
     if offline:
         raise ScoreError(f"{source.file} is not in {folder} and --offline was asked for: {by_hand}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         whole = _download(source, part)
     except urllib.error.HTTPError as error:
         raise ScoreError(f"{source.url} answered {error.code} {error.reason}: {by_hand}"
@@ -160,9 +225,7 @@ def fetched(source: Source, folder: Path, offline: bool = False) -> Path:
         raise ScoreError(f"{source.file} did not come{came} ({getattr(error, 'reason', error)}): "
                          "try again, which goes on from there, or " + by_hand) from error
     except OSError as error:
-        raise ScoreError(f"{source.file} cannot be kept in {folder} ({error.strerror or error}): "
-                         f"give a folder that can be written, with {source.size / 1e6:.0f} MB free"
-                         ) from error
+        raise ScoreError(_cannot_be_kept(source, folder, error)) from error
     size = part.stat().st_size
     if size < whole:
         raise ScoreError(f"{source.file} was cut off after {size:,} of {whole:,} bytes: try again, "

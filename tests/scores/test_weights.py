@@ -4,7 +4,10 @@ from __future__ import annotations
 import hashlib
 import pickle
 import threading
+import time
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -51,6 +54,10 @@ def changed(right: Path, to: Path, change) -> Path:
     (lambda s: s.update(more=torch.zeros(1)), "1 of its parameters are unknown, first more"),
     (lambda s: s.update({"0.bias": torch.zeros(5)}), r"0\.bias has the shape \(5,\), not \(4,\)"),
     (lambda s: s["0.bias"].fill_(float("nan")), r"0\.bias holds NaN"),
+    (lambda s: s.update({"0.bias": torch.ones(4, dtype=torch.int64)}), "is a tensor of int64"),
+    (lambda s: s.update({"0.bias": torch.ones(4, dtype=torch.complex64)}), "of complex64"),
+    (lambda s: s.update({"0.bias": torch.ones(4).to_sparse()}), "is a tensor of sparse_coo"),
+    (lambda s: s.update({"0.bias": torch.ones(4, device="meta")}), "a meta tensor, without values"),
 ])
 def test_another_networks_weights(right, tmp_path, change, says):
     made = network()
@@ -93,6 +100,14 @@ def test_a_pickle_of_another_protocol_is_one_message(tmp_path):
         load_into(network(), tmp_path / "a.pth", "this")
 
 
+def test_a_program_is_no_weights_file(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says of TorchScript that it is old
+        torch.jit.script(network()).save(str(tmp_path / "a.pth"))
+    with pytest.raises(ScoreError, match=r"a TorchScript program.*state_dict"):
+        load_into(network(), tmp_path / "a.pth", "this")
+
+
 @pytest.mark.parametrize("size", [0, 10, -40])
 def test_cut_off_files(right, tmp_path, size):
     (tmp_path / "cut.pth").write_bytes(right.read_bytes()[:size])
@@ -111,6 +126,8 @@ def test_checksums(right, tmp_path):
     wrong = named.rename(tmp_path / "net-00000000.pth")
     with pytest.raises(ScoreError, match=r"its name says 00000000"):
         of_user(wrong)
+    with pytest.raises(ScoreError, match=r"its name says 00000000"):
+        of_user(wrong, found)
     with pytest.raises(ScoreError, match=r"cannot be read"):
         check_sha256(tmp_path / "none.pth", "00", "x")
 
@@ -126,6 +143,24 @@ def test_the_registry_says_whose_weights_they_are(random_weights, tmp_path):
     assert "not the published file" in says and found in says
 
 
+def test_a_title_claims_no_weights_that_are_not_there(random_weights, tmp_path):
+    for name, owner in (("inception-v3", "torchvision's"), ("inception-2015", "pytorch-fid's")):
+        made = registry.load(name, random_weights[name], runtime="torch")
+        assert f"other weights than {owner}" in made.spec.title
+    packaged = registry.module_of(registry.DEFAULT).packaged()
+    made = registry.load(registry.DEFAULT, packaged, runtime="torch")
+    assert made.spec == registry.module_of(registry.DEFAULT).SPEC
+    assert "not the published file" not in made.weights
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "inception-v3"])
+def test_a_checksum_is_asked_of_weights_from_anywhere(name, tmp_path):
+    with pytest.raises(ScoreError, match=r"you asked for deadbeef.*--sha256.*--weights"):
+        registry.network(name, sha256="deadbeef", cache=tmp_path, offline=True)
+    if name == registry.DEFAULT:
+        assert registry.network(name, sha256="57934424")
+
+
 # ---- downloads, from a server on this machine
 
 
@@ -134,6 +169,7 @@ class Server:
 
     def __init__(self, content: bytes) -> None:
         self.content, self.cuts, self.asked = content, list[int](), list[str]()
+        self.pause = 0.0  # seconds before the body
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -147,6 +183,7 @@ class Server:
                 self.send_response(206 if first else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                time.sleep(server.pause)
                 self.wfile.write(body[:server.cuts.pop(0)] if server.cuts else body)
 
             def log_message(self, *arguments: object) -> None:
@@ -172,14 +209,28 @@ def test_a_download_is_kept_and_not_repeated(server, tmp_path):
     path = fetched(server.source(), tmp_path / "new")
     assert path.read_bytes() == server.content
     assert fetched(server.source(), tmp_path / "new", offline=True) == path
-    assert len(server.asked) == 1 and [p.name for p in path.parent.iterdir()] == ["net.pth"]
+    assert len(server.asked) == 1 and kept(path.parent) == ["net.pth"]
+
+
+def kept(folder: Path) -> list[str]:
+    """Without the locks."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_of_downloads_at_once_one_goes_and_the_others_wait(server, tmp_path, capfd):
+    server.pause = 0.1
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda n: fetched(server.source(), tmp_path), range(4)))
+    assert all(path.read_bytes() == server.content for path in paths)
+    assert server.asked == [""] and kept(tmp_path) == ["net.pth"]
+    assert "waiting for it" in capfd.readouterr().err
 
 
 def test_a_cut_download_goes_on(server, tmp_path):
     server.cuts = [3000]
     with pytest.raises(ScoreError, match=r"(cut off after|after) 3,000.*try again"):
         fetched(server.source(), tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["net.pth.part"]
+    assert kept(tmp_path) == ["net.pth.part"]
     assert fetched(server.source(), tmp_path).read_bytes() == server.content
     assert server.asked == ["", "bytes=3000-"]
 
@@ -187,13 +238,13 @@ def test_a_cut_download_goes_on(server, tmp_path):
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(ScoreError, match=r"the published file has 00000000"):
         fetched(server.source(sha256="0" * 64), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not kept(tmp_path)
 
 
 def test_a_file_that_was_changed_later_is_refused(server, tmp_path):
     path = fetched(server.source(), tmp_path)
     path.write_bytes(server.content[:-1])
-    with pytest.raises(ScoreError, match=r"another file, or was changed"):
+    with pytest.raises(ScoreError, match=r"another file, or was changed.*Take it away"):
         fetched(server.source(), tmp_path)
 
 
@@ -212,7 +263,7 @@ def test_no_way_to_the_file(server, tmp_path):
     nowhere = Source("net.pth", "http://127.0.0.1:1/file", "00", 10)
     with pytest.raises(ScoreError, match=r"net\.pth did not come .*--weights FILE"):
         fetched(nowhere, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not kept(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(ScoreError, match=r"give a folder that can be written"):
         fetched(server.source(), tmp_path / "file" / "folder")
