@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from scores.classifiers.base import Classifier, Floats, Spec
 from scores.errors import ScoreError
-from scores.fid import Moments, enough_for_fid, fid, of_one_classifier
+from scores.fid import Moments, enough_for_fid, fid, of_one_classifier, stated
 from scores.images import (
     Pictures,
     arrays_of,
@@ -47,7 +47,8 @@ class Evaluated:
 
 @dataclass
 class Scored:
-    """What a run found. reference: the distance's name to (value, deviation or None)."""
+    """What a run found. reference: the distance's name to (value, deviation or None). output: how
+    the classifier's was taken."""
 
     pictures: str
     count: int
@@ -60,6 +61,7 @@ class Scored:
     distances: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    output: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -130,7 +132,7 @@ def scored(pictures: Pictures, made: Evaluated, classifier: Classifier, splits: 
     score = inception_score(p, splits, seed=seed)
     return Scored(pictures.name, len(p), classifier.spec.title, classifier.weights,
                   classifier.runtime, score, carrying(p), notes=notes_of(pictures) + score.notes,
-                  broken=list(pictures.broken))
+                  broken=list(pictures.broken), output=f"taken as {classifier.reading.taken}")
 
 
 def notes_of(pictures: Pictures) -> list[str]:
@@ -147,7 +149,8 @@ def open_reference(path: Path, pictures: int, spec: Spec, broken: str = "refuse"
     """What FID and KID are taken against: pictures, or moments (FID alone). It is refused here,
     before the work, where it will not do.
 
-    Raises ScoreError: as ``open_pictures``; too few on either side; another classifier's moments.
+    Raises ScoreError: as ``open_pictures`` and ``stated``; too few on either side; moments of
+    another width.
     """
     if not spec.features:
         raise ScoreError(f"{spec.name} gives no features, which FID and KID are made of: leave "
@@ -167,13 +170,10 @@ def _moments(path: Path) -> Moments | None:
     if not {"mu", "sigma"} <= set(headers(path)):
         return None
     mean, covariance = arrays_of(path, ("mu", "sigma")).values()
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ScoreError(f"{path}: mu has the shape {mean.shape}, sigma {covariance.shape}: give D "
-                         "and D x D")
-    made = Moments(len(mean))
-    made.count, made.mean = 1 << 30, mean.astype(np.float64)  # how many it was of is not told
-    made.squares = covariance.astype(np.float64) * (made.count - 1)
-    return made
+    try:
+        return stated(mean, covariance)
+    except ScoreError as error:
+        raise ScoreError(f"{path}: {error}") from error
 
 
 def add_reference(found: Scored, made: Evaluated, against: Moments | Pictures, name: str,
@@ -186,6 +186,8 @@ def add_reference(found: Scored, made: Evaluated, against: Moments | Pictures, n
     if isinstance(against, Moments):
         value, word = fid(made.moments, against)
         found.distances["FID"] = value
+        found.notes.append("mu and sigma are taken to be of the features of this classifier, with "
+                           "these weights: such a file does not say whose they are")
     else:
         theirs = evaluate(against, classifier, told, features=True)
         value, word = fid(made.moments, theirs.moments)

@@ -86,6 +86,7 @@ def show(found: Scored, console: Console, output: Path) -> None:
     for name, value in found.distances.items():
         table.add_row(f"{name} against {found.reference}", f"{value:.6g}")
     table.add_row("classifier", f"{found.classifier}, by {found.runtime}")
+    table.add_row("its output", found.output)
     table.add_row("weights", found.weights)
     table.add_row("classes that carry it", ", ".join(
         f"{row['class']} ({100 * row['share']:.0f} %)" for row in found.classes[:5]))

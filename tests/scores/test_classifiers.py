@@ -1,6 +1,7 @@
 """The classifiers behind their interface: preparation, both runtimes, any ONNX file."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import torch
 from score_samples import noise
 
 from scores.classifiers import onnx_file, registry, runtimes
-from scores.classifiers.base import Spec, checked, eight_bits, pixels_of, prepared
+from scores.classifiers.base import Reading, Spec, checked, eight_bits, pixels_of, prepared
 from scores.errors import ScoreError
 
 MILITARY_UNIFORM = 652
@@ -72,13 +73,30 @@ def test_batches_do_not_matter(lite):
         assert abs(ours[-1:] - alone).max() < ROUNDING
 
 
-@pytest.mark.parametrize("size", [-1000])
-def test_half_an_onnx_file_is_made_again(lite, tmp_path, size):
-    name = Path(lite.path).name
-    (tmp_path / name).write_bytes(Path(lite.path).read_bytes()[:size])
+def another(content: bytes) -> bytes:
+    """The same network with other weights, which loads as well."""
+    model = onnx.load_from_string(content)
+    for weight in model.graph.initializer:
+        if weight.dims and weight.dims[0] == 1000:
+            weight.CopyFrom(onnx.numpy_helper.from_array(
+                onnx.numpy_helper.to_array(weight)[::-1].copy(), weight.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1000], another])
+@pytest.mark.parametrize("stated", [False, True])
+def test_an_onnx_file_that_is_not_ours_is_made_again(lite, tmp_path, change, stated):
+    made = Path(lite.path)
+    (tmp_path / made.name).write_bytes(change(made.read_bytes()))
+    if stated:
+        (tmp_path / f"{made.name}.sha256").write_bytes(
+            made.with_name(f"{made.name}.sha256").read_bytes())
     again = registry.load(cache=tmp_path)
     np.testing.assert_array_equal(again(noise(1))[1], lite(noise(1))[1])
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [made.name, f"{made.name}.sha256"]
+    before = (tmp_path / made.name).stat().st_mtime_ns
+    registry.load(cache=tmp_path)
+    assert (tmp_path / made.name).stat().st_mtime_ns == before  # made once
 
 
 def test_a_cache_that_cannot_be_used(tmp_path, monkeypatch):
@@ -148,9 +166,14 @@ def test_a_generators_images_become_pixels():
 # ---- any ONNX file
 
 
+Nodes = Sequence[tuple[str, object]]
+
+
 def classifier_file(path: Path, classes: int = 4, softmax: bool = False, batch: int | str = "n",
-                    side: int | str = 8, features: bool = False) -> Path:
-    """Means of the channels, times a matrix: small enough to be checked by hand."""
+                    side: int | str = 8, features: bool = False, more: Nodes = (),
+                    names: tuple[str, str] = ("features", "logits")) -> Path:
+    """Means of the channels, times a matrix: small enough to be checked by hand. more: operators
+    after its output, each with a constant. names: of the outputs."""
     weight = np.random.RandomState(0).normal(size=(3, classes)).astype(np.float32) / 50
     h = onnx.helper
     nodes = [h.make_node("GlobalAveragePool", ["image"], ["pooled"]),
@@ -162,8 +185,20 @@ def classifier_file(path: Path, classes: int = 4, softmax: bool = False, batch: 
         outputs = [h.make_tensor_value_info("likely", 1, [batch, classes])]
     if features:
         outputs.insert(0, h.make_tensor_value_info("features", 1, [batch, 3]))
+    constants = [onnx.numpy_helper.from_array(weight, "weight")]
+    for operator, value in more:
+        last = outputs[-1].name
+        nodes.append(h.make_node(operator, [last, f"{last}2"] if value is not None else [last],
+                                 [f"{last}1"]))
+        if value is not None:
+            constants.append(onnx.numpy_helper.from_array(np.asarray(value), f"{last}2"))
+        outputs[-1] = h.make_tensor_value_info(f"{last}1", 1, [batch, classes])
+    for name, to in zip(("features", "logits"), names, strict=True):
+        for port in (o for o in outputs if o.name == name != to):
+            nodes.append(h.make_node("Identity", [name], [to]))
+            port.name = to
     graph = h.make_graph(nodes, "g", [h.make_tensor_value_info("image", 1, [batch, 3, side, side])],
-                         outputs, [onnx.numpy_helper.from_array(weight, "weight")])
+                         outputs, constants)
     onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8), path)
     return path
 
@@ -190,6 +225,79 @@ def test_probabilities_and_fixed_batches_are_taken(tmp_path):
     assert registry.load(str(classifier_file(tmp_path / "d.onnx", side="s"))).spec.side == 224
 
 
+F = np.float32
+ROUND: Nodes = [("Mul", F(64)), ("Round", None), ("Mul", F(1 / 64))]
+
+
+@pytest.mark.parametrize("more", [
+    ROUND, [("Max", F(0.21))], [("Mul", F(100))], [("Mul", F(100)), ("Round", None)],
+    [("Mul", F(255)), ("Round", None)], [("Mul", F(0.5))], [("Sub", F(0.25)), ("Max", F(0))],
+], ids=["rounded", "floored", "per cent", "whole per cent", "bytes", "halved", "cut"])
+def test_probabilities_that_do_not_sum_to_1_are_not_taken_for_logits(tmp_path, more):
+    made = registry.load(str(classifier_file(tmp_path / "a.onnx", softmax=True, more=more)),
+                         normalisation="pixels")
+    pictures = np.repeat(np.repeat(noise(40, 0, 1, 1), 8, 2), 8, 3)  # each of another colour
+    with pytest.raises(ScoreError, match=r"a\.onnx .*look like probabilities but do not sum to 1"):
+        made(pictures)
+
+
+@pytest.mark.parametrize("rows", [
+    [[0.001, 0.002, 0], [0, 0.01, 0.02]], [[-0.2, 0.8, 0.4], [0.1, 0.2, 0.6]],
+    [[7, 0, 0.5], [0, 3, 9]], [[-3, -0.1, 0], [-1, -1, 0]]])
+def test_logits_of_any_size_are_logits(rows):
+    rows, reading = np.float32(rows), Reading()
+    assert onnx_file._as_logits(rows, reading, Path("a")) is rows and reading.taken == "logits"
+
+
+def test_how_an_output_is_taken_is_decided_once():
+    """The first rows decide, whatever later ones are like."""
+    likely, other = np.float32([[0.5, 0.5], [0.75, 0.25]]), np.float32([[-1, 2], [0.5, 0.5]])
+    reading = Reading()
+    assert onnx_file._as_logits(other, reading, Path("a")) is other
+    assert onnx_file._as_logits(likely, reading, Path("a")) is likely
+    assert reading.taken == "logits"
+    reading = Reading()
+    np.testing.assert_allclose(np.exp(onnx_file._as_logits(likely, reading, Path("a"))), likely)
+    assert reading.taken == "probabilities"
+    for rows in (other, likely * np.float32(0.99), likely * 3):
+        with pytest.raises(ScoreError, match="do not sum to 1"):
+            onnx_file._as_logits(rows, reading, Path("a"))
+
+
+def test_outputs_are_told_apart_by_name(tmp_path):
+    for names in (("a", "b"), ("a", "logits"), ("features", "b")):
+        path = classifier_file(tmp_path / "a.onnx", features=True, names=names)
+        if names == ("a", "b"):
+            with pytest.raises(ScoreError, match=r"Name that output 'logits'"):
+                registry.load(str(path))
+        else:
+            spec = registry.load(str(path)).spec
+            assert (spec.classes, spec.features) == (4, 3 * (names[0] == "features"))
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    ([("Reshape", np.array([1, 4]))], "does not run on 2 pictures of 8 x 8"),
+    ([("Reshape", np.array([1, -1]))], r"gives \[\(1, 8\)\] of 2 pictures, not \[\(2, 4\)\]"),
+])
+def test_a_file_that_takes_one_picture_and_does_not_say_so(tmp_path, more, says):
+    path = classifier_file(tmp_path / "a.onnx", more=more)
+    with pytest.raises(ScoreError, match=says):
+        registry.load(str(path))
+
+
+def test_a_file_of_open_size_that_takes_one_size(tmp_path):
+    h = onnx.helper
+    graph = h.make_graph(
+        [h.make_node("Flatten", ["x"], ["flat"]), h.make_node("MatMul", ["flat", "w"], ["logits"])],
+        "g", [h.make_tensor_value_info("x", 1, ["n", 3, "h", "w"])],
+        [h.make_tensor_value_info("logits", 1, ["n", 4])],
+        [onnx.numpy_helper.from_array(np.ones((3 * 64 * 64, 4), np.float32), "w")])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8),
+              tmp_path / "a.onnx")
+    with pytest.raises(ScoreError, match="does not run on 2 pictures of 224 x 224"):
+        registry.load(str(tmp_path / "a.onnx"))
+
+
 def test_onnx_files_that_classify_no_pictures(tmp_path):
     (tmp_path / "a.onnx").write_text("no graph")
     with pytest.raises(ScoreError, match="onnxruntime does not load"):
@@ -205,10 +313,12 @@ def test_onnx_files_that_classify_no_pictures(tmp_path):
     with pytest.raises(ScoreError, match="there is no normalisation"):
         onnx_file.load(tmp_path / "a.onnx", 1, "caffe")
     h = onnx.helper
-    for shape in ([1, 100], [1, 1, 8, 8], [1, 3, 8, 9]):
+    for shape in ([1, 100], [1, 1, 8, 8], [1, 3, 8, 9], [1, 3, 0, 0], None):
+        x = onnx.numpy_helper.from_array(np.ones(1, np.float32), "x")
         graph = h.make_graph([h.make_node("Identity", ["x"], ["y"])], "g",
-                             [h.make_tensor_value_info("x", 1, shape)],
-                             [h.make_tensor_value_info("y", 1, shape)])
+                             [h.make_tensor_value_info("x", 1, shape)] if shape else [],
+                             [h.make_tensor_value_info("y", 1, shape or [1])],
+                             [] if shape else [x])
         onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8),
                   tmp_path / "b.onnx")
         with pytest.raises(ScoreError, match="takes"):

@@ -61,6 +61,16 @@ def test_a_folder_is_scored(folder, small, tmp_path, capfd):
     assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["score.html", "score.json"]
 
 
+@pytest.mark.parametrize(("softmax", "taken"), [(False, "logits"), (True, "probabilities")])
+def test_the_result_says_how_the_output_was_taken(folder, tmp_path, capfd, softmax, taken):
+    path = classifier_file(tmp_path / "a.onnx", softmax=softmax)
+    code, out, _ = command(capfd, folder, "--classifier", path, "--output", tmp_path / "out")
+    assert code == 0 and f"taken as {taken}" in out
+    assert json.loads((tmp_path / "out" / "score.json").read_text())["output"] == \
+        f"taken as {taken}"
+    assert f"taken as {taken}" in (tmp_path / "out" / "score.html").read_text()
+
+
 def test_an_array_file_scores_as_the_folder(folder, small, tmp_path, capfd):
     pictures = np.concatenate(list(open_pictures(folder).batches(50)))
     np.savez(tmp_path / "a.npz", pictures.astype(np.uint8))
@@ -81,8 +91,10 @@ def test_a_reference(folder, small, tmp_path, capfd):
     np.savez(tmp_path / "m.npz", mu=features.mean(0) + 1, sigma=np.cov(features, rowvar=False))
     assert command(capfd, folder, "--classifier", small, "--output", tmp_path,
                    "--reference", tmp_path / "m.npz")[0] == 0
-    made = json.loads((tmp_path / "score.json").read_text())["distances"]
+    result = json.loads((tmp_path / "score.json").read_text())
+    made = result["distances"]
     assert made["FID"] == pytest.approx(3, rel=1e-6) and "KID" not in made
+    assert any("does not say whose they are" in note for note in result["notes"])
 
 
 def refused(capfd, tmp_path: Path, says: str, *arguments: object) -> None:
@@ -123,10 +135,16 @@ def test_what_will_not_do_is_refused_before_the_work(folder, small, tmp_path, ca
     for path in sorted(folder.iterdir())[:3]:
         (three / path.name).write_bytes(path.read_bytes())
     np.savez(tmp_path / "m.npz", mu=np.zeros(5), sigma=np.eye(5))
+    np.savez(tmp_path / "n.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    np.savez(tmp_path / "o.npz", mu=np.zeros(3), sigma=-np.eye(3))
     for says, more in (("121 splits of 120 pictures", ("--splits", 121)),
                        ("reference set has 3 pictures", ("--reference", three)),
                        ("are 3 and 5 wide", ("--reference", tmp_path / "m.npz")),
-                       ("is not there", ("--reference", tmp_path / "none"))):
+                       ("is not there", ("--reference", tmp_path / "none")),
+                       ("n.npz: mu holds NaN", ("--reference", tmp_path / "n.npz")),
+                       ("o.npz: sigma has an eigenvalue of -1",
+                        ("--reference", tmp_path / "o.npz")),
+                       ("you asked for deadbeef", ("--sha256", "deadbeef"))):
         refused(capfd, tmp_path, says, folder, "--classifier", small, *more)
 
 
