@@ -100,7 +100,7 @@ def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int
     if len(p) < FEWEST:
         raise ScoreError(f"{len(p)} pictures: give at least {FEWEST}")
     base = inception_score(p, seed=seed).value
-    rows = [Row("nothing", f"{SPLITS} splits, {first.spec.kernel}, {first.spec.name}", base, 0.0)]
+    rows = [Row("nothing", f"{SPLITS} splits, {first.spec.kernel}, {named(first)}", base, 0.0)]
 
     def add(what: str, choice: str, value: float) -> None:
         if what in only:
@@ -123,9 +123,15 @@ def sensitivity(pictures: Pictures, classifiers: Sequence[Classifier], seed: int
                     told)
         add(what, choice, float(split_scores(q, SPLITS).mean()))
     for other in classifiers[1:] if "classifier" in only else ():
-        add("classifier", other.spec.name,
-            float(split_scores(_likely(pictures, other, told), SPLITS).mean()))
+        value = float(split_scores(_likely(pictures, other, told), SPLITS).mean())
+        add("classifier", named(other), value)
     return rows
+
+
+def named(classifier: Classifier) -> str:
+    """With how its output was taken, where that was decided from its first pictures."""
+    name = classifier.spec.name
+    return f"{name} (taken as {classifier.reading.taken})" if name.endswith(".onnx") else name
 
 
 def looks(only: Sequence[str], classifiers: int) -> int:

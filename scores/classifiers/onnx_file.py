@@ -29,6 +29,7 @@ NORMALISATIONS: dict[str, tuple[Level, Level]] = {
 }
 DEFAULT = "[-1,1]"
 SIDE = 224  # where the file leaves height and width open
+LARGEST = 4096  # a side: two pictures of it take 403 MB
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 SUM_WITHIN = 1e-3  # of 1: float16 softmax of 1,000 classes
 SCALES = (1, 100, 255)  # of what may once have been probabilities
@@ -102,9 +103,9 @@ def _input(session: Any, path: Path) -> tuple[str, int, int]:
         raise ScoreError(f"{path} takes {shapes}: a classifier of pictures takes one float input, "
                          "N x 3 x S x S")
     sides = {side if isinstance(side, int) else SIDE for side in shape[2:]}
-    if len(sides) != 1 or min(sides) < 1:
+    if len(sides) != 1 or not 1 <= min(sides) <= LARGEST:
         raise ScoreError(f"{path} takes pictures of {shape[2]} x {shape[3]}: only square ones "
-                         "are supported, of 1 pixel at least")
+                         f"are supported, of 1 to {LARGEST:,} pixels a side")
     return port.name, sides.pop(), shape[0] if isinstance(shape[0], int) else 0
 
 

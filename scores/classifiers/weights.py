@@ -75,7 +75,8 @@ def of_user(path: Path, expected: str = "") -> str:
     """
     named = NAMED_HASH.search(path.name)
     if named:
-        check_sha256(path, named[1], "its name says")
+        check_sha256(path, named[1], "its name says",
+                     "Fetch it again, or rename it if those digits are no checksum")
     return check_sha256(path, expected, "you asked for")
 
 
@@ -107,7 +108,7 @@ def load_into(module: nn.Module, path: Path, name: str, unused: tuple[str, ...] 
             raise ScoreError(f"{path} holds another network's weights, not {name}'s: {key} has the "
                              f"shape {tuple(given[key].shape)}, not {tuple(value.shape)}")
         _check_plain(path, key, given[key])
-        if not torch.isfinite(given[key]).all():
+        if not torch.isfinite(given[key].to(value.dtype)).all():
             raise ScoreError(f"{path}: {key} holds NaN or infinity: fetch the file again")
     with torch.no_grad():
         module.load_state_dict({key: given[key] for key in expected}, strict=False)

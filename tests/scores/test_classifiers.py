@@ -313,7 +313,8 @@ def test_onnx_files_that_classify_no_pictures(tmp_path):
     with pytest.raises(ScoreError, match="there is no normalisation"):
         onnx_file.load(tmp_path / "a.onnx", 1, "caffe")
     h = onnx.helper
-    for shape in ([1, 100], [1, 1, 8, 8], [1, 3, 8, 9], [1, 3, 0, 0], None):
+    for shape in ([1, 100], [1, 1, 8, 8], [1, 3, 8, 9], [1, 3, 0, 0], [1, 3, 10 ** 7, 10 ** 7],
+                  None):
         x = onnx.numpy_helper.from_array(np.ones(1, np.float32), "x")
         graph = h.make_graph([h.make_node("Identity", ["x"], ["y"])], "g",
                              [h.make_tensor_value_info("x", 1, shape)] if shape else [],

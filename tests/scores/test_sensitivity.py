@@ -41,7 +41,8 @@ def test_every_row(pictures, small):
     assert nothing.moved == 0
     for row in rows:
         assert row.moved == pytest.approx(row.value / nothing.value - 1)
-    assert found["classifier", "small.onnx"].moved == 0
+    assert found["classifier", "small.onnx (taken as logits)"].moved == 0
+    assert "small.onnx (taken as logits)" in nothing.choice
     assert found["file", "PNG"].value == found["rounding", "to whole pixels"].value
     assert found["splits", "1"].moved > 0  # sorted by kind: ten splits have one kind each
     assert found["order", "shuffled, lowest of 20"].moved > 0

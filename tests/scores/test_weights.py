@@ -54,6 +54,7 @@ def changed(right: Path, to: Path, change) -> Path:
     (lambda s: s.update(more=torch.zeros(1)), "1 of its parameters are unknown, first more"),
     (lambda s: s.update({"0.bias": torch.zeros(5)}), r"0\.bias has the shape \(5,\), not \(4,\)"),
     (lambda s: s["0.bias"].fill_(float("nan")), r"0\.bias holds NaN"),
+    (lambda s: s.update({"0.bias": torch.full((4,), 1e300, dtype=torch.float64)}), "infinity"),
     (lambda s: s.update({"0.bias": torch.ones(4, dtype=torch.int64)}), "is a tensor of int64"),
     (lambda s: s.update({"0.bias": torch.ones(4, dtype=torch.complex64)}), "of complex64"),
     (lambda s: s.update({"0.bias": torch.ones(4).to_sparse()}), "is a tensor of sparse_coo"),
@@ -124,7 +125,7 @@ def test_checksums(right, tmp_path):
     right.rename(named)
     assert of_user(named) == found
     wrong = named.rename(tmp_path / "net-00000000.pth")
-    with pytest.raises(ScoreError, match=r"its name says 00000000"):
+    with pytest.raises(ScoreError, match=r"its name says 00000000.*rename it"):
         of_user(wrong)
     with pytest.raises(ScoreError, match=r"its name says 00000000"):
         of_user(wrong, found)
