@@ -47,8 +47,10 @@ class Evaluated:
 
 @dataclass
 class Scored:
-    """What a run found. reference: the distance's name to (value, deviation or None). output: how
-    the classifier's was taken."""
+    """What a run found. kernel: by which pictures were scaled. seed: of a model's latents, the
+    interval and the shuffled order. classes: as ``carrying``. reference: what distances are to.
+    broken: every picture that could not be read. left_out: why, to all that was left out.
+    output: how the classifier's was taken."""
 
     pictures: str
     count: int
@@ -62,6 +64,9 @@ class Scored:
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     output: str = ""
+    kernel: str = ""
+    seed: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -106,7 +111,8 @@ def carrying(p: NDArray[np.float64], count: int = CARRYING) -> list[dict[str, An
 
         log IS = sum over y of c(y),    c(y) = E_x p(y|x) (log p(y|x) - log p(y)) >= ~0
 
-    share: c(y) / log IS. pictures: of how many it is the likeliest. probability: p(y).
+    class: its number, from 0. share: c(y) / log IS. pictures: of how many it is the likeliest.
+    probability: p(y).
     """
     p = distributions(p)[0]
     marginal = p.mean(0)
@@ -132,7 +138,8 @@ def scored(pictures: Pictures, made: Evaluated, classifier: Classifier, splits: 
     score = inception_score(p, splits, seed=seed)
     return Scored(pictures.name, len(p), classifier.spec.title, classifier.weights,
                   classifier.runtime, score, carrying(p), notes=notes_of(pictures) + score.notes,
-                  broken=list(pictures.broken), output=f"taken as {classifier.reading.taken}")
+                  broken=list(pictures.broken), output=f"taken as {classifier.reading.taken}",
+                  kernel=classifier.spec.kernel, seed=seed, left_out=dict(pictures.left_out))
 
 
 def notes_of(pictures: Pictures) -> list[str]:

@@ -50,6 +50,13 @@ class Pictures:
         raise NotImplementedError
 
 
+def refuse_unused(broken: str, *sources: object) -> None:
+    """Raises ScoreError: pictures are to be skipped, and none of the sources is a folder."""
+    if broken != "refuse" and not any(isinstance(source, Folder) for source in sources):
+        raise ScoreError(f"--broken {broken} is for a folder of pictures, and there is none: leave "
+                         "it out")
+
+
 def printable(name: object) -> str:
     """As a console, JSON and a page can show it: what is no character of UTF-8, or moves a cursor,
     as an escape."""
@@ -96,6 +103,7 @@ class Folder(Pictures):
         made = cls(printable(path), 0, root=path, on_broken=on_broken)
         made._find()
         made.paths.sort()
+        made.left_out = {why: sorted(names) for why, names in sorted(made.left_out.items())}
         made.count = len(made.paths)
         if not made.paths:
             raise ScoreError("; ".join([f"{path} holds no picture: give a folder with "
@@ -175,7 +183,7 @@ def _no_file(path: Path) -> bool:
 def told_left_out(pictures: Pictures) -> list[str]:
     """A note for each reason why something was left out."""
     return [f"left out ({why}): {first_of(names)}"
-            for why, names in sorted(pictures.left_out.items())]
+            for why, names in pictures.left_out.items()]
 
 
 def at_most(size: int, values: int) -> int:

@@ -1,17 +1,21 @@
 """Groups of options that more than one command has."""
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from captures.output import OutputError, refuse_foreign
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
 from parity.producers.progress import shown
+from parity.report.facts import plain
 from parity.stages import registry
 from parity.stages.common import TWIN, WHO
 
@@ -39,6 +43,8 @@ Layers = Annotated[bool, typer.Option("--layers", show_default="off", help=(
     "a row for each layer in the terminal too, as report.html has it"))]
 Restart = Annotated[bool, typer.Option("--restart", show_default="off", help=(
     "forget what was done before; otherwise the run is resumed"))]
+MOST_THREADS = 64  # as of a plan
+Threads = Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="of the classifier")]
 Part = Annotated[str, typer.Option("--shard", metavar="3/8", show_default="all of it", help=(
     "only this part, so that several machines share the work"))]
 Merge = Annotated[list[Path] | None, typer.Option(metavar="FOLDER", show_default="none", help=(
@@ -55,6 +61,31 @@ def counting(console: Console, what: str, total: float | None) -> Iterator[Calla
     with shown(console, counted=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda more: progress.update(task, advance=more)
+
+
+def for_output(folder: Path, writes: Sequence[str]) -> None:
+    """Before the work: these files can be written there. Leaves nothing behind.
+
+    Raises OutputError: one of them is there, and somebody else's; no file can be written."""
+    refuse_foreign(folder, writes)
+    made: list[Path] = []
+    try:
+        made += [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}): free space there or "
+                          "choose another folder with --output") from error
+    finally:
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()
+
+
+def text(content: object, style: str = "") -> Text:
+    """As it stands: a name may hold what a console would take for markup."""
+    return Text(plain(content), style, overflow="fold")
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from scores.classifiers import registry
 from scores.classifiers.base import pixels_of
 from scores.errors import ScoreError
 from scores.evaluate import carrying, evaluate, open_reference, probabilities
-from scores.generators import LATENT_SIZE, Generated
+from scores.generators import LATENT_SIZE, Generated, captured_arrays, open_source
 from scores.images import open_pictures
 from scores.inception_score import inception_score, score, softmax
 from torch_port.dcgan import Networks
@@ -54,6 +56,7 @@ def test_a_folder_is_scored(folder, small, tmp_path, capfd):
     by_hand = inception_score(softmax(logits))
     assert made["score"]["value"] == pytest.approx(by_hand.value, rel=1e-12)
     assert made["score"]["pictures"] == 120 and "SHA-256" in made["weights"]
+    assert made["kernel"] == "bilinear" and made["seed"] == 0 and made["left_out"] == {}
     assert sum(row["share"] for row in made["classes"]) == pytest.approx(1)
     page = (tmp_path / "out" / "score.html").read_text()
     assert f"{by_hand.value:.4f}" in page and "data:image/png;base64" in page
@@ -126,6 +129,49 @@ def test_what_is_refused(folder, small, tmp_path, capfd):
         out.replace("\n", " ")
 
 
+def test_names_of_every_kind(folder, small, tmp_path, capfd):
+    """No UTF-8, what looks like a console's markup, a line's end: shown as they are, or escaped."""
+    odd = tmp_path / os.fsdecode(b"\xff[red]:cat:")
+    odd.mkdir()
+    for path in sorted(folder.iterdir()):
+        (odd / path.name).write_bytes(path.read_bytes())
+    (odd / "[").mkdir()
+    for name in ("x\n.txt", "[/red].txt"):
+        (odd / name).write_text("")
+    classifier = tmp_path / "[red].onnx"
+    classifier.write_bytes(small.read_bytes())
+    code, out, err = command(capfd, odd, "--classifier", classifier, "--reference", odd,
+                             "--output", tmp_path / "[b]out[")
+    assert (code, err) == (0, "")
+    for said in (r"\udcff[red]:cat:", "[red].onnx", "[/red].txt", r"x\n.txt", "[b]out["):
+        assert said in out.replace("\n", "").replace(" ", "").replace("│", "")
+    assert r"\udcff[red]:cat:" in (tmp_path / "[b]out[" / "score.html").read_text()
+    made = json.loads((tmp_path / "[b]out[" / "score.json").read_text())
+    assert made["left_out"] == {"no picture by its ending": ["[/red].txt", r"x\n.txt"]}
+
+
+def test_where_nothing_can_be_written_is_found_before_the_work(folder, small, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file" / "out", tmp_path / ("x" * 300), Path("/proc/score")):
+        code, out, err = command(capfd, folder, "--classifier", small, "--output", output)
+        assert code == 2 and ("another one" in err or "another folder" in err)
+        assert "pictures" not in out and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    (("--count", 60), "--count is for a model"), (("--pixels", "rgb[0,1]"), "is for a model"),
+    (("--broken", "ignore"), "refuse or skip"), (("--threads", 1000), "--threads")])
+def test_nothing_is_ignored(folder, small, tmp_path, capfd, more, says):
+    refused(capfd, tmp_path, says, folder, "--classifier", small, *more)
+
+
+def test_skipping_is_for_folders(folder, small, tmp_path, capfd):
+    np.savez(tmp_path / "a.npz", noise(120, 0, 8, 8).astype(np.uint8))
+    asked = (tmp_path / "a.npz", "--classifier", small, "--broken", "skip")
+    refused(capfd, tmp_path, "and there is none", *asked)
+    assert command(capfd, *asked, "--reference", folder, "--output", tmp_path / "out")[0] == 0
+
+
 def test_what_will_not_do_is_refused_before_the_work(folder, small, tmp_path, capfd, monkeypatch):
     def worked(*arguments: object, **more: object) -> None:
         raise AssertionError("it began")
@@ -159,15 +205,17 @@ def test_help_says_the_defaults(capfd):
 # ---- generators
 
 
-def generator_file(path: Path) -> Path:
-    """tanh of the latent's first 3 x 4 x 4 values."""
+def generator_file(path: Path, last: str = "Tanh", shape: Sequence[int | str] = ("n", 100),
+                   kind: int = 1, inner: int = -1) -> Path:
+    """tanh of the latent's first 3 x 4 x 4 values. last: another operator. inner: pictures that it
+    makes at once, whatever its input says."""
     h = onnx.helper
     nodes = [h.make_node("Slice", ["z"], ["s"], starts=[0], ends=[48], axes=[1]),
-             h.make_node("Reshape", ["s", "shape"], ["r"]), h.make_node("Tanh", ["r"], ["y"])]
+             h.make_node("Reshape", ["s", "shape"], ["r"]), h.make_node(last, ["r"], ["y"])]
     graph = h.make_graph(
-        nodes, "g", [h.make_tensor_value_info("z", 1, ["n", 100])],
-        [h.make_tensor_value_info("y", 1, ["n", 3, 4, 4])],
-        [onnx.numpy_helper.from_array(np.array([-1, 3, 4, 4]), "shape")])
+        nodes, "g", [h.make_tensor_value_info("z", kind, shape)],
+        [h.make_tensor_value_info("y", kind, None)],
+        [onnx.numpy_helper.from_array(np.array([inner, 3, 4, 4]), "shape")])
     onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 9)], ir_version=4), path)
     return path
 
@@ -185,12 +233,58 @@ def test_an_onnx_generator_is_scored(small, tmp_path, capfd):
     refused(capfd, tmp_path, "Is it a classifier", small, "--classifier", small)
 
 
+def images_of(path: Path, count: int = 13, **more: object) -> tuple[Generated, np.ndarray]:
+    pictures = open_source(path, count, eight_bits=False, **more)
+    return pictures, np.concatenate(list(pictures.batches(9)))
+
+
+@pytest.mark.parametrize("more", [
+    {"shape": (1, 100)}, {"shape": (5, 100)}, {"shape": ("n", 100, "h", "w")}, {"kind": 11},
+    {"inner": 1}, {"shape": (1, 100, 1, 1), "inner": 1}])
+def test_every_shape_of_an_onnx_generator(tmp_path, more):
+    """A fixed number at once, open sides, float64, and one at a time against what it says."""
+    z = np.random.RandomState(0).normal(size=(13, 100)).astype(np.float32)
+    wanted = (np.tanh(z[:, :48]).reshape(-1, 3, 4, 4)[:, ::-1] + 1) * 127.5
+    made = images_of(generator_file(tmp_path / "g.onnx", **more))[1]
+    np.testing.assert_allclose(made, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    ({"shape": ("n", 99)}, "takes one latent"), ({"kind": 7, "last": "Abs"}, "takes one latent"),
+    ({"inner": 2}, r"g\.onnx.* on 1 latents"),
+    ({"last": "Exp"}, r"g\.onnx: image \d+ has values from .*: say with --pixels"),
+    ({"last": "Floor"}, r"g\.onnx: image \d+ has values from")])
+def test_onnx_generators_that_are_refused(tmp_path, more, says):
+    with pytest.raises(ScoreError, match=says):
+        images_of(generator_file(tmp_path / "g.onnx", **more))
+
+
+def test_what_the_pixels_of_an_onnx_generator_are(tmp_path):
+    path = generator_file(tmp_path / "g.onnx")
+    pictures, plain = images_of(path)
+    assert [note for note in pictures.notes if "taken as B, G, R in [-1, 1]" in note]
+    assert len(pictures.notes) == 1
+    np.testing.assert_array_equal(images_of(path, pixels="rgb[-1,1]")[1], plain[:, ::-1])
+    path = generator_file(tmp_path / "s.onnx", "Sigmoid")
+    assert [note for note in images_of(path)[0].notes if "no value is below 0" in note]
+    z = np.random.RandomState(0).normal(size=(13, 100)).astype(np.float32)
+    wanted = 255 / (1 + np.exp(-z[:, :48].reshape(-1, 3, 4, 4)))
+    for pixels, turn in (("rgb[0,1]", 1), ("bgr[0,1]", -1)):
+        pictures, made = images_of(path, pixels=pixels)
+        np.testing.assert_allclose(made, wanted[:, ::turn], atol=1e-3)
+        assert len(pictures.notes) == 1
+    with pytest.raises(ScoreError, match=r"image 0 has values from -.*as R, G, B in \[0, 1\]"):
+        images_of(tmp_path / "g.onnx", pixels="rgb[0,1]")
+    with pytest.raises(ScoreError, match="give one of bgr"):
+        images_of(path, pixels="grey")
+
+
 def test_the_bad_image_of_a_generator_is_named_in_any_batch():
     def generate(z):
         return np.where(z[:, :1, None, None] == latents[5, 0], np.nan, np.zeros((1, 3, 2, 2))
                         ).astype(np.float32)
     latents = np.random.RandomState(0).normal(size=(7, LATENT_SIZE)).astype(np.float32)
-    with pytest.raises(ScoreError, match="image 5 holds NaN"):
+    with pytest.raises(ScoreError, match="g: image 5 holds NaN"):
         list(Generated("g", 7, generate=generate).batches(2))
 
 
@@ -206,13 +300,34 @@ def test_what_was_fitted_is_a_model(small, tmp_path, capfd):
         images = networks.generator.eval()(torch.from_numpy(z)).numpy()
     by_hand = score(softmax(registry.load(str(small))(np.rint(pixels_of(images)))[1]))
     assert made["score"]["one_split"] == pytest.approx(by_hand, rel=1e-6)
-    arrays["generator/conv1/weight"] = np.zeros((1, 1, 1, 1), np.float32)
-    np.savez(tmp_path / "b.npz", **arrays)
-    refused(capfd, tmp_path, "generator/conv1/weight is not there or of another shape",
-            tmp_path / "b.npz", "--classifier", small)
+    right = arrays["generator/conv1/weight"]
+    for wrong, says in ((np.zeros((1, 1, 1, 1), np.float32), "is not there or of another shape"),
+                        (right.astype(np.int32), "of no floating point"),
+                        (right.astype(object), "cannot be read"), (right * np.nan, "holds NaN")):
+        arrays["generator/conv1/weight"] = wrong
+        np.savez(tmp_path / "b.npz", **arrays)
+        with pytest.raises(ScoreError, match=rf"b\.npz: generator/conv1/weight .*{says}"):
+            captured_arrays(tmp_path / "b.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(ScoreError, match="Bad CRC-32"):
+        captured_arrays(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(("harm", "says"), [
+    ({"mu": np.array(["a"] * 3)}, "mu is <U1"), ({"mu": np.array([{}] * 3)}, "mu cannot be read"),
+    ({"mu": np.zeros(3) + 0j}, "mu is complex128"), ({"sigma": np.eye(3) * np.nan}, "sigma holds"),
+    ({"mu": np.zeros((3, 1))}, "give D and D x D")])
+def test_moments_that_are_none(folder, small, tmp_path, harm, says):
+    np.savez(tmp_path / "m.npz", **{"mu": np.zeros(3), "sigma": np.eye(3), **harm})
+    with pytest.raises(ScoreError, match=rf"m\.npz: .*{says}"):
+        open_reference(tmp_path / "m.npz", 120, registry.load(str(small)).spec)
 
 
 def test_models_that_are_none(small, tmp_path, capfd):
+    (tmp_path / "weights.pt").write_text("no model")
+    refused(capfd, tmp_path, "of a run's other files give the folder", tmp_path / "weights.pt")
     (tmp_path / "a.model").write_text("no model")
     refused(capfd, tmp_path, "a.model", tmp_path / "a.model", "--classifier", small)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from score_samples import noise
 from test_classifiers import classifier_file
 
@@ -92,7 +94,11 @@ def test_the_command(pictures, small, tmp_path, capfd):
                  str(tmp_path)]) == 0
     assert "tensorflow1" in capfd.readouterr().out
     rows = json.loads((tmp_path / "sensitivity.json").read_text())
-    assert {"what", "choice", "value", "moved"} == set(rows[0])
+    assert {"what", "choice", "value", "moved"} == set(rows[1])
+    assert rows[0]["pictures"] == str(pictures) and rows[0]["count"] == 120
+    assert rows[0]["seed"] == 0 and "SHA-256" in rows[0]["weights"][0]
+    assert rows[0]["output"] == ["taken as logits"]
+    assert rows[0]["kernel"] == "bilinear" and "taken as [-1, 1]" in rows[0]["notes"][0]
     page = (tmp_path / "sensitivity.md").read_text().splitlines()
     assert len(page) == len(rows) + 2 and page[2].endswith("| +0.00% |")
     assert main(["sensitivity", str(pictures), "--classifiers", str(small), "--only",
@@ -101,6 +107,38 @@ def test_the_command(pictures, small, tmp_path, capfd):
     assert fewer == [row for row in rows if row["what"] in ("nothing", "order", "rounding")]
     assert main(["sensitivity", str(pictures), "--only", "colour"]) == 2
     assert "there is no change 'colour'" in capfd.readouterr().err
+
+
+def test_the_command_leaves_out_and_tells(small, tmp_path, capfd):
+    """A name that is no UTF-8 and one that looks like markup, in two folders."""
+    folder = tmp_path / "[red]"
+    for i in range(101):
+        (folder / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(1, i, 8, 8)[0, 0].astype(np.uint8)).save(
+            folder / str(i % 2) / f"{i}.png")
+    (folder / "1" / "[").mkdir()
+    (folder / "1" / "[" / os.fsdecode(b"red]\xff.png")).write_text("no picture")
+    asked = ["sensitivity", str(folder), "--classifiers", str(small), "--only", "rounding",
+             "--output", str(tmp_path / "out")]
+    assert main(asked) == 2 and "--broken skip" in capfd.readouterr().err
+    assert main([*asked, "--broken", "skip"]) == 0
+    said = capfd.readouterr().out
+    assert "[red]" in said.split("note: ")[0].replace("\n", "").replace(" ", "")
+    assert "grey, taken as R = G = B: 101" in said
+    (first, *_) = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
+    assert first["count"] == 101 and first["broken"] == [r"1/[/red]\udcff.png"]
+
+
+@pytest.mark.parametrize(("more", "says"), [
+    (["--weights", ",x.pth"], "--weights names 2 files for 1"),
+    (["--only", "classifier"], "give --classifiers A,B"),
+    (["--broken", "skip"], "for a folder of pictures, and there is none"),
+    (["--count", "200"], "--count is for a model"), (["--threads", "65"], "--threads"),
+    (["--pixels", "rgb[0,1]"], "--pixels is for a model")])
+def test_nothing_is_ignored(pictures, small, tmp_path, capfd, more, says):
+    assert main(["sensitivity", str(pictures), "--classifiers", str(small), "--output",
+                 str(tmp_path / "out"), *more]) == 2
+    assert says in capfd.readouterr().err and not (tmp_path / "out").exists()
 
 
 def runs(folder, name, values, pictures=1000):
@@ -122,7 +160,33 @@ def test_two_sets_of_runs(tmp_path, capfd):
         assert says in capfd.readouterr().out
     fewer = runs(tmp_path, "e", [2.0, 2.0], 500)
     assert main(["equivalent", a, fewer]) == 2
-    assert "different numbers of pictures" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "different numbers of pictures" in said
+    assert "a0.json, 1000 by x" in said and "e0.json, 500 by x" in said
     assert main(["equivalent", a, str(tmp_path / "none.json")]) == 2
     assert "no score.json" in capfd.readouterr().err
     assert main(["equivalent", "", ""]) == 2
+
+
+def test_one_file_is_one_run(tmp_path, capfd):
+    a, b = runs(tmp_path, "a", [2.0, 2.01]), runs(tmp_path, "b", [2.01, 2.0])
+    (tmp_path / "link.json").symlink_to(tmp_path / "a0.json")
+    for first, second in ((f"{a},{tmp_path / 'a1.json'}", b), (a, f"{b},{tmp_path / 'link.json'}")):
+        assert main(["equivalent", first, second]) == 2
+        assert "one file: give each run once" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("content", [
+    '{"score": {"one_split": 2, "pictures": 0}, "classifier": "x", "weights": "y"}',
+    '{"score": {"one_split": 2, "pictures": 1e999}, "classifier": "x", "weights": "y"}',
+    "[" * 100_000])
+def test_what_is_no_score(tmp_path, capfd, content):
+    (tmp_path / "a.json").write_text(content)
+    assert main(["equivalent", str(tmp_path / "a.json"), runs(tmp_path, "b", [2.0])]) == 2
+    assert "a.json is no score.json" in capfd.readouterr().err
+
+
+def test_rates_take_nothing_else(capfd):
+    for more in (["a.json", "b.json"], ["--margin", "0.1"]):
+        assert main(["equivalent", "--rates", *more]) == 2
+        assert "leave the files and --margin out" in capfd.readouterr().err
