@@ -6,7 +6,7 @@ import typer
 
 from captures.output import replacing
 from captures.process import AGREE, DIFFER
-from parity.cli.options import REPORTS, RUNS, Output, Quiet, console_of
+from parity.cli.options import REPORTS, RUNS, Output, Quiet, Recorded, console_of
 from parity.history import compare as history
 from parity.history.sides import side
 from parity.history.store import RECORDED
@@ -21,11 +21,12 @@ def command(
     other: Annotated[Path, typer.Argument(help="the second")],
     role: Annotated[str, typer.Option(metavar="NAME", help=(
         "which capture of a recorded run: port, cntk, oracle, twin-port, ..."))] = "port",
+    recorded: Recorded = RECORDED,
     output: Output = RUNS / "compare",
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
-    ours, theirs = (side(one, RECORDED, role) for one in (reference, other))
+    ours, theirs = (side(one, recorded, role) for one in (reference, other))
     history.same_plan(ours, theirs)
     with replacing(output, REPORTS):
         with shown(console) as progress:

@@ -36,6 +36,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors",
                                        show_default="off")]
 MapFile = Annotated[Path, typer.Option(metavar="FILE", help=(
     "one `image<TAB>0` per line; the default is what `make data` makes"))]
+Recorded = Annotated[Path, typer.Option(metavar="FOLDER", help="of the recorded runs")]
 Only = Annotated[str, typer.Option(metavar="A,B", help="only these, by name", show_default="all")]
 Stages = Annotated[str, typer.Option(metavar="A,B", show_default="all", help=(
     "only these: " + ", ".join(registry.names())))]

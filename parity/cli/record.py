@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from captures.process import AGREE
-from parity.cli.options import RUNS, Quiet, console_of
-from parity.history.store import record
+from parity.cli.options import RUNS, Quiet, Recorded, console_of
+from parity.history.store import RECORDED, record
+from parity.producers.progress import shown
 
 
 def command(
@@ -15,11 +16,14 @@ def command(
         RUNS / "parity"),
     whole: Annotated[bool, typer.Option("--whole", show_default="off", help=(
         "keep the captures themselves, not their hashes and some values"))] = False,
+    recorded: Recorded = RECORDED,
     quiet: Quiet = False,
 ) -> int:
     console = console_of(quiet)
-    with console.status("recording"):
-        made = record(name, run, whole)
+    with shown(console) as progress:
+        task = progress.add_task(f"recording {run}")
+        made = record(name, run, whole, recorded, lambda done, total: progress.update(
+            task, completed=done, total=total))
     for path in made:
         console.print(f"kept {path}", soft_wrap=True, highlight=False, markup=False)
     return AGREE

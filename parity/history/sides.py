@@ -1,8 +1,9 @@
 """What can be compared with last month's: a capture, whole, or a certificate, the same in small.
 
     side(path)       of a capture's folder, a certificate's file, or the name of a recorded run
+    Joined(sides)    of several runs, one after the other
 """
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,6 +107,37 @@ class OfCertificate:
         return self.certificate.kept(name), self.certificate.entries[name]["moments"]
 
 
+class Joined:
+    """What several runs have, each array and fact of the first that has it. Packages and machine
+    are those of the first run."""
+
+    def __init__(self, sides: Sequence[Side]) -> None:
+        self.name = sides[0].name
+        self.values = min((one.values for one in sides if one.values), default=0)
+        self.origins = {name: one for one in reversed(sides) for name in one}
+        facts = {name: fact for one in reversed(sides)
+                 for name, fact in one.manifest["facts"].items()}
+        self.manifest: Mapping[str, Any] = {**sides[0].manifest, "facts": facts}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.origins)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.origins
+
+    def shape(self, name: str) -> tuple[str, tuple[int, ...]]:
+        return self.origins[name].shape(name)
+
+    def array(self, name: str) -> np.ndarray | None:
+        return self.origins[name].array(name)
+
+    def sha256(self, name: str) -> str:
+        return self.origins[name].sha256(name)
+
+    def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
+        return self.origins[name].kept(name, seed, values)
+
+
 def of_run(folder: Path, role: str) -> Side | None:
     """The capture of a role of a recorded run, certificate or whole; None where there is none.
     Raises CaptureError: it is damaged."""
@@ -126,6 +158,11 @@ def side(path: Path, recorded: Path, role: str = "port") -> Side:
         return of_folder(path)
     if len(path.parts) == 1 and (found := of_run(recorded / path, role)) is not None:
         return found
+    inside = sorted(one.parent.name for one in path.glob(f"*/{MANIFEST}")) if path.is_dir() else ()
+    if inside:
+        raise CaptureError(f"{path} is a run's folder, not a capture: give one of those in it, "
+                           + ", ".join(str(path / one) for one in sorted(
+                               inside, key=lambda one: one != role)))
     there = sorted(one.name for one in recorded.glob("*")) if recorded.is_dir() else []
     raise CaptureError(f"{path} is no capture, no certificate and no recorded run with a capture "
                        f"{role}: give a folder that holds a manifest.json, a .certificate file, or "

@@ -5,6 +5,7 @@
 import datetime
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from captures.certificate import VALUES, recorded
@@ -16,13 +17,16 @@ from parity.producers.jobs import ROOT
 
 RECORDED = ROOT / "runs" / "recorded"
 NOTE = "recorded.json"
+MADE = "made"  # in it: when the run was made; "date" is when it was recorded
 # A file's name on every system, and no markup on a console.
 _NAME = re.compile(r"\w([\w.-]{0,58}\w)?")
 KEPT = ("producer", "versions", "threads", "machine")
 
 
-def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[Path]:
-    """Keeps the captures of ``run`` under a name. Returns what was written.
+def record(name: str, run: Path, whole: bool, folder: Path = RECORDED,
+           tell: Callable[[int, int], None] = lambda done, total: None) -> list[Path]:
+    """Keeps the captures of ``run`` under a name. Returns what was written. folder: of the recorded
+    runs. tell: called before each capture, with how many are done and how many there are.
 
     Raises CaptureError: no such run, nothing in it, or the name is taken.
     """
@@ -38,13 +42,22 @@ def record(name: str, run: Path, whole: bool, folder: Path = RECORDED) -> list[P
                            "name its folder with --run")
     with made_whole(kept) as making:
         try:
-            made = [_keep(one, Path(making), whole) for one in captures]
-            write_json(Path(making) / NOTE, {"name": name, "date": datetime.datetime.now(
-                ).isoformat(timespec="seconds")})
+            made = []
+            for done, one in enumerate(captures):
+                tell(done, len(captures))
+                made.append(_keep(one, Path(making), whole))
+            write_json(Path(making) / NOTE, {"name": name, "date": _told(datetime.datetime.now()),
+                                             MADE: _told(datetime.datetime.fromtimestamp(max(
+                                                 (one / MANIFEST).stat().st_mtime
+                                                 for one in captures)))})
         except BaseException:
             shutil.rmtree(kept, ignore_errors=True)  # nobody else's: it was not there
             raise
     return [kept / one.name for one in made]
+
+
+def _told(moment: datetime.datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _keep(folder: Path, making: Path, whole: bool) -> Path:

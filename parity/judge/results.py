@@ -123,11 +123,20 @@ class Report:
         return [stage for stage in self.stages if not stage.not_judged]
 
     @property
+    def applying(self) -> list[Stage]:
+        """The stages that could be judged at all: where real CNTK made the reference, nothing stood
+        in for it, and the stage of that does not apply."""
+        return [stage for stage in self.stages
+                if not (stage.name == "reference" and stage.not_judged and not self.reference)]
+
+    @property
     def coverage(self) -> list[str]:
         """A line for every stage that was not judged, and for the arrays that were not compared,
-        with the reason."""
-        return [*(f"{stage.name} was not judged: {stage.not_judged}" for stage in self.stages
-                  if stage.not_judged), *self.hidden]
+        with the reason; one that does not apply is called so, and counted nowhere."""
+        applying = self.applying
+        return [*(f"{stage.name} {'was not judged' if stage in applying else 'does not apply'}: "
+                  f"{stage.not_judged}" for stage in self.stages if stage.not_judged),
+                *self.hidden]
 
     @property
     def first_failure(self) -> tuple[Stage, Check] | None:

@@ -215,13 +215,6 @@ def verdict(report: Report) -> str:
     return "DIFFER" if report.judged or not report.stages else "NOT JUDGED"
 
 
-def applying(report: Report) -> list[Stage]:
-    """The stages that could be judged at all: where real CNTK made the reference, nothing stood in
-    for it, and the stage of that does not apply."""
-    return [stage for stage in report.stages
-            if not (stage.name == "reference" and stage.not_judged and not report.reference)]
-
-
 def summary(report: Report) -> str:
     """One sentence beside the verdict; before it, what stood in for CNTK where it did not run."""
     return f"{report.reference}. {_summary(report)}" if report.reference else _summary(report)
@@ -231,7 +224,7 @@ def _summary(report: Report) -> str:
     checks = [check for stage in report.stages for check in stage.checks]
     if not report.stages:
         return "No stage ran, so nothing was compared"
-    judged, count = report.judged, len(applying(report))
+    judged, count = report.judged, len(report.applying)
     left = count - len(judged)
     without = f"; {several(left, 'stage')} not judged" if left else ""
     if report.passed:

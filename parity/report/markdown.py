@@ -26,7 +26,8 @@ def as_markdown(report: Report, policies: Policies) -> str:
              "| --- | ---: | ---: | --- |"]
     for stage in report.stages:
         failed = sum(not check.passed for check in stage.checks)
-        said = (f"not judged: {stage.not_judged}" if stage.not_judged
+        said = (f"does not apply: {stage.not_judged}" if stage not in report.applying
+                else f"not judged: {stage.not_judged}" if stage.not_judged
                 else "ok" if stage.passed else "**FAIL**")
         lines.append(f"| {cell(stage.name)} | {len(stage.checks)} | {failed} | {cell(said)} |")
     found = report.first_failure
@@ -57,7 +58,7 @@ def _measured(check: Check) -> str:
 
 
 def as_badge(report: Report) -> dict[str, object]:
-    judged = f"{len(report.judged)} of {len(facts.applying(report))} stages"
+    judged = f"{len(report.judged)} of {len(report.applying)} stages"
     return {"schemaVersion": 1, "label": "CNTK parity",
             "message": f"{'agrees' if report.passed else 'differs'}, {judged}",
             "color": "brightgreen" if report.passed else "red"}

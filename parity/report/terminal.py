@@ -80,7 +80,7 @@ def _stages(out: _Printer, report: Report) -> None:
             out.text(count, style), out.text(_margin(check) if check else "-", style),
             out.text(seconds(stage.seconds)))
     out.console.print(table)
-    left = [stage.name for stage in report.stages if stage.not_judged]
+    left = [stage.name for stage in report.applying if stage.not_judged]
     if left:
         out.line(out.text("not judged: " + ", ".join(left), QUIET))
     out.line(out.text("checks: failed / all; margin: measured / allowed, above 1 fails, exact is "

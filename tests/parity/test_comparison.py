@@ -316,10 +316,10 @@ def test_what_is_not_there_is_not_judged(captured):
     """Of this capture only two parts were made, and nothing failed."""
     report = judged(captured, None)
     assert report.passed
-    said = dict(line.split(" was not judged: ") for line in report.coverage)
-    assert set(said) == {"reference", "forward/training", "gradient/d", "forward/g_step",
-                         "gradient/g", "step", "ledger", "twin", "program", "second"}
-    assert said["reference"] == "real CNTK made the reference itself"
+    assert report.coverage[0] == "reference does not apply: real CNTK made the reference itself"
+    said = dict(line.split(" was not judged: ") for line in report.coverage[1:])
+    assert set(said) == {"forward/training", "gradient/d", "forward/g_step", "gradient/g", "step",
+                         "ledger", "twin", "program", "second"}
     assert said["gradient/g"] == ("the capture of the port has no array gradient/g/...: it was "
                                   "made without its part 'g_step'")
     assert "--iterations" in said["twin"]

@@ -535,6 +535,75 @@ def test_since_which_run(tmp_path, plan, recorded, capsys):
     assert "well-again has the bits of one." in told(0)
 
 
+def test_a_wider_capture_is_no_drift_and_a_narrower_is(tmp_path, recorded):
+    """Each array and fact is held against the first run that has it."""
+    weight, fact = "initial/generator/conv1/weight", "initial_ledger"
+
+    def narrow(arrays, facts):
+        del arrays[weight]
+
+    def wide(change=None):
+        def made(arrays, facts):
+            facts[fact] = [["generator/conv1/weight", 0, [6, 8, 8], 384, "00"]]
+            if change:
+                change(arrays, facts)
+        return made
+
+    def table():
+        found = timeline.timeline(tmp_path / "recorded", "port", lambda done, total: None)
+        return found, {row[0]: list(row[1:]) for row in timeline.rows(found)}
+
+    for day, (name, change) in enumerate((("old", narrow), ("older", narrow), ("new", wide()))):
+        recorded(name, f"2026-01-0{day + 1}", change)
+    found, rows = table()
+    assert found.drifted is None and rows["initial"] == ["-", "-", "="]
+    assert next(iter(rows)) == "initial"
+    assert rows["facts"] == rows["forward/training"] == ["="] * 3
+    assert timeline.page(found).count("<svg") == len(rows)
+    recorded("other", "2026-01-05", wide(nudge(weight, 0.1)))
+    recorded("gone", "2026-01-06", narrow)
+    found, rows = table()
+    assert rows["initial"] == ["-", "-", "=", "DRIFTED", "DRIFTED"]
+    assert found.drifted.name == "other" and found.runs[3].comparison.first == weight
+
+
+def test_which_plans_runs_and_in_which_order(tmp_path, plan, recorded, capsys):
+    """A single run of another plan hides nothing; of two plans the last is shown, or that of a run
+    that is named; and a run stands where it was made, whenever it was recorded."""
+    folder = tmp_path / "recorded"
+
+    def told(*more, code=0):
+        assert app.main(["history", "--recorded", str(folder), "--output",
+                         str(tmp_path / "history"), *more]) == code
+        return " ".join("".join(capsys.readouterr()).split())
+
+    recorded("one", "2026-01-02")
+    recorded("two", "2026-01-01")
+    recorded("seed", "2026-03-01", of=plan.with_values(seed=1))
+    assert "one has the bits of two. " in told() + " "
+    assert "only one recorded run, seed," in told("--like", "seed", code=2)
+    assert "no recorded run nobody" in told("--like", "nobody", code=2)
+    recorded("seed-again", "2026-03-02", of=plan.with_values(seed=1))
+    assert "seed-again has the bits of seed." in told()
+    assert "one has the bits of two." in told("--like", "two")
+    (folder / "two" / store.NOTE).write_text(json.dumps(
+        {"date": "2026-01-01", "made": "2026-01-03"}))
+    assert "two has the bits of one." in told("--like", "two")
+
+
+def test_recorded_runs_in_a_folder_of_ones_own(tmp_path, plan, capsys):
+    run, folder = run_of(tmp_path, plan, "run"), tmp_path / "mine"
+    os.utime(run / "port" / "manifest.json", (86400 * 9, 86400 * 9))
+    for name in ("may", "june"):
+        assert app.main(["record", name, "--run", str(run), "--recorded", str(folder)]) == 0
+    assert "recording" in capsys.readouterr().out
+    assert json.loads((folder / "may" / store.NOTE).read_text())["made"].startswith("1970-01-1")
+    options = ["--recorded", str(folder), "--output", str(tmp_path / "compared")]
+    assert app.main(["compare", "may", "june", *options]) == 0
+    assert app.main(["compare", "may", str(run), *options]) == 2
+    assert f"give one of those in it, {run / 'port'}" in capsys.readouterr().err
+
+
 def test_one_run_is_no_history(tmp_path, recorded, capsys):
     for _ in range(2):
         assert app.main(["history", "--recorded", str(tmp_path / "recorded"), "--output",

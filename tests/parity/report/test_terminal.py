@@ -81,6 +81,16 @@ def test_what_was_not_judged_stands_behind_the_difference():
     assert text.index("First difference") < text.index("ledger was not judged: the adapter")
 
 
+def test_the_stages_that_are_not_judged_are_as_many_as_are_listed():
+    """That of what stood in for CNTK, where nothing did, is not among them."""
+    report = differing()
+    report.stages.insert(0, Stage("reference", "", not_judged="real CNTK made it"))
+    report.stages += [Stage(name, "", not_judged="nobody asked") for name in ("twin", "score")]
+    text = flat(printed(report, 160))
+    assert "; 2 stages not judged" in text and "not judged: twin, score checks:" in text
+    assert "reference does not apply: real CNTK made it" in text
+
+
 def test_an_inherited_failure_is_called_so():
     text = flat(printed(inheriting()))
     assert "inherited: on CNTK's own inputs every layer" in text
