@@ -48,11 +48,11 @@ FIELDS: Tuple[Tuple[str, int, int, int, str], ...] = (
     ("reruns", 5, 0, 64, "of CNTK against itself, from weights moved by one ULP, which `horizon` "
      "alone makes"),
     ("score_images", 64, 2, 4096, "generated images that the classifier score is taken of"),
-    ("unit_gain", 0, 0, 1, "1: the paper's Adam; 0: the article's"),
+    ("unit_gain", 0, 0, 1, "the paper's Adam instead of the article's"),
     ("threads", 1, 1, 64, "of each process; several run side by side"),
     ("cntk_threads", 2, 1, 64, "of CNTK, whatever the machine has: they order the sums of a "
                                "weight's gradient"),
-    ("onednn", 0, 0, 1, "1: the port's convolutions by oneDNN, as PyTorch does by itself"),
+    ("onednn", 0, 0, 1, "the port's convolutions by oneDNN, as PyTorch does by itself"),
     ("weight_scale_exponent", 0, -4, 4, "the weights after warm-up are multiplied by 2 to this"),
 )
 
