@@ -154,8 +154,9 @@ def enough(pictures: int, splits: int) -> None:
         raise ScoreError("{} splits: give at least 1".format(splits))
     if pictures < splits:
         raise ScoreError("{} splits of {} pictures: a split without a picture has no score. "
-                         "Give more pictures, or --splits {} or fewer".format(
-                             splits, pictures, pictures))
+                         "Give more pictures, or --splits {}".format(
+                             splits, pictures, "1" if pictures == 1
+                             else "{} or fewer".format(pictures)))
 
 
 def _split_scores(p: "Floats", splits: int, order: "Optional[NDArray[np.intp]]" = None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from captures.process import AGREE, DIFFER
-from parity.cli.options import Quiet, console_of, counting
+from parity.cli.options import Quiet, console_of, counting, text
 from scores import agreement
 from scores.errors import ScoreError
 
@@ -47,7 +47,7 @@ def command(
     ours, theirs = ([runs[file][0] for file in side] for side in files)
     made = agreement.of_runs(ours, theirs, next(iter(setups))[0] if setups else 0,
                              agreement.MARGIN if margin is None else margin)
-    console.print(str(made), highlight=False)
+    console.print(text(made))
     if made.verdict == agreement.CANNOT_TELL:
         raise ScoreError("it cannot be told with this many: give more runs of either side")
     return AGREE if made.verdict == agreement.EQUIVALENT else DIFFER

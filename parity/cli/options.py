@@ -1,6 +1,7 @@
 """Groups of options that more than one command has."""
 import functools
 import inspect
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from captures.output import OutputError, refuse_foreign
+from captures.output import LOCK, OutputError, alone, refuse_foreign
 from captures.plan import FIELDS, Plan
 from parity.producers.jobs import ROOT
 from parity.producers.progress import shown
@@ -67,8 +68,12 @@ def counting(console: Console, what: str, total: float | None) -> Iterator[Calla
 def for_output(folder: Path, writes: Sequence[str]) -> None:
     """Before the work: these files can be written there. Leaves nothing behind.
 
-    Raises OutputError: one of them is there, and somebody else's; no file can be written."""
+    Raises OutputError: one of them is there, and somebody else's; no file can be written; another
+    run is at work there."""
     refuse_foreign(folder, writes)
+    if (folder / LOCK).is_file():
+        with alone(folder):
+            pass
     made: list[Path] = []
     try:
         made += [one for one in (folder, *folder.parents) if not one.exists()]
@@ -85,8 +90,11 @@ def for_output(folder: Path, writes: Sequence[str]) -> None:
 
 
 def text(content: object, style: str = "") -> Text:
-    """As it stands: a name may hold what a console would take for markup."""
-    return Text(plain(content), style, overflow="fold")
+    """As it stands, for a name may hold what a console would take for markup; with an escape for
+    what standard output has no character for."""
+    encoding = sys.stdout.encoding or "utf-8"
+    said = plain(content).encode(encoding, "backslashreplace").decode(encoding)
+    return Text(said, style, overflow="fold")
 
 
 def listed(text: str) -> tuple[str, ...]:

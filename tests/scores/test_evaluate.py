@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from score_samples import noise
 from test_classifiers import classifier_file
 
 from captures.article import DCGAN
+from captures.output import alone
 from parity.cli.app import main
 from scores.classifiers import registry
 from scores.classifiers.base import pixels_of
@@ -156,6 +159,23 @@ def test_where_nothing_can_be_written_is_found_before_the_work(folder, small, tm
         code, out, err = command(capfd, folder, "--classifier", small, "--output", output)
         assert code == 2 and ("another one" in err or "another folder" in err)
         assert "pictures" not in out and "Traceback" not in err and err.count("\n") == 1
+
+
+def test_a_folder_that_another_run_holds_is_found_before_the_work(folder, small, tmp_path, capfd):
+    asked = (folder, "--classifier", small, "--output", tmp_path / "out")
+    with alone(tmp_path / "out"):
+        code, out, err = command(capfd, *asked)
+    assert code == 2 and "in use by another run" in err and "pictures" not in out
+    assert command(capfd, *asked)[0] == 0
+
+
+def test_a_console_of_few_characters(folder, small, tmp_path):
+    made = subprocess.run(
+        [sys.executable, "-m", "parity", "score", folder, "--classifier", small, "--output",
+         tmp_path / "Bücher"], env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True, text=True, check=False)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert r"\xb1" in made.stdout and r"B\xfccher" in made.stdout
 
 
 @pytest.mark.parametrize(("more", "says"), [
