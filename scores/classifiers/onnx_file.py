@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scores.classifiers.base import Classifier, Floats, Level, Reading, Spec
 from scores.classifiers.runtimes import BATCH, load_session
-from scores.classifiers.weights import of_user
+from scores.classifiers.weights import of_user, sha256_of
 from scores.errors import ScoreError
 
 # Name: (middle, scale) of (x - middle) / scale, x in 0..255, R, G, B.
@@ -77,7 +77,28 @@ def load(path: Path, threads: int, normalisation: str = DEFAULT, kernel: str = "
     if shapes != expected:
         raise ScoreError(f"{path} gives {shapes} of {len(blank)} pictures, not {expected}: export "
                          "it for any number of pictures")
-    return Classifier(spec, run, "onnxruntime", f"{path.name}, SHA-256 {found}", str(path), reading)
+    files = {path.name: found, **_external(path)}
+    says = "; ".join(f"{file}, SHA-256 {sha256}" for file, sha256 in files.items())
+    return Classifier(spec, run, "onnxruntime", says, str(path), reading)
+
+
+def _external(path: Path) -> dict[str, str]:
+    """The files beside it that hold weights of its own, and their SHA-256."""
+    import onnx
+    from onnx.external_data_helper import (
+        ExternalDataInfo,
+        _get_all_tensors,
+        uses_external_data,
+    )
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # a protobuf's, of a file that onnxruntime has loaded
+        raise ScoreError(f"{path} cannot be read by onnx ({type(error).__name__}): export it again"
+                         ) from error
+    names = {ExternalDataInfo(tensor).location for tensor in _get_all_tensors(model)
+             if uses_external_data(tensor)}
+    return {name: sha256_of(path.parent / name) for name in sorted(names)}
 
 
 def _ran(session: Any, wanted: list[str], given: dict[str, Floats], path: Path) -> list[Floats]:

@@ -13,6 +13,7 @@ from score_samples import noise
 
 from scores.classifiers import onnx_file, registry, runtimes
 from scores.classifiers.base import Reading, Spec, checked, eight_bits, pixels_of, prepared
+from scores.classifiers.weights import sha256_of
 from scores.errors import ScoreError
 
 MILITARY_UNIFORM = 652
@@ -262,6 +263,17 @@ def test_how_an_output_is_taken_is_decided_once():
     for rows in (other, likely * np.float32(0.99), likely * 3):
         with pytest.raises(ScoreError, match="do not sum to 1"):
             onnx_file._as_logits(rows, reading, Path("a"))
+
+
+def test_weights_in_a_file_beside_it_are_named(tmp_path):
+    path = classifier_file(tmp_path / "a.onnx")
+    assert registry.load(str(path)).weights.count("SHA-256") == 1
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="a.data",
+              size_threshold=0)
+    before = registry.load(str(path)).weights
+    assert before.endswith(f"; a.data, SHA-256 {sha256_of(tmp_path / 'a.data')}")
+    (tmp_path / "a.data").write_bytes(bytes(len((tmp_path / "a.data").read_bytes())))
+    assert registry.load(str(path)).weights != before
 
 
 def test_outputs_are_told_apart_by_name(tmp_path):
