@@ -17,6 +17,7 @@ from score_samples import noise
 from test_classifiers import classifier_file
 
 from captures.article import DCGAN
+from captures.errors import TrainingError
 from captures.output import alone
 from parity.cli.app import main
 from scores.classifiers import registry
@@ -354,6 +355,21 @@ def test_models_that_are_none(small, tmp_path, capfd):
     refused(capfd, tmp_path, "no checkpoint that is whole", tmp_path / "run",
             "--classifier", small)
     refused(capfd, tmp_path, "is not there", tmp_path / "none.model", "--classifier", small)
+
+
+def test_a_folder_of_pictures_may_have_one_of_checkpoints(folder, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "a.png").write_bytes((folder / "000.png").read_bytes())
+    assert open_source(tmp_path).count == 1
+
+
+def test_a_damaged_checkpoint_advises_no_option_of_a_training(tmp_path, monkeypatch):
+    def damaged(path):
+        raise TrainingError("x is damaged (y): take another one, or begin anew with --overwrite")
+    monkeypatch.setattr("captures.training.checkpoint.read_newest", damaged)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ScoreError, match=r"whole \(x is damaged \(y\): take another one\)"):
+        open_source(tmp_path)
 
 
 # ---- the parts
