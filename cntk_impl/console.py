@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from captures.article import DCGAN
-from captures.process import pinned
+from captures.process import ERROR, INTERRUPTED, pinned, say
 from captures.training import ending
 from captures.training.events import Events
 from captures.training.options import OPTIONS, ROOT, Option, Settings, of_the_run
@@ -121,4 +121,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if sys.getfilesystemencoding() == "ascii" and "LC_ALL_WAS_C" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv],
                   dict(os.environ, LC_ALL="C.UTF-8", LANG="C.UTF-8", LC_ALL_WAS_C="1"))
-    command(args=arguments, prog_name="bin/parity train-cntk")
+    try:
+        command.main(args=arguments, prog_name="bin/parity train-cntk", standalone_mode=False)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:  # what is wrong with the words of the command
+        say("%s: --help lists the options" % error.format_message().rstrip("."))
+        sys.exit(ERROR)
