@@ -140,7 +140,9 @@ def compared(reference: Capture | Side, other: Capture | Side,
     for done, name in enumerate(names):
         tell(done, len(names))
         stage, place = placed(name)
-        check = replace(one_array(name, ours, theirs, repeats=not found), place=place)
+        maker = ours.maker(name)
+        repeats = not (found if maker is ours.manifest else causes(maker, theirs.manifest))
+        check = replace(one_array(name, ours, theirs, repeats), place=place)
         one_by_one.append(_One(name, stage, check, bool(check.measured)))
     lost = first_lost(ours, theirs)
     if lost is not None:

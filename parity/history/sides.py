@@ -38,6 +38,9 @@ class Side(Protocol):
     def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
         """Values at the places that a certificate keeps, and the moments."""
 
+    def maker(self, name: str) -> Mapping[str, Any]:
+        """The manifest of what made the array."""
+
 
 class OfCapture:
     """A capture's folder."""
@@ -66,6 +69,9 @@ class OfCapture:
     def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
         array = self.capture[name]
         return np.ravel(array)[places(name, array.size, seed, values)], moments(array)
+
+    def maker(self, name: str) -> Mapping[str, Any]:
+        return self.manifest
 
 
 def of_folder(folder: Path) -> OfCapture:
@@ -106,10 +112,13 @@ class OfCertificate:
     def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
         return self.certificate.kept(name), self.certificate.entries[name]["moments"]
 
+    def maker(self, name: str) -> Mapping[str, Any]:
+        return self.manifest
+
 
 class Joined:
-    """What several runs have, each array and fact of the first that has it. Packages and machine
-    are those of the first run."""
+    """What several runs have, each array and fact of the first that has it. manifest: otherwise
+    that of the first."""
 
     def __init__(self, sides: Sequence[Side]) -> None:
         self.name = sides[0].name
@@ -136,6 +145,9 @@ class Joined:
 
     def kept(self, name: str, seed: int, values: int) -> tuple[np.ndarray, list[float]]:
         return self.origins[name].kept(name, seed, values)
+
+    def maker(self, name: str) -> Mapping[str, Any]:
+        return self.origins[name].manifest if name in self.origins else self.manifest
 
 
 def of_run(folder: Path, role: str) -> Side | None:

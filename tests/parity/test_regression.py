@@ -567,6 +567,23 @@ def test_a_wider_capture_is_no_drift_and_a_narrower_is(tmp_path, recorded):
     assert found.drifted.name == "other" and found.runs[3].comparison.first == weight
 
 
+def test_what_a_run_adds_repeats_where_that_runs_versions_do(tmp_path, recorded):
+    """Not where those of the first run do, which does not have it."""
+    newer, name = {**VERSIONS, "torch": "2.14.0"}, "gradient/d/discriminator/conv1/weight"
+
+    def with_gradient(by):
+        def change(arrays, facts):
+            arrays[name] = arrays[LAYER] * np.float32(1 + by)
+        return change
+
+    recorded("one", "2026-01-01")
+    for day, (by, versions) in enumerate(((0, newer), (1e-4, VERSIONS), (1e-4, newer))):
+        recorded(f"run{day}", f"2026-02-0{day + 1}", with_gradient(by), versions)
+    found = timeline.timeline(tmp_path / "recorded", "port", lambda done, total: None)
+    (row,) = [row for row in timeline.rows(found) if row[0].startswith("gradient/d")]
+    assert row[1:3] == ["-", "="] and row[3].startswith("~") and row[4] == "DRIFTED"
+
+
 def test_which_plans_runs_and_in_which_order(tmp_path, plan, recorded, capsys):
     """A single run of another plan hides nothing; of two plans the last is shown, or that of a run
     that is named; and a run stands where it was made, whenever it was recorded."""
