@@ -5,6 +5,7 @@ import pytest
 from report_samples import POLICIES, agreeing, differing, inheriting, odd
 from rich.console import Console
 
+from parity.judge import judgements
 from parity.judge.results import Diagnosis, Report, Stage
 from parity.report.terminal import print_report
 
@@ -89,6 +90,15 @@ def test_the_stages_that_are_not_judged_are_as_many_as_are_listed():
     text = flat(printed(report, 160))
     assert "; 2 stages not judged" in text and "not judged: twin, score checks:" in text
     assert "reference does not apply: real CNTK made it" in text
+
+
+def test_what_the_port_raised_is_on_the_screen_behind_other_differences_too():
+    report = differing()
+    report.diagnoses = [Diagnosis("step", ("x",), "another-epsilon", "epsilon is 0.001")]
+    said = "the port stopped: initial: AttributeError: no such layer"
+    report.stages += [Stage("initial", "", not_judged=f"no array: {said}"),
+                      Stage("whole", "", [judgements.missing("port/capture/whole", said)])]
+    assert f"whole port/capture/whole: {said}" in flat(printed(report, layers=False))
 
 
 def test_an_inherited_failure_is_called_so():
