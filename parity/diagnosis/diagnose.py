@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from parity.diagnosis import carried, steps
+from parity.diagnosis import carried, minibatches, steps
 from parity.diagnosis.backward import of_losses, of_pass
-from parity.diagnosis.evidence import Found, first
+from parity.diagnosis.evidence import Found, first, read
 from parity.diagnosis.layers import hypotheses
 from parity.diagnosis.pattern import described, is_noise
 from parity.diagnosis.walk import EVALUATION, G_STEP, TRAINING, Pass, Step
@@ -165,6 +165,29 @@ def _all(ask: Callable[[Captures, Stage], Iterator[tuple[str, Found]]], of_layer
     return asked
 
 
+def reader(noted: Noted, stage: Stage) -> None:
+    place, found, pattern = minibatches.read(noted.captures, stage)
+    for one in found:
+        noted.add(stage.name, place, one)
+    if pattern:
+        noted.patterns.append((stage.name, place, pattern))
+
+
+def program(noted: Noted, stage: Stage) -> None:
+    """The picture alone."""
+    place = "run/picture/written"
+    image, written = (read(noted.captures.port, f"program/{name}")
+                      for name in ("run/picture/image", "run/picture/written"))
+    if place not in carried.failed(stage) or image is None or written is None:
+        return
+    found = minibatches.picture(image, written)
+    for one in found:
+        noted.add(stage.name, place, one)
+    if not found:
+        check = next(check for check in stage.checks if check.place == place)
+        noted.patterns.append((stage.name, place, check.detail))
+
+
 def optimizer(noted: Noted, stage: Stage) -> None:
     """Where its rule is not known, what it makes of a step's gradient says nothing of those."""
     _all(carried.optimizer)(noted, stage)
@@ -200,6 +223,8 @@ def ledger(noted: Noted, stage: Stage) -> None:
 FAMILIES: dict[str, Callable[[Noted, Stage], None]] = {
     "structure": _all(carried.structure, True),
     "initial": _all(carried.initial),
+    "reader": reader,
+    "program": program,
     "optimizer": optimizer,
     "normalisation": _all(carried.normalisation),
     "pointwise": _all(carried.pointwise),

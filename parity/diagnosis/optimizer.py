@@ -338,15 +338,19 @@ def mistakes(s: Settings, samples: int, unit_gain: bool, rounded: bool = True) -
                 "the root, divided by the correction"}[s.where]
         add("adams-epsilon", f"epsilon is {s.epsilon:g} (of summed gradients), added to {root}; "
             "CNTK's is 1e-08, added to the uncorrected root",
-            "torch_port.translate.adam.CNTKAdamOfMeans, which adds it there; in torch.optim.Adam "
-            "eps=1e-8 / N / sqrt(1 - beta2 ** steps), right in one step only")
+            "torch_port.translate.adam.CNTKAdamOfMeans, which adds it there; torch.optim.Adam with "
+            "whatever eps does not come to AGREE: it adds eps to the corrected root, and the "
+            "correction is another in each step")
     if (s.clip, s.threshold) != (right.clip, right.threshold):
         how = {NONE: "gradients are not clipped", NORM: "gradients are shortened by their norm, "
                f"at {s.threshold:g}", TOTAL: "all gradients are shortened by their common norm, "
                f"at {s.threshold:g}", ELEMENTS: f"gradients are clipped at {s.threshold:g}"}[s.clip]
         add("clipping", f"{how}; CNTK clips each element of the sum at {right.threshold:g}",
-            f"torch.nn.utils.clip_grad_value_(parameters, {right.threshold / samples:g}) on the "
-            "mean gradient, before the step")
+            f"clip in the step() of the optimizer that `optimizers` gives, which is asked alone: "
+            f"{CNTKS} does, or torch.nn.utils.clip_grad_value_(parameters, "
+            f"{right.threshold / samples:g}) of mean gradients in a subclass's step(), or in a "
+            "hook, optimizer.register_step_pre_hook; behind backward() in d_step and g_step it "
+            "clips in those alone")
     if s.decay or s.decoupled:
         add("weight-decay", "weights decay, by "
             + (f"{s.decoupled:g} of themselves a step" if s.decoupled else

@@ -132,12 +132,19 @@ def _constant(given: Carried) -> Found | None:
     quantity = given.name.rpartition("/")[2]
     if port.size and not np.ptp(port):
         return Found("another-start", f"it starts at {nice(float(np.ravel(port)[0]))}, CNTK's at "
-                     f"{wanted:g}", f"fill it with {wanted:g}" + (
-                         ", or copy the first minibatch: torch_port.translate.batch_norm."
-                         "FirstCopied" if "running" in quantity else ""), DRAWING)
+                     f"{wanted:g}", _filled(quantity, wanted), DRAWING)
     return Found("start-is-drawn", f"its values are drawn, of mean {nice(float(port.mean()), 2)} "
                  f"and deviation {nice(float(port.std()), 2)}; CNTK's are {wanted:g}",
                  f"nn.init.constant_({quantity}, {wanted:g})", DRAWING)
+
+
+def _filled(quantity: str, wanted: float) -> str:
+    """A statistic is a buffer, which torch.nn.BatchNorm2d fills with 0 and 1 by itself."""
+    if "running" not in quantity:
+        return f"fill it with {wanted:g}"
+    name = {"running_variance": "running_var"}.get(quantity, quantity)
+    return (f"in `initialize`, of every normalisation: layer.{name}.fill_({wanted:g}); that the "
+            "first minibatch is copied (FirstCopied, as_cntks) leaves the start as it is")
 
 
 def _distribution(a: Floats, deviation: float) -> Found | None:

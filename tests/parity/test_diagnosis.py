@@ -1,5 +1,6 @@
 """Hypotheses against what PyTorch itself computes with a mistake: each is called by its name, a
 right layer by none, and noise by none either."""
+import json
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -8,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from captures import probes
 from captures import spec as kinds
 from captures.spec import Layer, network
-from parity.diagnosis import optimizer, pointwise, statistics, values
+from parity.diagnosis import minibatches, optimizer, pointwise, statistics, values
 from parity.diagnosis.diagnose import Noted, _merged
 from parity.diagnosis.evidence import Case, Found, Hypothesis, first, listed, mixed, nice
 from parity.diagnosis.given import Given, right
 from parity.diagnosis.gradients import Back, Judged, backwards, losses, of_input, of_parameters
 from parity.diagnosis.layers import hypotheses
 from parity.diagnosis.pattern import described, is_noise
+from parity.judge.results import Check, Stage
 from torch_port.adam import CNTKAdam
 
 PAIR = (network("maker", (6,), [
@@ -302,6 +305,14 @@ def test_a_learning_rate_that_is_unit_gains(times, gain, said):
     assert one.what == f"a step is {times:g} times CNTK's" + (f": {said}" if said else "")
 
 
+def test_the_mends_of_clipping_and_epsilon_lead_there():
+    clip, epsilon = (optimizer.mistakes(replace(optimizer.cntks(3, False), **change), 3, False)[0]
+                     for change in ({"clip": optimizer.NONE}, {"where": optimizer.CORRECTED}))
+    assert (clip.name, epsilon.name) == ("clipping", "adams-epsilon")
+    assert "step()" in clip.mend and "`optimizers`" in clip.mend
+    assert "does not come to AGREE" in epsilon.mend
+
+
 def test_one_step_alone():
     """Of a parameter that was learnt before: its m, v and count are given."""
     random = np.random.RandomState(0)
@@ -417,6 +428,13 @@ def test_initial_weights(name, value):
     assert found is not None and found.name == name
 
 
+def test_a_statistic_that_starts_elsewhere_is_filled():
+    """Copying the first minibatch changes no start: it is no mend."""
+    found = values.drawn(values.Carried("a/bn/running_variance", np.ones(8), np.zeros(8), {}), 0.02)
+    assert found is not None and found.name == "another-start"
+    assert "in `initialize`" in found.mend and "running_var.fill_(0)" in found.mend
+
+
 # ------------------------------------------------------------------------------ pointwise, pattern
 
 
@@ -463,3 +481,129 @@ def test_one_mistake_in_many_places_is_one():
     assert epsilon.places == ("maker/bn0/output", "maker/bn1/output", "maker/bn2/output")
     assert epsilon.what == "epsilon is 0; 2 more alike, with their own numbers"
     assert (momentum.stage, momentum.name, unknown.name) == ("step", "momentum", "")
+
+
+# ------------------------------------------------------------------------------- readers, pictures
+
+
+def faces(count: int = 5, size: int = 40) -> dict[int, np.ndarray]:
+    """Images of smooth spots, no two alike and none like its mirror image: uint8 H x W x 3."""
+    small = drawn(count, 3, 5, 5, seed=3) * torch.tensor([20, 40, 70]).view(3, 1, 1)
+    images = F.interpolate(small + torch.tensor([60, 120, 170]).view(3, 1, 1), size,
+                           mode="bicubic").clamp(0, 255)
+    return {i: image.permute(1, 2, 0).byte().numpy() for i, image in enumerate(images)}
+
+
+FILES, ORDER, OTHER, SIDE = faces(), [2, 0, 4, 1, 3, 0, 2], [0, 3, 1, 2, 4, 4, 1], 28
+PLACES = [divmod(k, 3) for k in range(len(ORDER))]
+
+
+def read_as(order=ORDER, colour: bool = True, resize: str = "linear") -> np.ndarray:
+    made = []
+    for number, (step, place) in zip(order, PLACES, strict=True):
+        image = FILES[number].astype(float)
+        image = minibatches.coloured(image, place, step) if colour else image
+        made.append(minibatches.resized(image, SIDE, SIDE, resize))
+    return np.asarray(made, np.float32)
+
+
+def pillow(images: np.ndarray) -> np.ndarray:
+    resized = [Image.fromarray(FILES[i]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+               for i in OTHER]
+    return np.asarray(resized, np.float32).transpose(0, 3, 1, 2)[:, ::-1] / 255
+
+
+READERS = {
+    "right": ((), lambda x: x),
+    "channels": (("channels-reversed",), lambda x: x[:, ::-1]),
+    "0 .. 1": (("range-of-the-minibatches",), lambda x: x / 255),
+    "-1 .. 1, R, G, B": (("channels-reversed", "range-of-the-minibatches"),
+                         lambda x: x[:, ::-1] / 127.5 - 1),
+    "of each channel": (("range-of-the-minibatches",), lambda x: (
+        x / 255 - np.float32([[[.4]], [[.5]], [[.6]]])) / np.float32([[[.2]], [[.3]], [[.25]]])),
+    "mirrored": (("images-turned",), lambda x: x[..., ::-1]),
+    "upside down": (("images-turned",), lambda x: x[:, :, ::-1]),
+    "order": (("order-of-the-images",), lambda x: read_as(OTHER)),
+    "order and channels": (("channels-reversed", "order-of-the-images"),
+                           lambda x: read_as(OTHER)[:, ::-1]),
+    "no colour": (("colour-missing",), lambda x: np.rint(read_as(colour=False))),
+    "antialias": (("another-interpolation",), lambda x: read_as(resize="antialias")),
+    "bytes": (("rounded-to-bytes",), np.rint),
+    "cut": (("rounded-to-bytes",), np.floor),
+    "Pillow": (("channels-reversed", "range-of-the-minibatches", "order-of-the-images",
+                "colour-missing", "another-interpolation"), pillow),
+    "noise": ((), lambda x: x + drawn(*x.shape).numpy())}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_is_called_by_its_mistakes(name):
+    said, change = READERS[name]
+    cntk = read_as()
+    seen = minibatches.Seen(list(cntk), list(change(cntk)), PLACES, FILES)
+    assert [one.name for one in minibatches.explained(seen)] == list(said)
+
+
+@pytest.mark.parametrize("name", ["right", "channels", "0 .. 1", "mirrored", "bytes"])
+def test_without_the_files_cntks_images_are_what_there_is(name):
+    said, change = READERS[name]
+    cntk = read_as()
+    seen = minibatches.Seen(list(cntk), list(change(cntk)), PLACES, {})
+    assert [one.name for one in minibatches.explained(seen)] == list(said)
+
+
+def test_of_another_reader_the_pattern_is_said():
+    cntk = read_as()
+    for port, said in ((0.8 * cntk + 10, "with other brightness"), (cntk + 1, "but for details"),
+                       (np.where(np.arange(7)[:, None, None, None] == 3, 0, cntk), "1 of 7")):
+        assert said in minibatches.pattern(minibatches.Seen(list(cntk), list(port), PLACES, {}))
+
+
+def test_the_stage_of_a_reader(tmp_path):
+    """Layout and minibatches that are not full are seen before the images are; the images' files
+    are those of the plan beside the captures."""
+    cntk = read_as()[:6].reshape(2, 3, 3, SIDE, SIDE)
+
+    def read(*port: np.ndarray) -> tuple[list[str], str]:
+        sides = [Arrays(tmp_path / "side", {f"reader/probe/minibatch{i:02d}/images": one
+                         for i, one in enumerate(side)}) for side in (cntk, port)]
+        stage = Stage("reader", "", [Check("minibatch00/images", 1, 0, "", "")])
+        _, found, pattern = minibatches.read(SimpleNamespace(cntk=sides[0], port=sides[1]), stage)
+        return [one.name for one in found], pattern
+    assert read(*cntk.transpose(0, 1, 3, 4, 2)) == (["layout"], "")
+    assert read(cntk[0], cntk[1, :1]) == (["short-minibatches"], "")
+    assert read(*cntk[:, :, ::-1]) == (["channels-reversed"], "")
+    plain = read_as(colour=False)[:6].reshape(cntk.shape)
+    assert "with other brightness" in read(*plain)[1]
+    for number, image in FILES.items():
+        Image.fromarray(image[..., ::-1]).save(tmp_path / f"{number}.bmp")
+    (tmp_path / "map.txt").write_text("".join(f"{tmp_path / str(i)}.bmp\t0\n" for i in FILES))
+    (tmp_path / "plan.json").write_text(json.dumps({"map_file": str(tmp_path / "map.txt")}))
+    assert read(*plain) == (["colour-missing"], "")
+    assert "are CNTK's, those of the plan" in read(*cntk)[1]
+
+
+class Arrays(dict):
+    def __init__(self, folder, arrays) -> None:
+        super().__init__(arrays)
+        self.folder = folder
+
+    def names(self, prefix: str) -> list[str]:
+        return [name.removeprefix(f"{prefix}/") for name in self]
+
+
+def byte(x: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(x), 0, 255)
+
+
+@pytest.mark.parametrize("said, write", [
+    (["channels-reversed"], lambda x: byte((x[::-1] + 1) * 127.5)),
+    (["range-of-the-picture"], lambda x: byte(x * 127 + 127.5)),
+    (["range-of-the-picture"], lambda x: byte(x * 255)),
+    (["truncated"], lambda x: np.floor((x + 1) * 127.5)),
+    (["channels-reversed", "truncated"], lambda x: np.floor((x[::-1] + 1) * 127.5)),
+    (["images-turned"], lambda x: byte((x[..., ::-1] + 1) * 127.5)),
+    ([], lambda x: byte((x + 1) * 127.5 + 9 * np.sin(np.arange(x.size)).reshape(x.shape)))])
+def test_a_picture_is_called_by_its_mistakes(said, write):
+    image = np.tanh(drawn(3, 24, 24, seed=5).numpy())
+    found = minibatches.picture(image, write(image).transpose(1, 2, 0))
+    assert [one.name for one in found] == said
