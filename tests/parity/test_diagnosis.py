@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captures import probes
 from captures import spec as kinds
+from captures.movement import VARIANCE_MOMENTUM
 from captures.spec import Layer, network
 from parity.diagnosis import minibatches, optimizer, pointwise, statistics, values
 from parity.diagnosis.diagnose import Noted, _merged
@@ -311,6 +312,13 @@ def test_the_mends_of_clipping_and_epsilon_lead_there():
     assert (clip.name, epsilon.name) == ("clipping", "adams-epsilon")
     assert "step()" in clip.mend and "`optimizers`" in clip.mend
     assert "does not come to AGREE" in epsilon.mend
+
+    def hooked(parameters) -> torch.optim.Adam:
+        held = list(parameters)
+        adam = torch.optim.Adam(held, lr=1e-4 / 3 / 0.5, betas=(0.5, VARIANCE_MOMENTUM ** 3))
+        adam.register_step_pre_hook(lambda *_: nn.utils.clip_grad_value_(held, 3) and None)
+        return adam
+    assert optimizer_named(hooked, mean=True) == ["adams-epsilon"]
 
 
 def test_one_step_alone():
