@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-APART = ("compare_memory", "gpu", "product_search")  # by themselves: a GPU, many minutes
+# By themselves: a GPU, many minutes.
+APART = ("compare_memory", "convolution_search", "gpu", "product_search")
 together = importlib.import_module("benchmarks.__main__")
 
 

@@ -106,4 +106,4 @@ def show(found: Scored, console: Console, output: Path) -> None:
     console.print(table)
     for note in found.notes:
         console.print(text(f"note: {note}"))
-    console.print(text(f"score.json and score.html are in {output}"))
+    console.print(text(f"score.json and score.html are in {output}"), soft_wrap=True)

@@ -90,5 +90,5 @@ def command(
     console.print(shown)
     for note in notes:
         console.print(text(f"note: {note}"))
-    console.print(text(f"{' and '.join(FILES)} are in {output}"))
+    console.print(text(f"{' and '.join(FILES)} are in {output}"), soft_wrap=True)
     return 0
