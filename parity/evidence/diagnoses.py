@@ -84,7 +84,14 @@ def work(task: Task) -> None:
     except Exception as error:
         traceback.print_exc()
         answer = Answer("", (), (), f"{type(error).__name__}: {error}"[:300])
-    write_json(task.result, {"key": task.key, **vars(answer)})
+    write_json(task.result, {"key": task.key, "failed": answer.failed, "named": answer.named,
+                             "said": [in_here(text) for text in answer.said],
+                             "error": in_here(answer.error)})
+
+
+def in_here(text: str) -> str:
+    """Without this machine's path to the project."""
+    return text.replace(f"{ROOT}/", "")
 
 
 def asked(task: Task, log: Path) -> Answer:
