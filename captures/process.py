@@ -60,6 +60,12 @@ def ending_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def printable(text: object) -> str:
+    """Only characters that a terminal, JSON, XML and a page can show; others as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+                   for c in str(text))
+
+
 def say(error: object) -> None:
     """The one line on stderr, whatever a name or a value in it holds."""
     sys.stderr.write("%s%s\n" % (PREFIX, " ".join(str(error).splitlines())))

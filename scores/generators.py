@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captures.process import printable
 from scores.classifiers.base import pixels_of
 from scores.errors import ScoreError
 from scores.images import (
@@ -28,7 +29,6 @@ from scores.images import (
     arrays_of,
     headers,
     open_pictures,
-    printable,
 )
 
 LATENT_SIZE = 100

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captures.process import printable
 from scores.classifiers.base import PIXELS_WITHIN
 from scores.errors import ScoreError
 
@@ -55,13 +56,6 @@ def refuse_unused(broken: str, *sources: object) -> None:
     if broken != "refuse" and not any(isinstance(source, Folder) for source in sources):
         raise ScoreError(f"--broken {broken} is for a folder of pictures, and there is none: leave "
                          "it out")
-
-
-def printable(name: object) -> str:
-    """As a console, JSON and a page can show it: what is no character of UTF-8, or moves a cursor,
-    as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-                   for c in str(name))
 
 
 def first_of(names: Sequence[str]) -> str:

@@ -9,12 +9,13 @@ from rich.table import Table
 
 from captures.files import written_whole
 from captures.output import replacing
+from captures.process import printable
 from parity.cli.options import RUNS, Quiet, Threads, console_of, counting, for_output, text
 from parity.producers.jobs import ROOT
 from scores.classifiers import registry
 from scores.evaluate import Scored, add_reference, evaluate, open_reference, scored
 from scores.generators import COUNT, DEFAULT_PIXELS, PIXELS, open_source
-from scores.images import printable, refuse_unused
+from scores.images import refuse_unused
 from scores.inception_score import SPLITS, enough
 from scores.page import page
 

@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from captures.article import DCGAN
+from captures.process import printable
 from captures.spec import Spec
 from parity.judge.results import Check, Diagnosis, Report, Stage
 
@@ -112,10 +113,7 @@ def seconds(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def plain(text: object) -> str:
-    """Only characters that a terminal, XML and a page can show; others as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-                   for c in str(text))
+plain = printable  # whatever a report quotes
 
 
 def several(count: int, noun: str) -> str:
